@@ -1,0 +1,65 @@
+"""naspix: which parts of a picture an image classifier's decision rests on.
+
+The public face. Everything is imported on first use, so that ``import naspix`` costs next to nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+# name -> module that defines it; submodules are listed by their own name
+_HOMES = {
+    "Classifier": "naspix.models",
+    "load_model": "naspix.models",
+    "wrap_model": "naspix.models",
+    "NAS": "naspix.segmentation",
+    "SLIC": "naspix.segmentation",
+    "Felzenszwalb": "naspix.segmentation",
+    "Quickshift": "naspix.segmentation",
+    "Watershed": "naspix.segmentation",
+    "NormalizedCut": "naspix.segmentation",
+    "Grid": "naspix.segmentation",
+    "Segmentation": "naspix.segmentation",
+    "consensus": "naspix.segmentation",
+    "superpixelify": "naspix.superpixelify",
+    "Explanation": "naspix.explain",
+    "explain": "naspix.explain",
+    "NaspixError": "naspix.errors",
+    "NaspixWarning": "naspix.errors",
+}
+_ROOMS = ("clustering", "models", "plots", "saliency", "segmentation")
+
+__all__ = ["__version__", *_HOMES, *_ROOMS]
+
+if TYPE_CHECKING:
+    from naspix import clustering, models, plots, saliency, segmentation
+    from naspix.errors import NaspixError, NaspixWarning
+    from naspix.explain import Explanation, explain
+    from naspix.models import Classifier, load_model, wrap_model
+    from naspix.segmentation import (
+        NAS,
+        SLIC,
+        Felzenszwalb,
+        Grid,
+        NormalizedCut,
+        Quickshift,
+        Segmentation,
+        Watershed,
+        consensus,
+    )
+    from naspix.superpixelify import superpixelify
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOMES:
+        value = getattr(import_module(_HOMES[name]), name)
+        globals()[name] = value  # also replaces the submodule of the same name (explain, superpixelify)
+        return value
+    if name in _ROOMS:
+        return import_module(f"naspix.{name}")
+    raise AttributeError(f"module 'naspix' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
