@@ -1,0 +1,142 @@
+"""Segmentations on disk: everything in one ``.npz`` without pickle, or one label map as a PNG.
+
+Files are written whole or not at all: first beside their place, then moved there. A file that is not
+what ``save`` writes, or is damaged, is refused in one sentence.
+"""
+
+import io
+import os
+import tempfile
+import zipfile
+import zlib
+from contextlib import suppress
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import Int, UInt8
+
+from naspix.clustering.ward import WardTree
+from naspix.errors import InputError, OutputError
+
+if TYPE_CHECKING:
+    from naspix.segmentation.segmentation import Segmentation
+
+FORMAT_VERSION = 1
+
+# Okabe and Ito's colours, told apart by colour-blind people too; grey in place of black
+_COLORS = (
+    (0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167),
+    (86, 180, 233), (213, 94, 0), (240, 228, 66), (120, 120, 120),
+)  # fmt: skip
+
+
+def save(segmentation: "Segmentation", path: str | PathLike[str]) -> None:
+    """Write a segmentation as ``.npz``; see ``Segmentation.save``."""
+    arrays: dict[str, Any] = {
+        "version": np.int64(FORMAT_VERSION),
+        "clusters": segmentation.clusters.cpu().numpy(),
+        "superpixels": segmentation.superpixels.cpu().numpy(),
+        "connectivity": np.int64(segmentation.connectivity),
+        "source": np.str_(segmentation.source),
+        "n_trees": np.int64(len(segmentation.tree or ())),
+    }
+    for i, tree in enumerate(segmentation.tree or ()):
+        arrays[f"linkage_{i}"] = tree.linkage
+        arrays[f"leaves_{i}"] = tree.leaves.cpu().numpy()
+    content = io.BytesIO()
+    np.savez_compressed(content, allow_pickle=False, **arrays)
+    _write_whole(path, content.getvalue())
+
+
+def load(path: str | PathLike[str]) -> "Segmentation":
+    """Read what ``save`` wrote; see ``Segmentation.load``."""
+    from naspix.segmentation.segmentation import Segmentation  # which imports this module
+
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        version = int(arrays["version"])
+        if version > FORMAT_VERSION:
+            raise InputError(
+                f"{path} is a segmentation file of version {version}, this naspix reads up to "
+                f"{FORMAT_VERSION}; a newer naspix wrote it"
+            )
+        n_trees = int(arrays["n_trees"])
+        trees = [
+            WardTree(arrays[f"linkage_{i}"], torch.from_numpy(arrays[f"leaves_{i}"]))
+            for i in range(n_trees)
+        ]
+        return Segmentation(
+            torch.from_numpy(arrays["clusters"]),
+            torch.from_numpy(arrays["superpixels"]),
+            source=str(arrays["source"]),
+            tree=trees or None,
+            connectivity=8 if int(arrays["connectivity"]) == 8 else 4,
+        )
+    except FileNotFoundError as error:
+        raise InputError(f"there is no file {path}") from error
+    except InputError as error:
+        raise InputError(f"{path} holds no whole segmentation: {error}") from error
+    except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(
+            f"{path} is damaged or no .npz file; save the segmentation anew"
+        ) from error
+    except (KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
+        raise InputError(f"{path} was not written by Segmentation.save") from error
+
+
+def save_png(labels: Int[np.ndarray, "H W"], path: str | PathLike[str]) -> None:
+    """Write one label map as a PNG; see ``Segmentation.save_png``."""
+    from PIL import Image
+
+    highest = int(labels.max())
+    if highest >= 2**16:
+        raise InputError(f"a PNG label map holds 65,536 ids at most, here are {highest + 1}")
+    if highest < 2**8:
+        image = Image.fromarray(labels.astype(np.uint8))
+        image.putpalette(palette(256).tobytes())
+    else:
+        image = Image.fromarray(labels.astype(np.uint16))
+    content = io.BytesIO()
+    image.save(content, format="PNG")
+    _write_whole(path, content.getvalue())
+
+
+def palette(n: int) -> UInt8[np.ndarray, "n 3"]:
+    """Return ``n`` colours: eight that colour-blind people tell apart, then as many again, darker.
+
+    Example:
+        >>> palette(2).tolist()
+        [[0, 114, 178], [230, 159, 0]]
+    """
+    index = np.arange(n)
+    dimmed = 0.8 ** (index // len(_COLORS) % 6)
+    colors = np.array(_COLORS)[index % len(_COLORS)] * dimmed[:, None]
+    return np.asarray(colors.round().astype(np.uint8))
+
+
+def _write_whole(path: str | PathLike[str], content: bytes) -> None:
+    """Write a file beside its place and move it there, so that no half of it is ever seen."""
+    place = Path(path)
+    part: str | None = None
+    try:
+        handle, part = tempfile.mkstemp(dir=place.parent, prefix=f".{place.name}.")
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        os.chmod(part, 0o666 & ~_umask())  # mkstemp's files are private
+        os.replace(part, place)
+    except OSError as error:
+        if part is not None:
+            with suppress(OSError):
+                os.unlink(part)
+        reason = error.strerror or str(error)
+        raise OutputError(f"cannot write {place}: {reason}; choose another place") from error
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
