@@ -1,12 +1,12 @@
-"""Clusters to superpixels: the connected components of every cluster (the last step of Algorithm 1).
+"""Clusters to superpixels: the connected components of every cluster (Algorithm 1, last step).
 
-Label maps ``(B, H, W)`` in, label maps ``(B, H, W)`` int64 out, on the same device. The labelling is
-scikit-image's single pass over all clusters at once; fragments smaller than ``min_size`` may be
+Label maps ``(B, H, W)`` in, label maps ``(B, H, W)`` int64 out, on the same device. The labelling
+is scikit-image's single pass over all clusters at once; fragments smaller than ``min_size`` may be
 merged into the neighbour that is nearest in feature space, which the paper does not do.
 """
 
 import heapq
-from typing import Literal, cast
+from typing import Literal
 
 import numpy as np
 import torch
@@ -64,7 +64,8 @@ def superpixels_from_clusters(
     orthogonal_steps = 1 if connectivity == 4 else 2  # scikit-image's word for the same
     superpixels = np.empty(maps.shape, np.int64)
     for image, out in zip(maps, superpixels, strict=True):
-        np.subtract(label(image, background=-1, connectivity=orthogonal_steps), 1, out=out)
+        components = label(image, -1, connectivity=orthogonal_steps)
+        np.subtract(components, 1, out=out)
     if min_size > 1:
         if features is None:
             raise InputError("min_size merges by features; pass features= or leave min_size at 0")
@@ -140,7 +141,7 @@ def _feature_sums(
         chosen = torch.arange(start, min(start + _MASKS_AT_ONCE, n), device=level.device)
         masks = (labels == chosen[:, None, None]).to(level.dtype)
         sums.append(features.cluster_sums(masks[None])[0])
-    return cast("np.ndarray", torch.cat(sums).double().cpu().numpy())
+    return torch.cat(sums).double().cpu().numpy()
 
 
 def _numbered_by_first_pixel(labels: Int64[np.ndarray, "H W"]) -> Int64[np.ndarray, "H W"]:

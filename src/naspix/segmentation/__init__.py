@@ -1,4 +1,4 @@
-"""Segmenters: images ``(B, C, H, W)`` in [0, 1] to ``Segmentation``, NAS and what it is compared with."""
+"""Segmenters: images ``(B, C, H, W)`` in [0, 1] to ``Segmentation``; NAS and its baselines."""
 
 from naspix.segmentation.segmentation import Segmentation
 

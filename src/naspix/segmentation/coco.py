@@ -1,4 +1,4 @@
-"""Superpixels in COCO's JSON format: uncompressed run lengths down the columns, one annotation each.
+"""Superpixels in COCO's JSON format: uncompressed run lengths down the columns, an annotation each.
 
 In: label maps ``(H, W)``. Out: plain dictionaries for ``json.dump``. Reading them back is
 ``pycocotools``' business.

@@ -12,7 +12,6 @@ import numpy as np
 from jaxtyping import Int64
 from torch import Tensor
 
-from naspix.errors import InputError
 from naspix.segmentation.storage import palette
 
 if TYPE_CHECKING:

@@ -1,16 +1,15 @@
 """The result of every segmenter: two label maps of the same frame, clusters and superpixels.
 
 In: label maps ``(B, H, W)`` int64, on any device. Out: what explanations and figures ask of them:
-masks, boundaries, areas, neighbours, other cuts of the same tree, other sizes. Files are written and
-read in ``storage.py``, COCO's format is in ``coco.py``; nothing here knows an image or a network.
+masks, boundaries, areas, neighbours, other cuts of the same tree, other sizes. Files are written
+and read in ``storage.py``, COCO's format is in ``coco.py``; nothing here knows an image or a network.
 """
 
 from collections.abc import Sequence
 from functools import cached_property
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Literal, Self, cast, final
+from typing import TYPE_CHECKING, Any, Literal, Self, final
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor
@@ -29,8 +28,8 @@ if TYPE_CHECKING:
 class Segmentation:
     """The clusters of a batch of images, and the superpixels they fall into.
 
-    Superpixels are the connected components of the clusters. They are computed when first asked for,
-    unless they are given. A segmentation never changes; two are equal when both label maps are.
+    Superpixels are the connected components of the clusters, computed when first asked for unless
+    they are given. A segmentation never changes; two are equal when both label maps are.
 
     Attributes:
         clusters: Labels from 0; one cluster may lie in several places.
@@ -237,8 +236,8 @@ class Segmentation:
     def resize(self, size: tuple[int, int]) -> "Segmentation":
         """Bring both label maps, and the tree, to another frame by nearest neighbour.
 
-        A superpixel that falls apart on a coarser frame becomes several, one that vanishes leaves no
-        gap: ids are numbered anew.
+        A superpixel that falls apart on a coarser frame becomes several, one that vanishes leaves
+        no gap: ids are numbered anew.
 
         Args:
             size: Height and width of the new frame, in pixels.

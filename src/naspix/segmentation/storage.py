@@ -1,7 +1,7 @@
 """Segmentations on disk: everything in one ``.npz`` without pickle, or one label map as a PNG.
 
-Files are written whole or not at all: first beside their place, then moved there. A file that is not
-what ``save`` writes, or is damaged, is refused in one sentence.
+Files are written whole or not at all: first beside their place, then moved there. A file that is
+not what ``save`` writes, or is damaged, is refused in one sentence.
 """
 
 import io
