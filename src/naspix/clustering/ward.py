@@ -1,9 +1,9 @@
-"""Ward's linkage on the features of Algorithm 1: one tree an image, cut into any number of clusters.
+"""Ward's linkage on the features of Algorithm 1: one tree an image, to cut into any K clusters.
 
 Linkage needs distances, not features, so every level is first turned by a QR decomposition into at
 most as many dimensions as its activation has cells, which changes no distance; the tree itself is
-fastcluster's. In: ``UpsampledFeatures``. Out: a ``WardTree`` an image: merges, and each pixel's leaf.
-Exact up to 96 x 96 pixels; for larger frames the tree is built on a grid of that many points.
+fastcluster's. In: ``UpsampledFeatures``. Out: a ``WardTree`` an image: merges, and the leaf of each
+pixel. Exact up to 96 x 96 pixels; for larger frames the tree is built on a grid of so many points.
 """
 
 from dataclasses import dataclass
@@ -69,7 +69,7 @@ class WardTree:
         ]
 
     def resized(self, size: tuple[int, int]) -> "WardTree":
-        """Return the same tree over another frame, each pixel's leaf taken from the nearest pixel."""
+        """Return the same tree over another frame, each leaf taken from the nearest pixel."""
         frame = self.leaves[None, None].double()  # which holds every index exactly
         resized = functional.interpolate(frame, size=size, mode="nearest-exact")
         return WardTree(self.linkage, resized[0, 0].long())
@@ -124,10 +124,10 @@ def _tree_of_image(features: UpsampledFeatures, max_points: int) -> WardTree:
 
 
 def reduced_points(features: UpsampledFeatures) -> Float64[Tensor, "n d"]:
-    """Return points with the same distances as one image's features, in as few dimensions as can be.
+    """Return points with the same distances as one image's features, in fewer dimensions.
 
-    With ``X = QR``, ``|X u - X v| = |R u - R v|``, and ``R`` has at most as many rows as a level has
-    cells; a level's upsampling and scale stay what they are.
+    With ``X = QR``, ``|X u - X v| = |R u - R v|``, and ``R`` has at most as many rows as a level
+    has cells; a level's upsampling and scale stay what they are.
 
     Args:
         features: Features of one image.
@@ -165,7 +165,7 @@ def _linkage(points: Float64[Tensor, "n d"]) -> Float64[np.ndarray, "n_merges 4"
 def _condensed_distances(points: Float64[Tensor, "n d"]) -> Float64[np.ndarray, " n_pairs"]:
     """Return the distances of all pairs in SciPy's order: (0, 1), (0, 2), ..., (1, 2), ...
 
-    ``|x - y|^2 = |x|^2 + |y|^2 - 2 <x, y>`` about the mean, in double precision, some rows at a time.
+    ``|x - y|^2 = |x|^2 + |y|^2 - 2 <x, y>`` about the mean, in double precision, in strips.
     """
     n = len(points)
     centered = points - points.mean(0)
@@ -248,7 +248,7 @@ def _node_means(
 def _nearest_leaves(
     nodes: Int64[Tensor, "H W"], bottom: Int64[Tensor, "h w"]
 ) -> Int64[Tensor, "H W"]:
-    """Return each pixel's own grid point if it lies in the pixel's cluster, else the nearest there."""
+    """Return each pixel's own grid point if that is in its cluster, else the nearest there."""
     from scipy.ndimage import distance_transform_edt
 
     (height, width), (rows, columns) = nodes.shape, bottom.shape

@@ -1,8 +1,8 @@
 """The result of every segmenter: two label maps of the same frame, clusters and superpixels.
 
 In: label maps ``(B, H, W)`` int64, on any device. Out: what explanations and figures ask of them:
-masks, boundaries, areas, neighbours, other cuts of the same tree, other sizes. Files are written
-and read in ``storage.py``, COCO's format is in ``coco.py``; nothing here knows an image or a network.
+masks, boundaries, areas, neighbours, other cuts of the same tree, other sizes. Files are the
+business of ``storage.py`` and ``coco.py``, looks of ``display.py``; nothing here knows a network.
 """
 
 from collections.abc import Sequence

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from jaxtyping import Int, UInt8
+from jaxtyping import Int
 
 from naspix.clustering.ward import WardTree
 from naspix.errors import InputError, OutputError
@@ -25,12 +25,6 @@ if TYPE_CHECKING:
     from naspix.segmentation.segmentation import Segmentation
 
 FORMAT_VERSION = 1
-
-# Okabe and Ito's colours, told apart by colour-blind people too; grey in place of black
-_COLORS = (
-    (0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167),
-    (86, 180, 233), (213, 94, 0), (240, 228, 66), (120, 120, 120),
-)  # fmt: skip
 
 
 def save(segmentation: "Segmentation", path: str | PathLike[str]) -> None:
@@ -92,30 +86,19 @@ def save_png(labels: Int[np.ndarray, "H W"], path: str | PathLike[str]) -> None:
     """Write one label map as a PNG; see ``Segmentation.save_png``."""
     from PIL import Image
 
+    from naspix.plots import cluster_colours  # here, so that matplotlib is imported when needed
+
     highest = int(labels.max())
     if highest >= 2**16:
         raise InputError(f"a PNG label map holds 65,536 ids at most, here are {highest + 1}")
     if highest < 2**8:
         image = Image.fromarray(labels.astype(np.uint8))
-        image.putpalette(palette(256).tobytes())
+        image.putpalette(cluster_colours(256).tobytes())
     else:
         image = Image.fromarray(labels.astype(np.uint16))
     content = io.BytesIO()
     image.save(content, format="PNG")
     _write_whole(path, content.getvalue())
-
-
-def palette(n: int) -> UInt8[np.ndarray, "n 3"]:
-    """Return ``n`` colours: eight that colour-blind people tell apart, then as many again, darker.
-
-    Example:
-        >>> palette(2).tolist()
-        [[0, 114, 178], [230, 159, 0]]
-    """
-    index = np.arange(n)
-    dimmed = 0.8 ** (index // len(_COLORS) % 6)
-    colors = np.array(_COLORS)[index % len(_COLORS)] * dimmed[:, None]
-    return np.asarray(colors.round().astype(np.uint8))
 
 
 def _write_whole(path: str | PathLike[str], content: bytes) -> None:
