@@ -1,0 +1,156 @@
+"""NAS: Neuro-Activated Superpixels (paper, section 3, Algorithm 1).
+
+The activations of a classifier at several depths are upsampled to the image, normalised, weighted and
+clustered, one image at a time; the connected parts of the clusters are the superpixels.
+In: images ``(B, C, H, W)`` in [0, 1], or activations already at hand. Out: a ``Segmentation``.
+"""
+
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
+from typing import Literal, final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from naspix.clustering.components import superpixels_from_clusters
+from naspix.clustering.features import UpsampledFeatures
+from naspix.clustering.kmeans import kmeans
+from naspix.clustering.ward import ward
+from naspix.errors import InputError, UnknownNameError
+from naspix.models import Classifier
+from naspix.models.images import check_images
+from naspix.segmentation.segmentation import Segmentation
+
+_ALGORITHMS = ("kmeans", "ward")
+
+
+@final
+@dataclass(frozen=True)
+class NAS:
+    """Cut images into the regions that a classifier tells apart.
+
+    Args:
+        model: The classifier whose activations are clustered.
+        levels: Depths at which activations are taken: numbers (0 is shallow, 4 is deep) or names of
+            modules of ``model.network``. Deep levels see objects and their parts, shallow ones edges
+            and colours; the paper's default is 2, 3 and 4.
+        n_clusters: K. More clusters make more and smaller superpixels; a cluster may fall into several
+            superpixels, so K bounds their number from below only.
+        algorithm: ``"kmeans"``, or ``"ward"``, which costs more and whose result can be cut into any
+            other number of clusters at once by ``Segmentation.cut``.
+        size: Frame ``(H, W)`` in pixels in which the regions are made, the images' own by default.
+        seed: Of k-means; a seed gives the same labels on the same machine, for any batch.
+        normalize: Whether each level's vector is divided by its norm at each pixel (line 10).
+        weight: Whether each level is divided by one plus its number of channels (line 11).
+        n_init: Number of k-means++ starts.
+        max_iter: Most k-means steps on the full frame.
+        tol: Share of the pixels that may still change cluster in the last step of k-means; 0 runs to
+            the fixed point.
+        connectivity: 4 joins pixels that share a side into one superpixel, 8 also those that share a
+            corner.
+        min_size: Superpixels of fewer pixels are merged into the neighbour whose mean feature is
+            nearest; the paper keeps them all, and so does 0.
+
+    Raises:
+        InputError: If an argument is out of its range.
+        UnknownNameError: If a level or the algorithm is not known.
+
+    Source:
+        Algorithm 1; the defaults are those of the paper's section 4. The paper does not say how
+        k-means is started and stopped: ``n_init`` and ``tol`` are choices made here.
+
+    Example:
+        >>> import naspix, skimage.data
+        >>> model = naspix.load_model("efficientnet_lite0")
+        >>> images = model.load_images([skimage.data.chelsea()])
+        >>> seg = NAS(model, n_clusters=4)(images)
+        >>> seg.clusters.shape, seg.clusters.unique()
+        (torch.Size([1, 224, 224]), tensor([0, 1, 2, 3]))
+    """
+
+    model: Classifier
+    _: KW_ONLY
+    levels: Sequence[int | str] = (2, 3, 4)
+    n_clusters: int = 5
+    algorithm: Literal["kmeans", "ward"] = "kmeans"
+    size: tuple[int, int] | None = None
+    seed: int = 0
+    normalize: bool = True
+    weight: bool = True
+    n_init: int = 4
+    max_iter: int = 300
+    tol: float = 0.005
+    connectivity: Literal[4, 8] = 4
+    min_size: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "levels", tuple(self.levels))
+        self.model.level_names(self.levels)
+        if self.algorithm not in _ALGORITHMS:
+            raise UnknownNameError.among("algorithm", self.algorithm, _ALGORITHMS)
+        if self.n_clusters < 1:
+            raise InputError(f"n_clusters is {self.n_clusters}; NAS needs at least 1")
+
+    def __call__(self, images: Float[Tensor, "B C H W"]) -> Segmentation:
+        """Segment images ``(B, C, H, W)`` in [0, 1], each on its own."""
+        check_images(images, self.model.in_channels)
+        activations = self.model.activations(images, self.levels)
+        return self.segment(activations, self.size or (images.shape[2], images.shape[3]))
+
+    def segment(
+        self,
+        activations: Sequence[Float[Tensor, "B _ _ _"]],
+        size: tuple[int, int] | None = None,
+    ) -> Segmentation:
+        """Segment from activations already at hand.
+
+        Args:
+            activations: One ``(B, C, h, w)`` tensor a level, in the order of ``levels``.
+            size: The frame ``(H, W)`` in pixels; that of the segmenter by default.
+
+        Raises:
+            InputError: If the activations do not belong together or no size is given.
+            ActivationError: If an activation holds values that are not finite.
+        """
+        frame = size or self.size
+        if frame is None:
+            raise InputError("activations do not say how large the image was; give size=(H, W)")
+        if len(activations) != len(self.levels):
+            raise InputError(
+                f"{len(activations)} activations were given for the {len(self.levels)} levels "
+                f"{self.levels}; give one a level"
+            )
+        with torch.no_grad():
+            features = UpsampledFeatures(
+                [maps.detach() for maps in activations],
+                frame,
+                normalize=self.normalize,
+                weight=self.weight,
+                names=self.model.level_names(self.levels),
+            )
+            return self._cluster(features)
+
+    def _cluster(self, features: UpsampledFeatures) -> Segmentation:
+        tree = None
+        if self.algorithm == "ward":
+            tree = ward(features)
+            device = features.levels[0].device
+            clusters = torch.stack([one.cut(self.n_clusters) for one in tree]).to(device)
+        else:
+            clusters = kmeans(
+                features,
+                self.n_clusters,
+                n_init=self.n_init,
+                max_iter=self.max_iter,
+                tol=self.tol,
+                seed=self.seed,
+            )
+        superpixels = None
+        if self.min_size > 1:
+            superpixels = superpixels_from_clusters(
+                clusters, connectivity=self.connectivity, min_size=self.min_size, features=features
+            )
+        return Segmentation(
+            clusters, superpixels, source=repr(self), tree=tree, connectivity=self.connectivity
+        )
