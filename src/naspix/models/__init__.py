@@ -1,0 +1,33 @@
+"""Classifiers one can ask about: by name, or the user's own module."""
+
+from naspix.models.activations import recording
+from naspix.models.classifier import Classifier
+from naspix.models.images import (
+    MAX_PIXELS,
+    check_images,
+    expand_paths,
+    read_image,
+    read_images,
+)
+from naspix.models.zoo import (
+    DEFAULT_MODEL,
+    list_models,
+    load_model,
+    resolve_device,
+    wrap_model,
+)
+
+__all__ = [
+    "DEFAULT_MODEL",
+    "MAX_PIXELS",
+    "Classifier",
+    "check_images",
+    "expand_paths",
+    "list_models",
+    "load_model",
+    "read_image",
+    "read_images",
+    "recording",
+    "resolve_device",
+    "wrap_model",
+]

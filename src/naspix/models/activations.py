@@ -1,0 +1,218 @@
+"""All hooks: what chosen modules put out while a network runs, as maps `(B, C, h, w)`.
+
+Two context managers, and no other place in naspix hooks a network of the user's to read it. Both
+leave no hook behind, and hear only the thread that opened them. An output is recorded as it is when
+the module hands it over: whatever overwrites it afterwards (an in-place ReLU, ``x += y``) meets a
+copy. Token sequences and channels-last outputs become maps by `grids.py`.
+"""
+
+import copy
+import threading
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from naspix.errors import ActivationError
+from naspix.models.grids import Layout, TokenHints, find_layout
+
+
+class _ReachedError(BaseException):
+    """Ends a forward pass that has nothing more to tell; no ``except Exception`` holds it up."""
+
+
+@contextmanager
+def recording(
+    network: nn.Module,
+    names: Sequence[str],
+    *,
+    detach: bool = False,
+    stop_after: Mapping[str, int] | None = None,
+) -> Iterator[dict[str, Tensor]]:
+    """Record the outputs of modules while ``network`` runs inside the ``with`` block.
+
+    The dictionary is filled by the forward pass, with one map `(B, C, h, w)` for each name. A
+    module that runs more than once in a pass is recorded at its last call. Unless ``detach`` is
+    set, the network goes on from the recorded map itself, so gradients with respect to it can be
+    asked for.
+
+    Args:
+        network: Any module that gets its images `(B, C, H, W)` as the first argument.
+        names: Module names, as in ``network.named_modules()``.
+        detach: Record copies without gradients, float32 for half precision.
+        stop_after: How often each module is to run before the pass is cut short. The pass is left
+            by an exception that this context manager swallows, so what follows the network's call
+            in the block does not run. None lets it finish.
+
+    Raises:
+        ActivationError: If a module's output has no spatial map, or the pass never reached it.
+
+    Example:
+        >>> network = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(inplace=True))
+        >>> with recording(network, ["0"]) as maps:
+        ...     logits = network(torch.zeros(1, 3, 8, 8))
+        >>> maps["0"].shape
+        torch.Size([1, 4, 8, 8])
+    """
+    modules = {name: network.get_submodule(name) for name in dict.fromkeys(names)}
+    maps: dict[str, Tensor] = {}
+    calls: Counter[str] = Counter()
+    reader = _Reader(network)
+    thread = threading.get_ident()
+
+    def hook(name: str) -> Any:
+        def record(module: nn.Module, args: object, output: object) -> object:
+            if threading.get_ident() != thread:
+                return None
+            tensor = first_tensor(output)
+            layout = reader.layout(name, tensor)
+            assert tensor is not None  # else there is no layout
+            calls[name] += 1
+            done = stop_after is not None and all(
+                calls[wanted] >= stop_after.get(wanted, 1) for wanted in modules
+            )
+            if detach:
+                maps[name] = _detached(layout.read(tensor), copied=not done)
+            else:
+                maps[name] = layout.read(tensor)
+            if done:
+                raise _ReachedError
+            if detach:
+                return None
+            return _replaced(output, tensor, layout.write(maps[name], tensor).clone())
+
+        return record
+
+    handles = [reader.watch_frame(thread)]
+    try:
+        handles += [module.register_forward_hook(hook(name)) for name, module in modules.items()]
+        yield maps
+    except _ReachedError:
+        pass
+    finally:
+        for handle in handles:
+            handle.remove()
+    missing = [name for name in modules if name not in maps]
+    if missing:
+        raise ActivationError(
+            f"level {missing[0]!r} is not reached by the network's forward pass; choose a module "
+            "that runs on every image"
+        )
+
+
+@contextmanager
+def tracing(network: nn.Module) -> Iterator[list[tuple[nn.Module, tuple[int, int] | None]]]:
+    """List every module call inside the ``with`` block, in the order in which the calls end.
+
+    Each entry is the module and the height and width of its map, None if its output is no map.
+
+    Example:
+        >>> network = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2, padding=1), nn.Flatten())
+        >>> with tracing(network) as calls:
+        ...     _ = network(torch.zeros(2, 3, 8, 8))
+        >>> [(type(module).__name__, size) for module, size in calls]
+        [('Conv2d', (4, 4)), ('Flatten', None), ('Sequential', None)]
+    """
+    calls: list[tuple[nn.Module, tuple[int, int] | None]] = []
+    reader = _Reader(network)
+    thread = threading.get_ident()
+
+    def record(module: nn.Module, args: object, output: object) -> None:
+        if threading.get_ident() != thread:
+            return
+        tensor = first_tensor(output)
+        try:
+            layout = reader.layout("", tensor)
+        except ActivationError:
+            calls.append((module, None))
+            return
+        assert tensor is not None
+        height, width = layout.grid or layout.read(tensor).shape[-2:]
+        calls.append((module, (int(height), int(width))))
+
+    handles = [reader.watch_frame(thread)]
+    try:
+        handles += [module.register_forward_hook(record) for module in network.modules()]
+        yield calls
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+class _Reader:
+    """Reads outputs of one network as maps; sees the images' frame as they come in."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self._network = network
+        self._hints: TokenHints | None = None
+        self._batch = 0
+        self._frame: tuple[int, int] | None = None
+
+    def watch_frame(self, thread: int) -> torch.utils.hooks.RemovableHandle:
+        def look(module: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
+            images = first_tensor([*args, *kwargs.values()])
+            if threading.get_ident() == thread and images is not None and images.ndim == 4:
+                self._batch = images.shape[0]
+                self._frame = (images.shape[2], images.shape[3])
+
+        return self._network.register_forward_pre_hook(look, with_kwargs=True)
+
+    def layout(self, name: str, tensor: Tensor | None) -> Layout:
+        if tensor is None:
+            raise ActivationError(f"level {name!r} has no spatial map: its output is no tensor")
+        if self._frame is None:
+            raise ActivationError(
+                "the network was not given images (B, C, H, W) as its first argument, "
+                "so its outputs cannot be laid over them"
+            )
+        if self._hints is None:
+            plain = tensor.ndim == 4 and tensor.shape[-1] == tensor.shape[-2]
+            plain = plain and self._frame[0] == self._frame[1]
+            if plain and tensor.shape[1] != tensor.shape[2]:
+                return find_layout(tensor.shape, self._batch, self._frame, TokenHints())
+            self._hints = TokenHints.of(self._network)
+        try:
+            return find_layout(tensor.shape, self._batch, self._frame, self._hints)
+        except ActivationError as error:
+            raise ActivationError(f"level {name!r} {error}") from None
+
+
+def first_tensor(output: object) -> Tensor | None:
+    """The tensor that an output is, holds first, or calls its last hidden state."""
+    if isinstance(output, Tensor):
+        return output
+    if isinstance(output, Mapping):
+        values = [output.get("last_hidden_state"), *output.values()]
+    elif isinstance(output, tuple | list):
+        values = list(output)
+    else:
+        return None
+    return next((value for value in values if isinstance(value, Tensor)), None)
+
+
+def _detached(maps: Tensor, *, copied: bool) -> Tensor:
+    maps = maps.detach()
+    if maps.dtype in (torch.float16, torch.bfloat16):
+        return maps.to(torch.float32, memory_format=torch.contiguous_format)
+    if copied:
+        return maps.clone(memory_format=torch.contiguous_format)
+    return maps.contiguous()
+
+
+def _replaced(output: object, old: Tensor, new: Tensor) -> object:
+    """``output`` with ``new`` in the place of ``old``; the object itself is not changed."""
+    if output is old:
+        return new
+    if isinstance(output, tuple | list):
+        values = [new if value is old else value for value in output]
+        return type(output)(*values) if hasattr(output, "_fields") else type(output)(values)
+    if isinstance(output, Mapping):
+        changed = copy.copy(output)
+        for key, value in output.items():
+            if value is old:
+                changed[key] = new  # type: ignore[index]
+        return changed
+    return output

@@ -1,0 +1,458 @@
+"""Classifier: a network one can ask about. Images in [0, 1] in; logits, probabilities, activations.
+
+It standardises the images, asks the network in eval mode, picks the logits out of whatever comes
+back, knows the names of categories and the network's levels (DESIGN sections 1 and 5). The network
+itself is never changed: not its mode, hooks, weights, gradients or random state. It does not train.
+"""
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import chain
+from numbers import Integral
+from typing import Self
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from naspix.errors import DeviceError, InputError, ModelError, NaspixError, UnknownNameError
+from naspix.models.activations import first_tensor, recording, tracing
+from naspix.models.images import (
+    MAX_PIXELS,
+    Resize,
+    Source,
+    check_images,
+    check_shape,
+    read_images,
+)
+from naspix.models.levels import family_levels, traced_levels
+
+Level = int | str
+Logits = str | int | Callable[[object], Tensor]
+
+
+class Classifier(nn.Module):
+    """A network with what an explanation has to know about it.
+
+    Made by `load_model` or `wrap_model`. ``train()`` does not reach the network, which is always
+    asked in eval mode and handed back as it was; ``to()`` moves it, like any module.
+
+    Args:
+        network: The module that turns standardised images into logits; `DataParallel` and
+            compiled wrappers are taken off.
+        name: What to call it in reports.
+        input_size: Height and width that `load_images` makes.
+        mean: Of each channel on the scale of [0, 1]; the images' mean is subtracted first.
+        std: Of each channel, the same scale; divides second.
+        categories: The classes' names in the order of the logits.
+        levels: Module names, shallow first; None finds them.
+        logits: Key, position or function that picks the logits from what the network returns.
+        crop_pct: Share of the scaled picture that ``resize="crop"`` keeps.
+        interpolation: How `load_images` resizes.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        name: str,
+        input_size: tuple[int, int],
+        mean: Sequence[float],
+        std: Sequence[float],
+        categories: Sequence[str] | None = None,
+        levels: Sequence[str] | None = None,
+        logits: Logits | None = None,
+        crop_pct: float = 0.875,
+        interpolation: str = "bilinear",
+    ) -> None:
+        super().__init__()
+        self.training = False
+        self.network = unwrapped(network)
+        self.name = name
+        self.input_size = input_size
+        self.in_channels = len(mean)
+        self.categories = None if categories is None else tuple(categories)
+        self.crop_pct = crop_pct
+        self.interpolation = interpolation
+        self.register_buffer("mean", _per_channel(mean, self.device), persistent=False)
+        self.register_buffer("std", _per_channel(std, self.device), persistent=False)
+        self._logits = logits
+        self._n_classes = None if categories is None else len(categories)
+        self._calls: dict[str, int] | None = None
+        self._levels = family_levels(self.network) if levels is None else None
+        self._family = frozenset(self._levels or ())
+        if levels is not None:
+            self._levels = self.level_names(tuple(levels))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network's parameters are; the CPU if it has none."""
+        tensors = chain(self.network.parameters(), self.network.buffers())
+        return next((tensor.device for tensor in tensors), torch.device("cpu"))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the network computes in: its first floating-point parameter's type."""
+        for parameter in self.network.parameters():
+            if parameter.is_floating_point():
+                return parameter.dtype
+        return torch.float32
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """The levels' module names, shallow first; an unknown network is traced once for them.
+
+        Raises:
+            ModelError: If tracing fails, or finds no map.
+        """
+        if self._levels is None:
+            self._trace()
+            if not self._levels:
+                raise ModelError(
+                    f"no module of {self.name} puts out a map (B, C, h, w) to be a level; "
+                    "name some with levels="
+                )
+        return self._levels
+
+    @property
+    def n_classes(self) -> int:
+        """How many logits the network returns for an image."""
+        if self._n_classes is None:
+            with torch.no_grad():
+                self(self._blank(1))
+        assert self._n_classes is not None  # set by forward
+        return self._n_classes
+
+    def train(self, mode: bool = True) -> Self:
+        """Set this module's own flag; the network's mode is left to its owner."""
+        self.training = mode
+        return self
+
+    def forward(self, images: Tensor) -> Float[Tensor, "B n_classes"]:
+        """Standardise the images and ask the network in eval mode.
+
+        Args:
+            images: `(B, C, H, W)` in [0, 1]; those on another device are moved.
+
+        Returns:
+            Logits, float32 (float64 if the network's weights are).
+
+        Raises:
+            InputError: If the images have the wrong shape, type or number of channels.
+            ModelError: If the network fails on them, or returns no logits.
+            DeviceError: If memory runs out.
+        """
+        logits = self._picked(self._run(self.standardize(images)), len(images))
+        self._n_classes = int(logits.shape[1])
+        return logits
+
+    def probabilities(self, images: Tensor) -> Float[Tensor, "B n_classes"]:
+        """Softmax of the logits; each row sums to one."""
+        logits: Tensor = self(images)
+        return logits.softmax(1)
+
+    def standardize(self, images: Tensor) -> Float[Tensor, "B C H W"]:
+        """Images as the network gets them: its device and type, mean removed, divided by std."""
+        check_shape(images, self.in_channels)
+        device, dtype = self.device, self.dtype
+        working = torch.promote_types(torch.float32, images.dtype)
+        images = images.to(device, working)
+        return ((images - self.mean.to(device)) / self.std.to(device)).to(dtype)
+
+    def level_names(self, levels: Level | Iterable[Level]) -> tuple[str, ...]:
+        """Module names of levels given by number or by module name.
+
+        Raises:
+            UnknownNameError: If there is no such level, with the modules named most like it.
+        """
+        wanted = [levels] if isinstance(levels, int | str | Integral) else list(levels)
+        if not wanted:
+            raise InputError("no levels are given; choose at least one")
+        return tuple(self._level_name(level) for level in wanted)
+
+    def activations(
+        self, images: Tensor, levels: Level | Iterable[Level] = (2, 3, 4)
+    ) -> list[Float[Tensor, "B C h w"]]:
+        """What chosen levels put out, detached; the forward pass stops at the deepest.
+
+        Tokens are laid out as a grid without class and register tokens; values are as the level's
+        module hands them over, before anything overwrites them. A module that runs more than once
+        in a pass gives its last call. Values that are not finite are passed on as they are.
+
+        Args:
+            images: `(B, C, H, W)` in [0, 1].
+            levels: Level numbers or module names, repeated if you like.
+
+        Raises:
+            InputError: If the images are not in [0, 1], or not images.
+            UnknownNameError: If there is no such level.
+            ActivationError: If a level has no spatial map.
+
+        Example:
+            >>> import naspix, torch
+            >>> model = naspix.load_model("efficientnet_lite0")
+            >>> [tuple(a.shape) for a in model.activations(torch.rand(1, 3, 64, 64), [2, 4])]
+            [(1, 40, 8, 8), (1, 320, 2, 2)]
+        """
+        names = self.level_names(levels)
+        check_images(images, self.in_channels)
+        stop_after = dict.fromkeys(names, 1)
+        if not self._family.issuperset(names):
+            stop_after = {name: self._call_counts(images)[name] or 1 for name in names}
+        with (
+            torch.no_grad(),
+            recording(self.network, names, detach=True, stop_after=stop_after) as maps,
+        ):
+            self._run(self.standardize(images))
+        return [maps[name] for name in names]
+
+    def load_images(
+        self,
+        sources: Source | Iterable[Source],
+        resize: Resize | None = "crop",
+        *,
+        max_pixels: int = MAX_PIXELS,
+    ) -> Float[Tensor, "B C H W"]:
+        """Read pictures as this network wants them, on its device.
+
+        Args:
+            sources: One path, PIL image, array `(H, W, 3)` or tensor `(C, H, W)`, or several.
+            resize: ``"crop"`` scales and takes the middle, as the network was tested; ``"squash"``
+                keeps the whole picture but not its shape; None keeps the picture at its own size.
+            max_pixels: Larger pictures are refused, as are those with a side of more than three
+                times its square root.
+
+        Raises:
+            ImageError: If a source cannot be read as a picture, naming it.
+            InputError: If there are none, or their sizes differ and ``resize`` is None.
+
+        Example:
+            >>> import naspix, skimage
+            >>> model = naspix.load_model("efficientnet_lite0")
+            >>> model.load_images(skimage.data.chelsea()).shape
+            torch.Size([1, 3, 224, 224])
+        """
+        return read_images(
+            sources,
+            self.input_size,
+            channels=self.in_channels,
+            resize=resize,
+            crop_pct=self.crop_pct,
+            interpolation=self.interpolation,
+            max_pixels=max_pixels,
+        ).to(self.device)
+
+    def category(self, index: int) -> str:
+        """The name of a class, or ``"class 7"`` where names are not known."""
+        if self.categories is None:
+            return f"class {index}"
+        if not 0 <= index < len(self.categories):
+            raise InputError(f"there is no class {index}: {self._class_range(self.n_classes)}")
+        return self.categories[index]
+
+    def resolve_target(
+        self, images: Tensor, target: int | Tensor | None, logits: Tensor | None = None
+    ) -> Int64[Tensor, " B"]:
+        """The class asked about for each image.
+
+        Args:
+            images: `(B, C, H, W)`.
+            target: A class for all images, one for each, or None for the predicted ones.
+            logits: Of these images, if at hand; otherwise the network is asked where need be.
+
+        Raises:
+            InputError: If a target is no class, or there are not as many as images.
+        """
+        if target is None:
+            if logits is None:
+                with torch.no_grad():
+                    logits = self(images)
+            return logits.detach().argmax(1)
+        classes = torch.as_tensor(target)
+        if classes.is_floating_point() or classes.is_complex() or classes.dtype == torch.bool:
+            raise InputError(f"a target must be a whole number, a class; {target!r} is not")
+        if classes.ndim > 1 or (classes.ndim == 1 and len(classes) != len(images)):
+            raise InputError(
+                f"there must be one target, or one for each of the {len(images)} images, but the "
+                f"shape given is {tuple(classes.shape)}"
+            )
+        n_classes = self.n_classes if logits is None else logits.shape[1]
+        wrong = [int(i) for i in classes.flatten() if not 0 <= i < n_classes]
+        if wrong:
+            raise InputError(f"there is no class {wrong[0]}: {self._class_range(n_classes)}")
+        device = self.device if logits is None else logits.device
+        return classes.to(device, torch.int64).expand(len(images)).clone()
+
+    def extra_repr(self) -> str:
+        """Name, size, classes and levels, for ``repr``."""
+        height, width = self.input_size
+        classes = "unknown" if self._n_classes is None else self._n_classes
+        levels = "found when first needed" if self._levels is None else ", ".join(self._levels)
+        return (
+            f"{self.name}, {self.in_channels} x {height} x {width}, classes: {classes}, "
+            f"levels: {levels}"
+        )
+
+    def __repr__(self) -> str:
+        return f"Classifier({self.extra_repr()})"
+
+    def _class_range(self, n_classes: int) -> str:
+        return f"{self.name} has {n_classes} classes, from 0 to {n_classes - 1}"
+
+    def _level_name(self, level: Level) -> str:
+        if _is_whole(level):
+            levels = self.levels
+            if 0 <= int(level) < len(levels):
+                return levels[int(level)]
+            raise UnknownNameError(
+                f"there is no level {level}: {self.name} has {len(levels)} levels, "
+                f"from 0 to {len(levels) - 1} ({', '.join(levels)})"
+            )
+        names = dict(self.network.named_modules(remove_duplicate=False))
+        if isinstance(level, str) and level and level in names:
+            return level
+        raise UnknownNameError.among("level", level, filter(None, names))
+
+    def _run(self, standardized: Tensor) -> object:
+        """The network's own answer, its failures as one sentence."""
+        with evaluating(self.network):
+            try:
+                return self.network(standardized)
+            except NaspixError:
+                raise
+            except (RuntimeError, ValueError, AssertionError, TypeError, IndexError) as error:
+                size = " x ".join(map(str, standardized.shape))
+                if _is_out_of_memory(error):
+                    raise DeviceError(
+                        f"memory of {standardized.device} ran out on a batch of {size}; "
+                        "use a smaller batch size"
+                    ) from None
+                made = " x ".join(map(str, self.input_size))
+                reason = (str(error) or type(error).__name__).splitlines()[0]
+                raise ModelError(
+                    f"{self.name} fails on images of {size} (its input size is {made}): {reason}"
+                ) from error
+
+    def _picked(self, output: object, batch: int) -> Tensor:
+        """The logits `(B, n_classes)` in what the network returned."""
+        picked = _pick(output, self._logits)
+        if picked is None or picked.ndim == 0 or picked.shape[0] != batch:
+            what = type(output).__name__ if picked is None else f"shape {tuple(picked.shape)}"
+            raise ModelError(
+                f"no logits (B, n_classes) are found in what {self.name} returns ({what}); "
+                "tell wrap_model which by logits="
+            )
+        logits = picked.flatten(1) if picked.ndim > 1 else picked[:, None]
+        if picked.ndim > 2 and logits.shape[1] != picked.shape[1]:
+            raise ModelError(
+                f"{self.name} returns {tuple(picked.shape)}, not logits (B, n_classes); "
+                "pick or make them by wrap_model's logits="
+            )
+        return logits if logits.dtype == torch.float64 else logits.float()
+
+    def _blank(self, batch: int) -> Tensor:
+        return torch.full((batch, self.in_channels, *self.input_size), 0.5, device=self.device)
+
+    def _call_counts(self, images: Tensor | None = None) -> dict[str, int]:
+        """How often each module runs in a forward pass: one pass tells, once for all."""
+        if self._calls is None:
+            self._trace(None if images is None else images[:1])
+        assert self._calls is not None  # set by _trace
+        return self._calls
+
+    def _trace(self, images: Tensor | None = None) -> None:
+        """One forward pass that finds levels and how often modules run; random state kept."""
+        images = self._blank(2) if images is None else images
+        devices = [self.device] if self.device.type == "cuda" else []
+        with (
+            torch.random.fork_rng(devices=devices),
+            torch.no_grad(),
+            tracing(self.network) as calls,
+        ):
+            self._run(self.standardize(images))
+        counts: dict[nn.Module, int] = {}
+        for module, _ in calls:
+            counts[module] = counts.get(module, 0) + 1
+        names = {module: name for name, module in self.network.named_modules()}
+        self._calls = {
+            name: counts.get(module, 0)
+            for name, module in self.network.named_modules(remove_duplicate=False)
+        }
+        if self._levels is None and len(images) > 1:
+            self._levels = traced_levels([(names[module], size) for module, size in calls])
+
+
+def unwrapped(module: nn.Module) -> nn.Module:
+    """The module inside `DataParallel`, `DistributedDataParallel` and compiled wrappers."""
+    while True:
+        if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            module = module.module
+        elif isinstance(inner := getattr(module, "_orig_mod", None), nn.Module):
+            module = inner
+        else:
+            return module
+
+
+_modes: dict[int, tuple[int, list[nn.Module]]] = {}
+_modes_lock = threading.Lock()
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Eval mode inside the block; after it, every submodule has its own training flag again.
+
+    Blocks may overlap, in one thread or several: the last to end restores what the first found.
+    """
+    key = id(network)
+    with _modes_lock:
+        depth, training = _modes.get(key, (0, []))
+        if depth == 0:
+            training = [module for module in network.modules() if module.training]
+            for module in training:
+                module.training = False
+        _modes[key] = depth + 1, training
+    try:
+        yield
+    finally:
+        with _modes_lock:
+            depth, training = _modes.pop(key)
+            if depth > 1:
+                _modes[key] = depth - 1, training
+            else:
+                for module in training:
+                    module.training = True
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _per_channel(values: Sequence[float], device: torch.device) -> Tensor:
+    return torch.tensor([float(value) for value in values], device=device).view(1, -1, 1, 1)
+
+
+def _pick(output: object, logits: Logits | None) -> Tensor | None:
+    if callable(logits):
+        picked: object = logits(output)
+    elif logits is not None:
+        try:
+            picked = output[logits]  # type: ignore[index]
+        except (KeyError, IndexError, TypeError):
+            picked = getattr(output, logits, None) if isinstance(logits, str) else None
+    elif isinstance(output, Tensor):
+        picked = output
+    elif isinstance(getattr(output, "logits", None), Tensor):
+        picked = output.logits  # type: ignore[attr-defined]
+    elif isinstance(output, Mapping) and isinstance(output.get("logits"), Tensor):
+        picked = output["logits"]
+    else:
+        picked = first_tensor(output)
+    return picked if isinstance(picked, Tensor) else None
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -1,0 +1,155 @@
+"""Which modules are a network's levels: the paper's for VGG, ResNet and ViT, else found.
+
+DESIGN section 5. `family_levels` reads the structure alone and runs nothing: torchvision's, timm's
+and Hugging Face's layouts, also where the network is a part of a larger module. For the rest,
+`traced_levels` takes the last map at each of the last five resolutions of one forward pass.
+Names in, names out, shallow first; what the modules put out is `activations.py`'s business.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+
+from torch import nn
+
+from naspix.models.grids import _PREFIX_TOKEN
+
+N_LEVELS = 5
+
+_STEMS = ("stem", "patch_embed", "patch_embeds.0")
+_ENCODER = re.compile(r"(?:^|\.)(?:layer|layers|blocks|resblocks|block)$")
+_POSITIONS = re.compile(r"(?:^|[._])pos(?:ition|itional)?_?(?:emb|embed|embedding|embeddings)$")
+
+
+def family_levels(network: nn.Module) -> tuple[str, ...] | None:
+    """The levels of a network of a known family, None for any other.
+
+    * ResNet and its kin: the first max-pool, then the four blocks.
+    * VGG: the convolution before each max-pool, with batch norm its output, in both cases before
+      the ReLU.
+    * Vision transformers: of twelve encoder layers the 3rd, 5th, 7th, 9th and 11th; of ``n`` the
+      layers number ``n * (3, 5, 7, 9, 11) / 12``, rounded up; all, if there are five or fewer.
+    * ConvNeXt and Swin: the stem (patch embedding), then the four stages.
+    * Whatever else timm describes in ``feature_info``: its last five modules; if they are four,
+      the stem goes before them.
+
+    Example:
+        >>> import torchvision
+        >>> family_levels(torchvision.models.resnet18())
+        ('maxpool', 'layer1', 'layer2', 'layer3', 'layer4')
+    """
+    for path, module in network.named_modules():
+        for rule in (_resnet, _vgg, _staged, _feature_info, _transformer):
+            levels = rule(module)
+            if levels:
+                return tuple(f"{path}.{name}" if path else name for name in levels)
+    return None
+
+
+def traced_levels(calls: Sequence[tuple[str, tuple[int, int] | None]]) -> tuple[str, ...]:
+    """The last map at each of the last five resolutions, from a forward pass's module calls.
+
+    Pooled maps of one pixel are no levels, nor are maps finer than one before them (decoders,
+    attention weights).
+
+    Args:
+        calls: Name and map size `(h, w)` of each call, in the order in which the calls ended.
+
+    Example:
+        >>> traced_levels([("a", (8, 8)), ("b", (8, 8)), ("c", (4, 4)), ("pool", (1, 1))])
+        ('b', 'c')
+    """
+    last: dict[tuple[int, int], str] = {}
+    finest = math.inf
+    for name, size in calls:
+        if size is None or size == (1, 1) or not name or size[0] * size[1] > finest:
+            continue
+        finest = size[0] * size[1]
+        last.pop(size, None)
+        last[size] = name
+    return tuple(last.values())[-N_LEVELS:]
+
+
+def spread(n: int) -> list[int]:
+    """Positions, from 0, of the levels among ``n`` equal layers: of twelve, 2, 4, 6, 8 and 10."""
+    if n <= N_LEVELS:
+        return list(range(n))
+    return [math.ceil(n * k / 12) - 1 for k in (3, 5, 7, 9, 11)]
+
+
+def _has(module: nn.Module, names: Iterable[str]) -> bool:
+    try:
+        return all(module.get_submodule(name) is not None for name in names)
+    except AttributeError:
+        return False
+
+
+def _children(module: nn.Module) -> dict[str, nn.Module]:
+    return dict(module.named_children())
+
+
+def _resnet(module: nn.Module) -> tuple[str, ...] | None:
+    children = _children(module)
+    layouts = {
+        "maxpool": ("maxpool", "layer1", "layer2", "layer3", "layer4"),
+        "embedder": ("embedder", *(f"encoder.stages.{i}" for i in range(4))),  # Hugging Face
+    }
+    for first, names in layouts.items():
+        if first in children and _has(module, names):
+            return names
+    if type(module).__name__ == "ResNetV2":  # timm: the stem ends with the pool
+        return ("stem", *(f"stages.{i}" for i in range(4)))
+    return None
+
+
+def _vgg(module: nn.Module) -> tuple[str, ...] | None:
+    features = _children(module).get("features")
+    if not isinstance(features, nn.Sequential):
+        return None
+    levels: list[str] = []
+    last = ""
+    for name, layer in features.named_children():
+        if isinstance(layer, nn.Conv2d | nn.BatchNorm2d):
+            last = f"features.{name}"
+        elif isinstance(layer, nn.MaxPool2d):
+            levels.append(last)
+        elif next(layer.children(), None) is not None:
+            return None
+    return tuple(levels) if len(levels) == N_LEVELS and all(levels) else None
+
+
+def _staged(module: nn.Module) -> tuple[str, ...] | None:
+    """ConvNeXt and Swin in torchvision: stem, then stages and downsampling in turn."""
+    if type(module).__name__ in ("ConvNeXt", "SwinTransformer"):
+        names = tuple(f"features.{i}" for i in (0, 1, 3, 5, 7))
+        return names if _has(module, names) else None
+    return None
+
+
+def _feature_info(module: nn.Module) -> tuple[str, ...] | None:
+    """What timm says about a network's features."""
+    info = getattr(module, "feature_info", None)
+    entries = [entry for entry in info or () if isinstance(entry, dict)]
+    names = [str(entry.get("module", "")) for entry in entries]
+    if not names or not all(names) or not _has(module, names):
+        return None
+    if len({entry.get("reduction") for entry in entries}) == 1:
+        return tuple(names[i] for i in spread(len(names)))
+    if len(names) < N_LEVELS:
+        names = [*(stem for stem in _STEMS if _has(module, [stem])), *names][-N_LEVELS:]
+    return tuple(names[-N_LEVELS:])
+
+
+def _transformer(module: nn.Module) -> tuple[str, ...] | None:
+    """A row of equal encoder layers in a module with class tokens or learnt positions."""
+    parameters = [name for name, _ in module.named_parameters()]
+    if not any(_PREFIX_TOKEN.search(name) or _POSITIONS.search(name) for name in parameters):
+        return None
+    for path, row in module.named_modules():
+        if not isinstance(row, nn.ModuleList | nn.Sequential) or not _ENCODER.search(path):
+            continue
+        kinds = {type(layer) for layer in row}
+        if len(kinds) == 1 and len(row) > 1 and not kinds & {nn.Linear, nn.Conv2d}:
+            names = [name for name, _ in row.named_children()]
+            return tuple(f"{path}.{names[i]}" for i in spread(len(names)))
+    return None
