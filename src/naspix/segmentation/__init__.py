@@ -1,5 +1,28 @@
 """Segmenters: images ``(B, C, H, W)`` in [0, 1] to ``Segmentation``; NAS and its baselines."""
 
+from naspix.segmentation.baselines import (
+    SLIC,
+    Felzenszwalb,
+    Grid,
+    Quickshift,
+    Watershed,
+)
+from naspix.segmentation.consensus import Consensus, consensus
+from naspix.segmentation.matching import Match
+from naspix.segmentation.nas import NAS
+from naspix.segmentation.normalized_cut import NormalizedCut
 from naspix.segmentation.segmentation import Segmentation
 
-__all__ = ["Segmentation"]
+__all__ = [
+    "NAS",
+    "SLIC",
+    "Consensus",
+    "Felzenszwalb",
+    "Grid",
+    "Match",
+    "NormalizedCut",
+    "Quickshift",
+    "Segmentation",
+    "Watershed",
+    "consensus",
+]

@@ -1,7 +1,7 @@
 """How a segmentation looks: a matplotlib figure, and a strip of pictures for notebooks.
 
 In: a ``Segmentation``, and its images where there are any. Out: a figure, or HTML that needs
-nothing from elsewhere. Colours and drawing are those of ``naspix.plots``, imported only when needed.
+nothing from elsewhere. Colours and drawing are those of ``naspix.plots``, imported when needed.
 """
 
 import base64

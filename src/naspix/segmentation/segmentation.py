@@ -8,7 +8,7 @@ business of ``storage.py`` and ``coco.py``, looks of ``display.py``; nothing her
 from collections.abc import Sequence
 from functools import cached_property
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Literal, Self, final
+from typing import TYPE_CHECKING, Any, Literal, final
 
 import torch
 from jaxtyping import Bool, Int64
@@ -95,7 +95,7 @@ class Segmentation:
         connectivity: Literal[4, 8] = 4,
         source: str = "",
         tree: Sequence[WardTree] | None = None,
-    ) -> Self:
+    ) -> "Segmentation":
         """Hold clusters whose superpixels are computed when first asked for."""
         return cls(clusters, connectivity=connectivity, source=source, tree=tree)
 
