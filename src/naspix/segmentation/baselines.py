@@ -153,7 +153,8 @@ class Quickshift:
             takes time with its square.
         max_dist: How far a pixel may climb at once; higher gives fewer and larger regions.
         ratio: Weight of colour against position, from 0 to 1.
-        sigma: Width in pixels of a Gaussian blur before; 0 for none.
+        sigma: Width in pixels of a Gaussian blur before; without it (0) texture leaves regions in
+            many pieces.
         seed: Of the noise that breaks ties.
 
     Source:
@@ -169,7 +170,7 @@ class Quickshift:
     kernel_size: float = 3.0
     max_dist: float = 6.0
     ratio: float = 0.5
-    sigma: float = 0.0
+    sigma: float = 1.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -200,12 +201,13 @@ class Quickshift:
         return segment_each(images, labels, source=repr(self))
 
     def match(self, images: Tensor, n_superpixels: float) -> Match:
-        """Choose ``max_dist`` for a mean number of superpixels an image."""
+        """Choose ``kernel_size``, and ``max_dist`` in step, for a mean number of superpixels."""
+        reach = self.max_dist / self.kernel_size
         return bisect(
-            lambda distance: replace(self, max_dist=distance),
+            lambda kernel: replace(self, kernel_size=kernel, max_dist=reach * kernel),
             images,
             n_superpixels,
-            between=(1e3, 0.5),
+            between=(15.0, 1.0),
         )
 
 
