@@ -2,6 +2,7 @@
 
 from naspix.models.activations import recording
 from naspix.models.classifier import Classifier
+from naspix.models.devices import resolve_device
 from naspix.models.images import (
     MAX_PIXELS,
     check_images,
@@ -9,13 +10,8 @@ from naspix.models.images import (
     read_image,
     read_images,
 )
-from naspix.models.zoo import (
-    DEFAULT_MODEL,
-    list_models,
-    load_model,
-    resolve_device,
-    wrap_model,
-)
+from naspix.models.recipes import DEFAULT_MODEL, list_models
+from naspix.models.zoo import load_model, wrap_model
 
 __all__ = [
     "DEFAULT_MODEL",

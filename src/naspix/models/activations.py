@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from naspix.errors import ActivationError
-from naspix.models.grids import Layout, TokenHints, find_layout
+from naspix.models.grids import Layout, TokenHints, covers, find_layout
 
 
 class _ReachedError(BaseException):
@@ -131,7 +131,8 @@ def tracing(network: nn.Module) -> Iterator[list[tuple[nn.Module, tuple[int, int
             return
         assert tensor is not None
         height, width = layout.grid or layout.read(tensor).shape[-2:]
-        calls.append((module, (int(height), int(width))))
+        fits = covers((height, width), reader.frame, slack=2)
+        calls.append((module, (int(height), int(width)) if fits else None))
 
     handles = [reader.watch_frame(thread)]
     try:
@@ -149,33 +150,33 @@ class _Reader:
         self._network = network
         self._hints: TokenHints | None = None
         self._batch = 0
-        self._frame: tuple[int, int] | None = None
+        self.frame = (0, 0)
 
     def watch_frame(self, thread: int) -> torch.utils.hooks.RemovableHandle:
         def look(module: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
             images = first_tensor([*args, *kwargs.values()])
             if threading.get_ident() == thread and images is not None and images.ndim == 4:
                 self._batch = images.shape[0]
-                self._frame = (images.shape[2], images.shape[3])
+                self.frame = (images.shape[2], images.shape[3])
 
         return self._network.register_forward_pre_hook(look, with_kwargs=True)
 
     def layout(self, name: str, tensor: Tensor | None) -> Layout:
         if tensor is None:
             raise ActivationError(f"level {name!r} has no spatial map: its output is no tensor")
-        if self._frame is None:
+        if self.frame == (0, 0):
             raise ActivationError(
                 "the network was not given images (B, C, H, W) as its first argument, "
                 "so its outputs cannot be laid over them"
             )
         if self._hints is None:
             plain = tensor.ndim == 4 and tensor.shape[-1] == tensor.shape[-2]
-            plain = plain and self._frame[0] == self._frame[1]
+            plain = plain and self.frame[0] == self.frame[1]
             if plain and tensor.shape[1] != tensor.shape[2]:
-                return find_layout(tensor.shape, self._batch, self._frame, TokenHints())
+                return find_layout(tensor.shape, self._batch, self.frame, TokenHints())
             self._hints = TokenHints.of(self._network)
         try:
-            return find_layout(tensor.shape, self._batch, self._frame, self._hints)
+            return find_layout(tensor.shape, self._batch, self.frame, self._hints)
         except ActivationError as error:
             raise ActivationError(f"level {name!r} {error}") from None
 

@@ -5,9 +5,7 @@ back, knows the names of categories and the network's levels (DESIGN sections 1 
 itself is never changed: not its mode, hooks, weights, gradients or random state. It does not train.
 """
 
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from numbers import Integral
 from typing import Self
@@ -16,12 +14,13 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from naspix.errors import DeviceError, InputError, ModelError, NaspixError, UnknownNameError
-from naspix.models.activations import first_tensor, recording, tracing
+from naspix.errors import InputError, ModelError, UnknownNameError
+from naspix.models.activations import recording, tracing
+from naspix.models.asking import Logits, ask, pick_logits, unwrapped
+from naspix.models.decoding import Source
 from naspix.models.images import (
     MAX_PIXELS,
     Resize,
-    Source,
     check_images,
     check_shape,
     read_images,
@@ -29,7 +28,6 @@ from naspix.models.images import (
 from naspix.models.levels import family_levels, traced_levels
 
 Level = int | str
-Logits = str | int | Callable[[object], Tensor]
 
 
 class Classifier(nn.Module):
@@ -146,8 +144,13 @@ class Classifier(nn.Module):
             ModelError: If the network fails on them, or returns no logits.
             DeviceError: If memory runs out.
         """
-        logits = self._picked(self._run(self.standardize(images)), len(images))
+        logits = pick_logits(self._ask(images), self._logits, batch=len(images), name=self.name)
         self._n_classes = int(logits.shape[1])
+        if self.categories is not None and len(self.categories) != self._n_classes:
+            raise ModelError(
+                f"{self.name} returns {self._n_classes} logits, but {len(self.categories)} names "
+                "of categories are given"
+            )
         return logits
 
     def probabilities(self, images: Tensor) -> Float[Tensor, "B n_classes"]:
@@ -207,7 +210,7 @@ class Classifier(nn.Module):
             torch.no_grad(),
             recording(self.network, names, detach=True, stop_after=stop_after) as maps,
         ):
-            self._run(self.standardize(images))
+            self._ask(images)
         return [maps[name] for name in names]
 
     def load_images(
@@ -317,42 +320,8 @@ class Classifier(nn.Module):
             return level
         raise UnknownNameError.among("level", level, filter(None, names))
 
-    def _run(self, standardized: Tensor) -> object:
-        """The network's own answer, its failures as one sentence."""
-        with evaluating(self.network):
-            try:
-                return self.network(standardized)
-            except NaspixError:
-                raise
-            except (RuntimeError, ValueError, AssertionError, TypeError, IndexError) as error:
-                size = " x ".join(map(str, standardized.shape))
-                if _is_out_of_memory(error):
-                    raise DeviceError(
-                        f"memory of {standardized.device} ran out on a batch of {size}; "
-                        "use a smaller batch size"
-                    ) from None
-                made = " x ".join(map(str, self.input_size))
-                reason = (str(error) or type(error).__name__).splitlines()[0]
-                raise ModelError(
-                    f"{self.name} fails on images of {size} (its input size is {made}): {reason}"
-                ) from error
-
-    def _picked(self, output: object, batch: int) -> Tensor:
-        """The logits `(B, n_classes)` in what the network returned."""
-        picked = _pick(output, self._logits)
-        if picked is None or picked.ndim == 0 or picked.shape[0] != batch:
-            what = type(output).__name__ if picked is None else f"shape {tuple(picked.shape)}"
-            raise ModelError(
-                f"no logits (B, n_classes) are found in what {self.name} returns ({what}); "
-                "tell wrap_model which by logits="
-            )
-        logits = picked.flatten(1) if picked.ndim > 1 else picked[:, None]
-        if picked.ndim > 2 and logits.shape[1] != picked.shape[1]:
-            raise ModelError(
-                f"{self.name} returns {tuple(picked.shape)}, not logits (B, n_classes); "
-                "pick or make them by wrap_model's logits="
-            )
-        return logits if logits.dtype == torch.float64 else logits.float()
+    def _ask(self, images: Tensor) -> object:
+        return ask(self.network, self.standardize(images), self.name)
 
     def _blank(self, batch: int) -> Tensor:
         return torch.full((batch, self.in_channels, *self.input_size), 0.5, device=self.device)
@@ -373,7 +342,7 @@ class Classifier(nn.Module):
             torch.no_grad(),
             tracing(self.network) as calls,
         ):
-            self._run(self.standardize(images))
+            self._ask(images)
         counts: dict[nn.Module, int] = {}
         for module, _ in calls:
             counts[module] = counts.get(module, 0) + 1
@@ -386,73 +355,9 @@ class Classifier(nn.Module):
             self._levels = traced_levels([(names[module], size) for module, size in calls])
 
 
-def unwrapped(module: nn.Module) -> nn.Module:
-    """The module inside `DataParallel`, `DistributedDataParallel` and compiled wrappers."""
-    while True:
-        if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
-            module = module.module
-        elif isinstance(inner := getattr(module, "_orig_mod", None), nn.Module):
-            module = inner
-        else:
-            return module
-
-
-_modes: dict[int, tuple[int, list[nn.Module]]] = {}
-_modes_lock = threading.Lock()
-
-
-@contextmanager
-def evaluating(network: nn.Module) -> Iterator[None]:
-    """Eval mode inside the block; after it, every submodule has its own training flag again.
-
-    Blocks may overlap, in one thread or several: the last to end restores what the first found.
-    """
-    key = id(network)
-    with _modes_lock:
-        depth, training = _modes.get(key, (0, []))
-        if depth == 0:
-            training = [module for module in network.modules() if module.training]
-            for module in training:
-                module.training = False
-        _modes[key] = depth + 1, training
-    try:
-        yield
-    finally:
-        with _modes_lock:
-            depth, training = _modes.pop(key)
-            if depth > 1:
-                _modes[key] = depth - 1, training
-            else:
-                for module in training:
-                    module.training = True
-
-
 def _is_whole(value: object) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def _per_channel(values: Sequence[float], device: torch.device) -> Tensor:
     return torch.tensor([float(value) for value in values], device=device).view(1, -1, 1, 1)
-
-
-def _pick(output: object, logits: Logits | None) -> Tensor | None:
-    if callable(logits):
-        picked: object = logits(output)
-    elif logits is not None:
-        try:
-            picked = output[logits]  # type: ignore[index]
-        except (KeyError, IndexError, TypeError):
-            picked = getattr(output, logits, None) if isinstance(logits, str) else None
-    elif isinstance(output, Tensor):
-        picked = output
-    elif isinstance(getattr(output, "logits", None), Tensor):
-        picked = output.logits  # type: ignore[attr-defined]
-    elif isinstance(output, Mapping) and isinstance(output.get("logits"), Tensor):
-        picked = output["logits"]
-    else:
-        picked = first_tensor(output)
-    return picked if isinstance(picked, Tensor) else None
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -119,16 +119,21 @@ def find_layout(
             "whose output is (B, C, h, w) or (B, tokens, D)"
         )
     if len(shape) == 4:
-        first = _same_shape(shape[2], shape[3], *frame)
-        last = _same_shape(shape[1], shape[2], *frame)
+        first = covers((shape[2], shape[3]), frame)
+        last = covers((shape[1], shape[2]), frame)
         return Layout(channels_last=last and (hints.channels_last or not first))
     return _token_layout(shape[1], frame, hints)
 
 
-def _same_shape(height: int, width: int, frame_height: int, frame_width: int) -> bool:
-    """Whether one stride, give or take a row and a column, makes the frame into this map."""
-    least = max(frame_height / (height + 1), frame_width / (width + 1))
-    most = min(frame_height / max(height - 1, 0.5), frame_width / max(width - 1, 0.5))
+def covers(size: tuple[int, int], frame: tuple[int, int], slack: int = 1) -> bool:
+    """Whether one stride makes the frame into a map of this size, give or take ``slack`` cells.
+
+    Example:
+        >>> covers((7, 10), (224, 320)), covers((7, 7), (224, 320))
+        (True, False)
+    """
+    least = max(side / (cells + slack) for cells, side in zip(size, frame, strict=True))
+    most = min(side / max(cells - slack, 0.5) for cells, side in zip(size, frame, strict=True))
     return least <= most
 
 

@@ -17,6 +17,18 @@ from naspix.models.grids import _PREFIX_TOKEN
 N_LEVELS = 5
 
 _STEMS = ("stem", "patch_embed", "patch_embeds.0")
+_TORCHVISION = {  # by class name, which needs no import; the same modules as timm's feature_info
+    "ConvNeXt": tuple(f"features.{i}" for i in (0, 1, 3, 5, 7)),
+    "SwinTransformer": tuple(f"features.{i}" for i in (0, 1, 3, 5, 7)),
+    "MaxVit": ("stem", *(f"blocks.{i}" for i in range(4))),
+    "RegNet": ("stem", *(f"trunk_output.block{i}" for i in range(1, 5))),
+    "DenseNet": (
+        "features.relu0",
+        *(f"features.denseblock{i}" for i in range(1, 4)),
+        "features.norm5",
+    ),
+    "Inception3": ("Conv2d_2b_3x3", "Conv2d_4a_3x3", "Mixed_5d", "Mixed_6e", "Mixed_7c"),
+}
 _ENCODER = re.compile(r"(?:^|\.)(?:layer|layers|blocks|resblocks|block)$")
 _POSITIONS = re.compile(r"(?:^|[._])pos(?:ition|itional)?_?(?:emb|embed|embedding|embeddings)$")
 
@@ -29,7 +41,8 @@ def family_levels(network: nn.Module) -> tuple[str, ...] | None:
       the ReLU.
     * Vision transformers: of twelve encoder layers the 3rd, 5th, 7th, 9th and 11th; of ``n`` the
       layers number ``n * (3, 5, 7, 9, 11) / 12``, rounded up; all, if there are five or fewer.
-    * ConvNeXt and Swin: the stem (patch embedding), then the four stages.
+    * ConvNeXt, Swin, MaxViT, RegNet: the stem (patch embedding), then the four stages.
+    * DenseNet, Inception: as timm's ``feature_info`` has them.
     * Whatever else timm describes in ``feature_info``: its last five modules; if they are four,
       the stem goes before them.
 
@@ -49,8 +62,7 @@ def family_levels(network: nn.Module) -> tuple[str, ...] | None:
 def traced_levels(calls: Sequence[tuple[str, tuple[int, int] | None]]) -> tuple[str, ...]:
     """The last map at each of the last five resolutions, from a forward pass's module calls.
 
-    Pooled maps of one pixel are no levels, nor are maps finer than one before them (decoders,
-    attention weights).
+    Pooled maps of one pixel are no levels, nor are maps finer than the first (attention weights).
 
     Args:
         calls: Name and map size `(h, w)` of each call, in the order in which the calls ended.
@@ -59,15 +71,9 @@ def traced_levels(calls: Sequence[tuple[str, tuple[int, int] | None]]) -> tuple[
         >>> traced_levels([("a", (8, 8)), ("b", (8, 8)), ("c", (4, 4)), ("pool", (1, 1))])
         ('b', 'c')
     """
-    last: dict[tuple[int, int], str] = {}
-    finest = math.inf
-    for name, size in calls:
-        if size is None or size == (1, 1) or not name or size[0] * size[1] > finest:
-            continue
-        finest = size[0] * size[1]
-        last.pop(size, None)
-        last[size] = name
-    return tuple(last.values())[-N_LEVELS:]
+    maps = [(size[0] * size[1], name) for name, size in calls if size and name]
+    last = {area: name for area, name in maps if 1 < area <= maps[0][0]}
+    return tuple(last[area] for area in sorted(last, reverse=True)[-N_LEVELS:])
 
 
 def spread(n: int) -> list[int]:
@@ -119,11 +125,9 @@ def _vgg(module: nn.Module) -> tuple[str, ...] | None:
 
 
 def _staged(module: nn.Module) -> tuple[str, ...] | None:
-    """ConvNeXt and Swin in torchvision: stem, then stages and downsampling in turn."""
-    if type(module).__name__ in ("ConvNeXt", "SwinTransformer"):
-        names = tuple(f"features.{i}" for i in (0, 1, 3, 5, 7))
-        return names if _has(module, names) else None
-    return None
+    """What torchvision calls the stages of networks that have few enough of them to be named."""
+    names = _TORCHVISION.get(type(module).__name__, ())
+    return names if names and _has(module, names) else None
 
 
 def _feature_info(module: nn.Module) -> tuple[str, ...] | None:
@@ -133,11 +137,18 @@ def _feature_info(module: nn.Module) -> tuple[str, ...] | None:
     names = [str(entry.get("module", "")) for entry in entries]
     if not names or not all(names) or not _has(module, names):
         return None
+    names = [_called(module, name) for name in names]
     if len({entry.get("reduction") for entry in entries}) == 1:
         return tuple(names[i] for i in spread(len(names)))
     if len(names) < N_LEVELS:
         names = [*(stem for stem in _STEMS if _has(module, [stem])), *names][-N_LEVELS:]
     return tuple(names[-N_LEVELS:])
+
+
+def _called(module: nn.Module, name: str) -> str:
+    """The last module of a list, since a list itself is not called."""
+    row = module.get_submodule(name)
+    return f"{name}.{len(row) - 1}" if isinstance(row, nn.ModuleList) and len(row) else name
 
 
 def _transformer(module: nn.Module) -> tuple[str, ...] | None:

@@ -52,7 +52,11 @@ def read_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
 
 
 def fitted(
-    build: Callable[[int | None], nn.Module], state: Mapping[str, Tensor], what: str
+    build: Callable[[int | None], nn.Module],
+    state: Mapping[str, Tensor],
+    what: str,
+    *,
+    in_order: bool = False,
 ) -> tuple[nn.Module, bool]:
     """Build a network with these weights.
 
@@ -60,6 +64,7 @@ def fitted(
         build: Makes the network with so many classes, None for its usual number.
         state: Tensors by name, which may carry one of the usual prefixes.
         what: Names file and network in an error.
+        in_order: Tensors none of whose names is the network's are taken by their order instead.
 
     Returns:
         The network, and whether it has its usual number of classes.
@@ -68,27 +73,16 @@ def fitted(
         WeightsError: If the weights do not fit, with the first tensors that do not.
     """
     network = build(None)
-    state = _without_prefix(state, network.state_dict())
+    names = list(network.state_dict())
+    state = _without_prefix(state, names)
+    if in_order and len(state) == len(names) and not state.keys() & set(names):
+        state = dict(zip(names, state.values(), strict=True))
     n_classes = _other_class_count(network.state_dict(), state)
     if n_classes is not None:
         network = build(n_classes)
     _check_fit(network.state_dict(), state, what)
     network.load_state_dict(state, strict=False)
     return network, n_classes is None
-
-
-def load_in_order(network: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
-    """Load weights whose names differ but whose order and shapes are the network's own.
-
-    Raises:
-        WeightsError: If their number or a shape differs.
-    """
-    names = list(network.state_dict())
-    if len(names) != len(state):
-        raise WeightsError(f"{what}: {len(state)} tensors are given, {len(names)} wanted")
-    state = dict(zip(names, state.values(), strict=True))
-    _check_fit(network.state_dict(), state, what)
-    network.load_state_dict(state)
 
 
 def _unwrapped(content: object) -> dict[str, Tensor]:
@@ -101,7 +95,7 @@ def _unwrapped(content: object) -> dict[str, Tensor]:
     return {}
 
 
-def _without_prefix(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _without_prefix(state: Mapping[str, Tensor], wanted: Iterable[str]) -> dict[str, Tensor]:
     """The tensors under the prefix that makes the most names match."""
     best = dict(state)
     stripped = [best]
@@ -116,7 +110,7 @@ def _without_prefix(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -
             for prefix in _PREFIXES
             if any(key.startswith(prefix) for key in names)
         ]
-        best = max([best, *stripped], key=lambda names: len(names.keys() & wanted.keys()))
+        best = max([best, *stripped], key=lambda names: len(names.keys() & set(wanted)))
     return best
 
 

