@@ -76,6 +76,8 @@ class Segmentation:
         _check_labels("clusters", clusters)
         if tree is not None and len(tree) != len(clusters):
             raise InputError(f"{len(tree)} trees for {len(clusters)} images; give one an image")
+        if any(each.leaves.shape != clusters.shape[1:] for each in tree or ()):
+            raise InputError("a tree has another frame than the clusters")
         given: dict[str, object] = {
             "clusters": clusters,
             "source": source,

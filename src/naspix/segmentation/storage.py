@@ -7,12 +7,10 @@ not what ``save`` writes, or is damaged, is refused in one sentence.
 import io
 import os
 import tempfile
-import zipfile
-import zlib
 from contextlib import suppress
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -50,36 +48,71 @@ def load(path: str | PathLike[str]) -> "Segmentation":
     from naspix.segmentation.segmentation import Segmentation  # which imports this module
 
     try:
-        with np.load(path, allow_pickle=False) as file:
+        content = io.BytesIO(Path(path).read_bytes())
+    except FileNotFoundError as error:
+        raise InputError(f"there is no file {path}") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+    try:
+        with np.load(content, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-        version = int(arrays["version"])
-        if version > FORMAT_VERSION:
-            raise InputError(
-                f"{path} is a segmentation file of version {version}, this naspix reads up to "
-                f"{FORMAT_VERSION}; a newer naspix wrote it"
-            )
-        n_trees = int(arrays["n_trees"])
-        trees = [
-            WardTree(arrays[f"linkage_{i}"], torch.from_numpy(arrays[f"leaves_{i}"]))
-            for i in range(n_trees)
-        ]
+    except Exception as error:  # zipfile and NumPy raise a dozen kinds on damaged bytes
+        raise InputError(
+            f"{path} is damaged, or was not written by Segmentation.save; save it anew"
+        ) from error
+    missing = {"version", "clusters", "superpixels", "source", "n_trees", "connectivity"} - {
+        *arrays
+    }
+    if missing:
+        raise InputError(f"{path} was not written by Segmentation.save: it lacks {min(missing)}")
+    if arrays["version"] > FORMAT_VERSION:
+        raise InputError(
+            f"{path} is a segmentation of format {arrays['version']}, this naspix reads up to "
+            f"{FORMAT_VERSION}; install a newer naspix"
+        )
+    try:
         return Segmentation(
             torch.from_numpy(arrays["clusters"]),
             torch.from_numpy(arrays["superpixels"]),
             source=str(arrays["source"]),
-            tree=trees or None,
-            connectivity=8 if int(arrays["connectivity"]) == 8 else 4,
+            tree=_trees(arrays),
+            connectivity=_connectivity(int(arrays["connectivity"])),
         )
-    except FileNotFoundError as error:
-        raise InputError(f"there is no file {path}") from error
-    except InputError as error:
+    except (InputError, TypeError, ValueError) as error:
         raise InputError(f"{path} holds no whole segmentation: {error}") from error
-    except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(
-            f"{path} is damaged or no .npz file; save the segmentation anew"
-        ) from error
-    except (KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
-        raise InputError(f"{path} was not written by Segmentation.save") from error
+
+
+def _connectivity(number: int) -> Literal[4, 8]:
+    if number == 8:
+        return 8
+    if number == 4:
+        return 4
+    raise InputError(f"its connectivity is {number}")
+
+
+def _trees(arrays: dict[str, np.ndarray]) -> list[WardTree] | None:
+    n_trees = int(arrays["n_trees"])
+    names = [(f"linkage_{i}", f"leaves_{i}") for i in range(n_trees)]
+    if any(name not in arrays for pair in names for name in pair):
+        raise InputError(f"it lacks some of its {n_trees} trees")
+    return [_tree(arrays[linkage], arrays[leaves]) for linkage, leaves in names] or None
+
+
+def _tree(linkage: np.ndarray, leaves: np.ndarray) -> WardTree:
+    """Return the tree, having seen that every node and leaf it names exists."""
+    n = len(linkage) + 1
+    whole = (
+        linkage.dtype == np.float64
+        and linkage.shape == (n - 1, 4)
+        and (linkage[:, :2] >= 0).all()
+        and (linkage[:, :2].max(axis=1, initial=0) < n + np.arange(n - 1)).all()
+        and leaves.dtype == np.int64
+        and leaves.ndim == 2
+        and 0 <= leaves.min() <= leaves.max() < n
+    )
+    if not whole:
+        raise InputError("its tree names nodes that do not exist")
+    return WardTree(linkage, torch.from_numpy(leaves))
 
 
 def save_png(labels: Int[np.ndarray, "H W"], path: str | PathLike[str]) -> None:
