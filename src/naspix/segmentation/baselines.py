@@ -5,6 +5,7 @@ clusters are the method's own labels from 0, and whose superpixels are their con
 Each is a frozen dataclass; ``match`` chooses its main parameter for a number of superpixels.
 """
 
+import warnings
 from dataclasses import dataclass, replace
 from typing import final
 
@@ -121,15 +122,17 @@ class Felzenszwalb:
         from skimage.segmentation import felzenszwalb
 
         def labels(image: ChannelLast) -> LabelMap:
-            return np.asarray(
-                felzenszwalb(
+            with warnings.catch_warnings():
+                # channels are meant where there are more than three
+                warnings.filterwarnings("ignore", "Got image with third dimension")
+                regions = felzenszwalb(
                     image,
                     scale=self.scale,
                     sigma=self.sigma,
                     min_size=self.min_size,
                     channel_axis=-1,
                 )
-            )
+            return np.asarray(regions)
 
         return segment_each(images, labels, source=repr(self))
 
@@ -288,6 +291,7 @@ class Grid:
             height, width = image.shape[:2]
             rows = min(max(1, round((self.n_segments * height / width) ** 0.5)), height)
             columns = min(max(1, round(self.n_segments / rows)), width)
+            rows = min(max(1, round(self.n_segments / columns)), height)
             row_of, column_of = (
                 np.arange(height) * rows // height,
                 np.arange(width) * columns // width,

@@ -75,7 +75,9 @@ class NormalizedCut:
             graph = rag_mean_color(colours, start, mode="similarity", sigma=self.sigma)
             for _, _, edge in graph.edges(data=True):
                 edge["weight"] = max(edge["weight"], _LEAST_SIMILARITY)
-            return np.asarray(cut_normalized(start, graph, thresh=self.threshold, rng=self.seed))
+            parts = cut_normalized(start, graph, thresh=self.threshold, rng=self.seed)
+            _, consecutive = np.unique(parts, return_inverse=True)
+            return consecutive.reshape(parts.shape)
 
         return segment_each(images, labels, source=repr(self))
 
