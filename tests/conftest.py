@@ -25,7 +25,13 @@ import pytest
 import torch
 
 assert "naspix" not in sys.modules, "the import hook has to come before naspix"
-jaxtyping.install_import_hook("naspix", "beartype.beartype")
+# ``Self`` is left unchecked: beartype knows it only where it decorates a class, the hook decorates
+# methods. The checker is given as source code, in which ``beartype`` is imported.
+jaxtyping.install_import_hook(
+    "naspix",
+    "beartype.beartype(conf=beartype.BeartypeConf("
+    "hint_overrides=beartype.FrozenDict({__import__('typing').Self: object})))",
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 
