@@ -5,6 +5,7 @@ elsewhere and can be read from disk.
 """
 
 import os
+import re
 import warnings
 from importlib.metadata import version as installed_version
 
@@ -46,7 +47,7 @@ autosummary_generate = True
 autosummary_ignore_module_all = False
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
-autodoc_default_options = {"members": True, "show-inheritance": False}
+autodoc_default_options = {"members": True}
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 88
 add_module_names = False
@@ -99,6 +100,15 @@ def _visit_block(translator: HTML5Translator, node: nodes.math_block) -> None:
     raise nodes.SkipNode
 
 
+def _keep_colons(
+    app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]
+) -> None:
+    """Keep napoleon from taking "Where it is: on the CPU" for a type and its description."""
+    if what in ("attribute", "property", "data") and lines:
+        lines[0] = re.sub(r"(?<!:):(?= )", " \N{EN DASH}", lines[0], count=1)
+
+
 def setup(app: Sphinx) -> None:
-    """Register the MathML renderer."""
+    """Register the MathML renderer, and what docstrings go through before napoleon."""
     app.add_html_math_renderer("mathml", (_visit_inline, None), (_visit_block, None))
+    app.connect("autodoc-process-docstring", _keep_colons, priority=400)

@@ -1,0 +1,58 @@
+"""The Python in the README and in the documentation's pages runs, page by page, top to bottom.
+
+Each page is one program. Its code sees an empty folder that holds one photo, ``cat.jpg``.
+"""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs" / "tutorial").glob("*.md")),
+    *sorted((ROOT / "docs" / "howto").glob("[!i]*.md")),  # its index has no code
+]
+_BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+
+
+def _program(page: Path) -> str:
+    """The page's code at its own line numbers, so that a traceback points into the page."""
+    text = page.read_text(encoding="utf-8")
+    lines = [""] * (text.count("\n") + 1)
+    for block in _BLOCK.finditer(text):
+        first = text[: block.start(1)].count("\n")
+        code = block.group(1).splitlines()
+        lines[first : first + len(code)] = code
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_code_of_a_page_runs(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from matplotlib import pyplot
+    from PIL import Image
+    from skimage import data
+
+    program = _program(page)
+    assert program.strip(), f"{page.name} has no Python block"
+    Image.fromarray(data.chelsea()).save(tmp_path / "cat.jpg")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(program, str(page), "exec"), {"__name__": "__main__"})
+    pyplot.close("all")
+
+
+def test_the_readme_names_both_commands() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "pip install . && naspix explain\n" in text
+    assert "pip install '.[test]' && pytest\n" in text
+
+
+def test_pictures_that_pages_show_exist() -> None:
+    for page in PAGES:
+        for target in re.findall(r"!\[[^]]*]\(([^)]+)\)", page.read_text(encoding="utf-8")):
+            if "gallery/" in target:  # made when the documentation is built
+                continue
+            assert (page.parent / target).is_file(), f"{page.name} shows {target}"
