@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, Int64
+from jaxtyping import Float, Int64, Integer
 from torch import Tensor
 
 from naspix.clustering.features import UpsampledFeatures
@@ -20,7 +20,7 @@ _MASKS_AT_ONCE = 64  # superpixels whose masks are held together while their fea
 
 
 def superpixels_from_clusters(
-    clusters: Int[Tensor, "B H W"],
+    clusters: Integer[Tensor, "B H W"],
     *,
     connectivity: Literal[4, 8] = 4,
     min_size: int = 0,
@@ -79,7 +79,7 @@ def superpixels_from_clusters(
     return torch.from_numpy(superpixels).to(clusters.device)
 
 
-def touching_pairs(labels: Int[np.ndarray, "H W"]) -> Int64[np.ndarray, "n 2"]:
+def touching_pairs(labels: Integer[np.ndarray, "H W"]) -> Int64[np.ndarray, "n 2"]:
     """List the pairs of labels that share a pixel side, each once, the smaller label first.
 
     Example:

@@ -49,8 +49,8 @@ class SLIC:
     """
 
     n_segments: int = 50
-    compactness: float = 10.0
-    sigma: float = 0.0
+    compactness: float | int = 10.0
+    sigma: float | int = 0.0
     max_num_iter: int = 10
 
     def __post_init__(self) -> None:
@@ -77,7 +77,7 @@ class SLIC:
 
         return segment_each(images, labels, source=repr(self), n_segments=self.n_segments)
 
-    def match(self, images: Tensor, n_superpixels: float) -> Match:
+    def match(self, images: Tensor, n_superpixels: float | int) -> Match:
         """Choose ``n_segments`` for a mean number of superpixels an image."""
         return bisect(
             lambda n: replace(self, n_segments=int(n)),
@@ -109,8 +109,8 @@ class Felzenszwalb:
         tensor([1])
     """
 
-    scale: float = 100.0
-    sigma: float = 0.8
+    scale: float | int = 100.0
+    sigma: float | int = 0.8
     min_size: int = 20
 
     def __post_init__(self) -> None:
@@ -136,7 +136,7 @@ class Felzenszwalb:
 
         return segment_each(images, labels, source=repr(self))
 
-    def match(self, images: Tensor, n_superpixels: float) -> Match:
+    def match(self, images: Tensor, n_superpixels: float | int) -> Match:
         """Choose ``scale`` for a mean number of superpixels an image."""
         return bisect(
             lambda scale: replace(self, scale=scale),
@@ -170,10 +170,10 @@ class Quickshift:
         torch.Size([1, 16, 16])
     """
 
-    kernel_size: float = 3.0
-    max_dist: float = 6.0
-    ratio: float = 0.5
-    sigma: float = 1.0
+    kernel_size: float | int = 3.0
+    max_dist: float | int = 6.0
+    ratio: float | int = 0.5
+    sigma: float | int = 1.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -203,7 +203,7 @@ class Quickshift:
 
         return segment_each(images, labels, source=repr(self))
 
-    def match(self, images: Tensor, n_superpixels: float) -> Match:
+    def match(self, images: Tensor, n_superpixels: float | int) -> Match:
         """Choose ``kernel_size``, and ``max_dist`` in step, for a mean number of superpixels."""
         reach = self.max_dist / self.kernel_size
         return bisect(
@@ -235,7 +235,7 @@ class Watershed:
     """
 
     n_segments: int = 50
-    compactness: float = 0.001
+    compactness: float | int = 0.001
 
     def __post_init__(self) -> None:
         require_positive(n_segments=self.n_segments)
@@ -254,7 +254,7 @@ class Watershed:
 
         return segment_each(images, labels, source=repr(self), n_segments=self.n_segments)
 
-    def match(self, images: Tensor, n_superpixels: float) -> Match:
+    def match(self, images: Tensor, n_superpixels: float | int) -> Match:
         """Choose ``n_segments`` for a mean number of superpixels an image."""
         return bisect(
             lambda n: replace(self, n_segments=int(n)),
@@ -300,7 +300,7 @@ class Grid:
 
         return segment_each(images, labels, source=repr(self), n_segments=self.n_segments)
 
-    def match(self, images: Tensor, n_superpixels: float) -> Match:
+    def match(self, images: Tensor, n_superpixels: float | int) -> Match:
         """Choose ``n_segments`` for a mean number of superpixels an image."""
         return bisect(
             lambda n: replace(self, n_segments=int(n)),

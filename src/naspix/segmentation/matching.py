@@ -46,9 +46,9 @@ class Match:
 def bisect(
     family: Callable[[float], Segmenter],
     images: Tensor,
-    wanted: float,
+    wanted: float | int,
     *,
-    between: tuple[float, float],
+    between: tuple[float | int, float | int],
     whole: bool = False,
 ) -> Match:
     """Search a parameter by bisection of its logarithm, for a mean number of superpixels.

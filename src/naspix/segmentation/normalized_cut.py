@@ -50,9 +50,9 @@ class NormalizedCut:
     """
 
     n_regions: int = 200
-    compactness: float = 20.0
-    sigma: float = 0.01
-    threshold: float = 0.1
+    compactness: float | int = 20.0
+    sigma: float | int = 0.01
+    threshold: float | int = 0.1
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -81,7 +81,7 @@ class NormalizedCut:
 
         return segment_each(images, labels, source=repr(self))
 
-    def match(self, images: Tensor, n_superpixels: float) -> Match:
+    def match(self, images: Tensor, n_superpixels: float | int) -> Match:
         """Choose ``threshold`` for a mean number of superpixels an image."""
         return bisect(
             lambda threshold: replace(self, threshold=threshold),

@@ -36,7 +36,7 @@ def segment_each(
     return Segmentation(torch.from_numpy(labels).to(images.device), source=source)
 
 
-def three_channels(image: ChannelLast) -> ChannelLast:
+def three_channels(image: ChannelLast) -> Float[np.ndarray, "H W _"]:
     """Return a grey image as a colour image, others as they are."""
     return np.repeat(image, 3 if image.shape[2] == 1 else 1, axis=2)
 
@@ -47,14 +47,14 @@ def count_pixels(images: Tensor) -> int:
     return images.shape[-2] * images.shape[-1]
 
 
-def require_positive(**values: float) -> None:
+def require_positive(**values: float | int) -> None:
     """Raise ``InputError`` unless each of these parameters is more than zero."""
     for name, value in values.items():
         if not value > 0:
             raise InputError(f"{name} is {value}; it must be more than 0")
 
 
-def require_not_negative(**values: float) -> None:
+def require_not_negative(**values: float | int) -> None:
     """Raise ``InputError`` unless each of these parameters is at least zero."""
     for name, value in values.items():
         if not value >= 0:
