@@ -1,0 +1,41 @@
+"""Pictures and figures from plain numpy arrays; matplotlib only, and never pyplot's global state.
+
+``pictures`` computes RGB pixels (what files and the report hold), ``figures`` draws on matplotlib
+axes (what notebooks show), ``colours`` says which colours both use. Nothing here knows a model.
+"""
+
+from naspix.plots.colours import Scale, cluster_colours, saliency_scale
+from naspix.plots.figures import (
+    draw_overlay,
+    draw_photo,
+    draw_saliency,
+    draw_segmentation,
+    explanation_figure,
+    segmentation_figure,
+)
+from naspix.plots.pictures import (
+    boundary_picture,
+    cluster_picture,
+    overlay_picture,
+    photo_picture,
+    saliency_picture,
+    with_colour_bar,
+)
+
+__all__ = [
+    "Scale",
+    "boundary_picture",
+    "cluster_colours",
+    "cluster_picture",
+    "draw_overlay",
+    "draw_photo",
+    "draw_saliency",
+    "draw_segmentation",
+    "explanation_figure",
+    "overlay_picture",
+    "photo_picture",
+    "saliency_picture",
+    "saliency_scale",
+    "segmentation_figure",
+    "with_colour_bar",
+]

@@ -1,0 +1,235 @@
+"""Arrays -> matplotlib axes and figures: what a notebook shows and a paper prints.
+
+The figures are made without pyplot, so they work in threads and without a screen, and need no
+closing. ``explanation_figure`` has the layout of the paper's figure 5.
+"""
+
+import base64
+import io
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float, Int
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from naspix.plots.colours import Scale, saliency_scale
+from naspix.plots.pictures import (
+    boundary_picture,
+    cluster_picture,
+    overlay_picture,
+    photo_picture,
+    saliency_picture,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.colorbar import Colorbar
+
+_PANEL = 2.3  # inches a photo is wide
+_TITLE_SIZE = 10
+
+
+class NotebookFigure(Figure):
+    """A figure that a notebook shows although pyplot does not know it."""
+
+    def __init__(self, width: float, height: float) -> None:
+        super().__init__(figsize=(width, height), dpi=110, layout="compressed")
+        FigureCanvasAgg(self)
+
+    def _repr_html_(self) -> str:
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png")
+        data = base64.b64encode(buffer.getvalue()).decode()
+        return f'<img alt="figure" style="max-width:100%" src="data:image/png;base64,{data}">'
+
+
+def draw_photo(image: Float[np.ndarray, "H W C"], ax: Axes | None = None) -> Axes:
+    """Draw the photo.
+
+    Args:
+        image: Values in [0, 1].
+        ax: Where to draw; on a figure of its own by default.
+    """
+    return _show(photo_picture(image), ax)
+
+
+def draw_segmentation(
+    image: Float[np.ndarray, "H W C"],
+    clusters: Int[np.ndarray, "H W"],
+    superpixels: Int[np.ndarray, "H W"],
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw the clusters' colours over the photo, with the superpixels' boundaries.
+
+    Args:
+        image: Values in [0, 1].
+        clusters: Numbers from 0.
+        superpixels: Their boundaries are drawn.
+        ax: Where to draw; on a figure of its own by default.
+
+    Example:
+        >>> halves = np.array([[0, 1], [0, 1]])
+        >>> ax = draw_segmentation(np.ones((2, 2, 3)), halves, halves)
+    """
+    return _show(cluster_picture(image, clusters, superpixels, zoom=_zoom(image)), ax)
+
+
+def draw_saliency(
+    saliency: Float[np.ndarray, "H W"],
+    ax: Axes | None = None,
+    *,
+    scale: Scale | None = None,
+    bar: bool = True,
+) -> Axes:
+    """Draw a saliency map.
+
+    Args:
+        saliency: Higher is more relevant; a map with negative values gets diverging colours.
+        ax: Where to draw; on a figure of its own by default.
+        scale: The colours; by default the map fills them.
+        bar: Whether a colour bar is drawn beside it.
+    """
+    scale = saliency_scale(saliency) if scale is None else scale
+    ax = _show(saliency_picture(saliency, scale), ax)
+    if bar:
+        _add_bar(ax, scale)
+    return ax
+
+
+def draw_overlay(
+    image: Float[np.ndarray, "H W C"],
+    saliency: Float[np.ndarray, "H W"],
+    ax: Axes | None = None,
+    *,
+    scale: Scale | None = None,
+    opacity: float = 0.6,
+) -> Axes:
+    """Draw a saliency map over the photo in grey.
+
+    Args:
+        image: Values in [0, 1].
+        saliency: In the same frame as the image.
+        ax: Where to draw; on a figure of its own by default.
+        scale: The colours; by default the map fills them.
+        opacity: That of the most salient pixels.
+    """
+    scale = saliency_scale(saliency) if scale is None else scale
+    return _show(overlay_picture(image, saliency, scale, opacity=opacity), ax)
+
+
+def segmentation_figure(
+    image: Float[np.ndarray, "H W C"],
+    clusters: Int[np.ndarray, "H W"],
+    superpixels: Int[np.ndarray, "H W"],
+    title: str = "",
+) -> Figure:
+    """The photo with its superpixels' boundaries, and the clusters, side by side."""
+    height = _PANEL * image.shape[0] / image.shape[1]
+    figure = NotebookFigure(2 * _PANEL, height + 0.35 + (0.3 if title else 0))
+    left, right = figure.subplots(1, 2)
+    _show(boundary_picture(image, superpixels, zoom=_zoom(image)), left)
+    draw_segmentation(image, clusters, superpixels, right)
+    left.set_title(_counted(len(np.unique(superpixels)), "superpixel"), fontsize=_TITLE_SIZE)
+    right.set_title(_counted(len(np.unique(clusters)), "cluster"), fontsize=_TITLE_SIZE)
+    if title:
+        figure.suptitle(title, fontsize=_TITLE_SIZE + 1)
+    return figure
+
+
+def explanation_figure(
+    image: Float[np.ndarray, "H W C"],
+    segmentations: Mapping[str, tuple[Int[np.ndarray, "H W"], Int[np.ndarray, "H W"]]],
+    raw: Mapping[str, Float[np.ndarray, "H W"]],
+    pooled: Mapping[tuple[str, str], Float[np.ndarray, "H W"]],
+    title: str = "",
+) -> Figure:
+    """Draw one photo's explanation: a row for each segmenter, a column for each method.
+
+    The first row is the photo and the methods' maps as they are, each further row one segmenter's
+    clusters and the same maps pooled over its superpixels. One method alone is also laid over the
+    photo. Every map fills its own colours.
+
+    Args:
+        image: Values in [0, 1].
+        segmentations: Segmenter's name -> clusters and superpixels.
+        raw: Method's name -> its saliency map.
+        pooled: ``(method, segmenter)`` -> the map pooled.
+        title: Stands above everything.
+
+    Example:
+        >>> halves, heat = np.array([[0, 1], [0, 1]]), np.eye(2)
+        >>> figure = explanation_figure(
+        ...     np.ones((2, 2, 3)), {"nas": (halves, halves)}, {"cam": heat}, {("cam", "nas"): heat}
+        ... )
+        >>> len(figure.axes)
+        6
+    """
+    overlaid = len(raw) == 1
+    n_rows, n_columns = 1 + len(segmentations), 1 + len(raw) + overlaid
+    row_height = _PANEL * image.shape[0] / image.shape[1] + 0.27
+    figure = NotebookFigure(
+        n_columns * (_PANEL + 0.05) + 0.6, n_rows * row_height + (0.35 if title else 0.05)
+    )
+    axes = figure.subplots(n_rows, n_columns, squeeze=False)
+    _title(draw_photo(image, axes[0, 0]), "photo")
+    signed = {name: bool(heat.min() < 0) for name, heat in raw.items()}
+    for row, (segmenter, (clusters, superpixels)) in enumerate(segmentations.items(), start=1):
+        ax = draw_segmentation(image, clusters, superpixels, axes[row, 0])
+        _title(ax, f"{segmenter}: {_counted(len(np.unique(superpixels)), 'superpixel')}")
+    for column, (method, heat) in enumerate(raw.items(), start=1):
+        maps = [("", heat, saliency_scale(heat, outliers=0.005))] + [
+            (
+                f" over {segmenter}",
+                pooled[method, segmenter],
+                saliency_scale(pooled[method, segmenter], signed=signed[method], outliers=0.01),
+            )
+            for segmenter in segmentations
+        ]
+        for row, (over, values, scale) in enumerate(maps):
+            _title(draw_saliency(values, axes[row, column], scale=scale, bar=False), method + over)
+            if overlaid:
+                _title(draw_overlay(image, values, axes[row, -1], scale=scale), "over the photo")
+    for kind in sorted(set(signed.values())):
+        bar = _add_bar(list(axes[:, -1]), Scale(0, 1, kind))
+        bar.set_label("relative saliency", fontsize=_TITLE_SIZE - 1)
+    if title:
+        figure.suptitle(title, fontsize=_TITLE_SIZE + 1)
+    return figure
+
+
+def _show(picture: np.ndarray, ax: Axes | None) -> Axes:
+    if ax is None:
+        figure = NotebookFigure(1.5 * _PANEL, 1.5 * _PANEL * picture.shape[0] / picture.shape[1])
+        ax = figure.subplots()
+    ax.imshow(picture)
+    ax.set_axis_off()
+    return ax
+
+
+def _add_bar(axes: Axes | list[Axes], scale: Scale) -> "Colorbar":
+    """A bar from 0 (or -1) to 1, the ends of the scale."""
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    first = axes[0] if isinstance(axes, list) else axes
+    colours = ScalarMappable(Normalize(-1 if scale.signed else 0, 1), scale.colormap)
+    bar = first.figure.colorbar(colours, ax=axes, fraction=0.06, pad=0.03, aspect=30)
+    ticks = [-1, 0, 1] if scale.signed else [0, 0.5, 1]
+    bar.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks])
+    bar.ax.tick_params(labelsize=_TITLE_SIZE - 2)
+    return bar
+
+
+def _title(ax: Axes, text: str) -> None:
+    ax.set_title(text, fontsize=_TITLE_SIZE, pad=3)
+
+
+def _zoom(image: Float[np.ndarray, "H W C"]) -> int:
+    """Boundaries on a small photo want finer lines than its pixels."""
+    return max(1, round(448 / max(image.shape[:2])))
+
+
+def _counted(n: int, thing: str) -> str:
+    return f"{n} {thing}" if n == 1 else f"{n} {thing}s"

@@ -1,0 +1,79 @@
+"""Names -> classes: what can be asked for by a word, in the command line and in ``explain``.
+
+Literal dictionaries, nothing registers itself. Adding a segmenter or a saliency method is its file
+and one line here.
+"""
+
+from collections.abc import Mapping
+
+from naspix.errors import UnknownNameError
+from naspix.saliency import GradCAM, GradCAMPlusPlus, IntegratedGradients
+from naspix.segmentation import (
+    NAS,
+    SLIC,
+    Felzenszwalb,
+    Grid,
+    NormalizedCut,
+    Quickshift,
+    Watershed,
+)
+
+SEGMENTERS: Mapping[str, type] = {
+    "nas": NAS,
+    "slic": SLIC,
+    "felzenszwalb": Felzenszwalb,
+    "quickshift": Quickshift,
+    "watershed": Watershed,
+    "normalized_cut": NormalizedCut,
+    "grid": Grid,
+}
+
+SALIENCY: Mapping[str, type] = {
+    "grad_cam_plus_plus": GradCAMPlusPlus,
+    "grad_cam": GradCAM,
+    "integrated_gradients": IntegratedGradients,
+}
+
+# how people write the names
+TITLES: Mapping[str, str] = {
+    "nas": "NAS",
+    "slic": "SLIC",
+    "felzenszwalb": "Felzenszwalb",
+    "quickshift": "Quickshift",
+    "watershed": "Watershed",
+    "normalized_cut": "Normalized cut",
+    "grid": "Grid",
+    "grad_cam_plus_plus": "Grad-CAM++",
+    "grad_cam": "Grad-CAM",
+    "integrated_gradients": "Integrated Gradients",
+}
+
+
+def find_segmenter(name: str) -> type:
+    """The segmenter's class.
+
+    Raises:
+        UnknownNameError: with the names most like it.
+
+    Example:
+        >>> find_segmenter("slic").__name__
+        'SLIC'
+    """
+    if name not in SEGMENTERS:
+        raise UnknownNameError.among("segmenter", name, SEGMENTERS)
+    return SEGMENTERS[name]
+
+
+def find_method(name: str) -> type:
+    """The saliency method's class.
+
+    Raises:
+        UnknownNameError: with the names most like it.
+
+    Example:
+        >>> find_method("grad_cam").__name__
+        'GradCAM'
+    """
+    if name not in SALIENCY:
+        raise UnknownNameError.among("saliency method", name, SALIENCY)
+    return SALIENCY[name]

@@ -1,0 +1,18 @@
+"""What an explanation leaves behind: one HTML page, pictures, and a record for machines.
+
+In: one ``PhotoExplanation`` after the other, plain numpy arrays and names. Out: a page that opens
+from disk and needs nothing from elsewhere, PNG files, ``results.json``. No network is asked here.
+"""
+
+from naspix.report.folder import ResultsFolder, unique_names
+from naspix.report.page import page
+from naspix.report.record import PhotoExplanation, Prediction, RunRecord
+
+__all__ = [
+    "PhotoExplanation",
+    "Prediction",
+    "ResultsFolder",
+    "RunRecord",
+    "page",
+    "unique_names",
+]

@@ -1,0 +1,123 @@
+"""Which pictures are shown of a photo, in which order, with which words.
+
+In: a ``PhotoExplanation``. Out: captioned pictures, each made when it is asked for, so that neither
+the folder's PNG files nor the page hold more than one at a time.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import UInt8
+
+from naspix import plots
+from naspix.plots import Scale
+from naspix.report.record import PhotoExplanation
+
+_SIDE = 448  # pixels a picture has at least; smaller photos are drawn larger by a whole factor
+
+
+@dataclass(frozen=True)
+class CaptionedPicture:
+    """A picture and what it says.
+
+    Attributes:
+        kind: Names its file, such as ``"pooled-grad_cam-nas"``.
+        caption: A few words below it.
+        description: For people who do not see it.
+        draw: Makes the pixels.
+        scale: What its colours mean, if they mean saliency.
+        flat: Whether it has few colours.
+    """
+
+    kind: str
+    caption: str
+    description: str
+    draw: Callable[[], UInt8[np.ndarray, "H W 3"]]
+    scale: Scale | None = None
+    flat: bool = False
+
+
+def gallery(photo: PhotoExplanation) -> Iterator[CaptionedPicture]:
+    """List the pictures of one photo.
+
+    The photo; with each segmenter's boundaries and clusters; each method's raw map; and the map
+    pooled over each segmenter's superpixels, alone and over the photo.
+    """
+    image = photo.image
+    zoom = max(1, -(-_SIDE // max(image.shape[:2]))) if max(image.shape[:2]) < _SIDE else 1
+    yield CaptionedPicture(
+        "photo",
+        "Photo",
+        f"The photo {photo.name}",
+        lambda: plots.photo_picture(image, zoom=zoom),
+    )
+    for segmenter, (clusters, superpixels) in photo.segmentations.items():
+        yield from _segmentation_pictures(photo, segmenter, clusters, superpixels, zoom)
+    for method, raw in photo.raw.items():
+        title = photo.title(method)
+        scale = plots.saliency_scale(raw, outliers=0.005)
+        yield CaptionedPicture(
+            f"raw-{method}",
+            f"{title}, as it is",
+            f"Saliency map of {title} for {photo.target.name}",
+            lambda raw=raw, scale=scale: plots.saliency_picture(raw, scale, zoom=zoom),
+            scale,
+        )
+        for segmenter in photo.segmentations:
+            pooled = photo.pooled[method, segmenter]
+            yield from _pooled_pictures(photo, method, segmenter, pooled, scale.signed, zoom)
+
+
+def _segmentation_pictures(
+    photo: PhotoExplanation,
+    segmenter: str,
+    clusters: np.ndarray,
+    superpixels: np.ndarray,
+    zoom: int,
+) -> Iterator[CaptionedPicture]:
+    title = photo.title(segmenter)
+    n_superpixels, n_clusters = len(np.unique(superpixels)), len(np.unique(clusters))
+    yield CaptionedPicture(
+        f"boundaries-{segmenter}",
+        f"{title}: {_counted(n_superpixels, 'superpixel')}",
+        f"The photo with the boundaries of {_counted(n_superpixels, 'superpixel')} by {title}",
+        lambda: plots.boundary_picture(photo.image, superpixels, zoom=zoom),
+    )
+    yield CaptionedPicture(
+        f"clusters-{segmenter}",
+        f"{title}: {_counted(n_clusters, 'cluster')}",
+        f"The {_counted(n_clusters, 'cluster')} by {title} in colours over the photo",
+        lambda: plots.cluster_picture(photo.image, clusters, superpixels, zoom=zoom),
+    )
+
+
+def _pooled_pictures(
+    photo: PhotoExplanation,
+    method: str,
+    segmenter: str,
+    pooled: np.ndarray,
+    signed: bool,
+    zoom: int,
+) -> Iterator[CaptionedPicture]:
+    over = f"{photo.title(method)} over {photo.title(segmenter)}"
+    scale = plots.saliency_scale(pooled, signed=signed, outliers=0.01)
+    yield CaptionedPicture(
+        f"pooled-{method}-{segmenter}",
+        over,
+        f"Mean saliency of each superpixel: {over}",
+        lambda: plots.saliency_picture(pooled, scale, zoom=zoom),
+        scale,
+        flat=True,
+    )
+    yield CaptionedPicture(
+        f"overlay-{method}-{segmenter}",
+        f"{over}, on the photo",
+        f"Mean saliency of each superpixel laid over the photo: {over}",
+        lambda: plots.overlay_picture(photo.image, pooled, scale, zoom=zoom),
+        scale,
+    )
+
+
+def _counted(n: int, thing: str) -> str:
+    return f"{n} {thing}" if n == 1 else f"{n} {thing}s"

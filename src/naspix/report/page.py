@@ -1,0 +1,209 @@
+"""The report: one HTML page that opens from disk, with its pictures and style inside it.
+
+``page`` is the whole page; ``head``, ``section`` and ``tail`` are its pieces, so that a page of
+thousands of photos can be written without holding them. No script, nothing from elsewhere, light
+and dark as the reader's system is, readable on a phone.
+"""
+
+import base64
+import io
+from collections.abc import Iterable, Sequence
+from html import escape
+from importlib.resources import files
+
+import numpy as np
+from jaxtyping import UInt8
+
+from naspix.plots import Scale, cluster_colours
+from naspix.report.gallery import CaptionedPicture, gallery
+from naspix.report.record import PhotoExplanation, RunRecord
+
+_ROWS_SHOWN = 12  # superpixels in a table; all of them are in results.json
+
+
+def page(photos: Iterable[PhotoExplanation], run: RunRecord) -> str:
+    """Return the whole page.
+
+    Args:
+        photos: Each gets a section.
+        run: What made them, told at the end.
+    """
+    shown = list(photos)
+    return head() + "".join(map(section, shown)) + tail([link(one) for one in shown], run)
+
+
+def head() -> str:
+    """Everything before the first photo."""
+    style = files("naspix.report").joinpath("page.css").read_text("utf-8")
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>naspix report</title>\n<style>\n{style}{_bar_styles()}</style>\n</head>\n<body>\n"
+        "<header><h1>What the network looked at</h1>\n"
+        "<p>Each photo is cut into the regions that the classifier itself sees, "
+        "and each region is coloured by how much it matters for the class that is explained.</p>"
+        "</header>\n<main>\n"
+    )
+
+
+def section(photo: PhotoExplanation) -> str:
+    """One photo: its predictions, pictures and superpixels."""
+    target = photo.target
+    predicted = photo.predictions[0]
+    verdict = f"Predicted <b>{escape(predicted.name)}</b> ({predicted.probability:.1%})"
+    if target.index != predicted.index:
+        verdict += f", explained for <b>{escape(target.name)}</b> ({target.probability:.1%})"
+    pictures = "\n".join(_figure(picture) for picture in gallery(photo))
+    tables = "\n".join(_ranking(photo, *pair) for pair in photo.ranking)
+    return (
+        f'<section id="{escape(_anchor(photo), quote=True)}">\n<h2>{escape(photo.name)}</h2>\n'
+        f"<p>{verdict}</p>\n"
+        f'{_predictions(photo)}\n<div class="pictures">\n{pictures}\n</div>\n{tables}\n</section>\n'
+    )
+
+
+def link(photo: PhotoExplanation) -> str:
+    """The photo's line in the list of photos."""
+    first = photo.predictions[0]
+    return (
+        f'<li><a href="#{escape(_anchor(photo), quote=True)}">{escape(photo.name)}</a> '
+        f"<span>{escape(first.name)} {first.probability:.0%}</span></li>"
+    )
+
+
+def tail(
+    links: Sequence[str],
+    run: RunRecord,
+    failed: Sequence[tuple[str, str]] = (),
+    finished: bool = True,
+) -> str:
+    """Everything after the last photo.
+
+    Args:
+        links: One line for each photo, from :func:`link`; shown above the photos.
+        run: What made them.
+        failed: Source and reason of each photo that could not be explained.
+        finished: Whether all photos asked for had their turn.
+    """
+    notes = "" if finished else '<p class="note">The run was stopped before the end.</p>\n'
+    if failed:
+        items = "".join(
+            f"<li><b>{escape(source)}</b>: {escape(reason)}</li>" for source, reason in failed
+        )
+        notes += f'<div class="note"><p>Left out:</p><ul>{items}</ul></div>\n'
+    if len(links) > 1:
+        opened = " open" if len(links) <= 30 else ""
+        notes += (
+            f"<nav><details{opened}><summary>{len(links)} photos</summary>"
+            f"<ol>{''.join(links)}</ol></details></nav>\n"
+        )
+    return (
+        f'</main>\n<div class="above">\n{notes}</div>\n'
+        f"<footer>\n<h2>How this was made</h2>\n{_settings(run)}</footer>\n</body>\n</html>\n"
+    )
+
+
+def _anchor(photo: PhotoExplanation) -> str:
+    return "photo-" + "".join(c if c.isalnum() else "-" for c in photo.name)
+
+
+def _predictions(photo: PhotoExplanation) -> str:
+    rows = "\n".join(
+        f"<tr{' class=target' if one.index == photo.target.index else ''}>"
+        f"<th>{escape(one.name)}</th>"
+        f'<td class="meter"><i style="width:{100 * one.probability:.1f}%"></i></td>'
+        f"<td>{one.probability:.1%}</td></tr>"
+        for one in photo.predictions
+    )
+    return (
+        '<table class="predictions"><caption>The likeliest classes</caption>\n'
+        f"<tbody>\n{rows}\n</tbody></table>"
+    )
+
+
+def _figure(picture: CaptionedPicture) -> str:
+    bar = "" if picture.scale is None else _bar(picture.scale)
+    source = _data_url(picture.draw(), lossless=picture.flat)
+    return (
+        f'<figure><img loading="lazy" alt="{escape(picture.description, quote=True)}" '
+        f'src="{source}">{bar}<figcaption>{escape(picture.caption)}</figcaption></figure>'
+    )
+
+
+def _bar(scale: Scale) -> str:
+    """The colours from low to high, with the values at both ends."""
+    colours = "signed" if scale.signed else "positive"
+    return (
+        f'<div class="bar"><span>{scale.low:.2g}</span><i class="{colours}"></i>'
+        f"<span>{scale.high:.2g}</span></div>"
+    )
+
+
+def _bar_styles() -> str:
+    from matplotlib import colormaps
+
+    rules = []
+    for name, signed in (("positive", False), ("signed", True)):
+        colours = colormaps[Scale(0, 1, signed).colormap](np.linspace(0, 1, 11), bytes=True)
+        stops = ",".join(f"#{r:02x}{g:02x}{b:02x}" for r, g, b, _ in colours.tolist())
+        rules.append(f".bar .{name} {{ background: linear-gradient(90deg, {stops}); }}\n")
+    return "".join(rules)
+
+
+def _ranking(photo: PhotoExplanation, method: str, segmenter: str) -> str:
+    """The table of superpixels for one method and segmenter."""
+    ranking = photo.ranking[method, segmenter]
+    n_pixels = photo.image.shape[0] * photo.image.shape[1]
+    cluster_of = photo.cluster_of(segmenter)
+    colours = cluster_colours(max(cluster_of.values()) + 1)
+    largest = max((abs(one.saliency) for one in ranking), default=0.0) or 1.0
+    rows = "\n".join(
+        f"<tr><td>{one.rank}</td><td>{one.label}</td>"
+        f'<td><i class="chip" style="background:rgb{tuple(colours[cluster_of[one.label]].tolist())}'
+        f'"></i>{cluster_of[one.label]}</td>'
+        f"<td>{one.area:,} ({one.area / n_pixels:.1%})</td>"
+        f"<td>{', '.join(map(str, one.box))}</td><td>{one.saliency:.3g}</td>"
+        f'<td class="meter"><i{" class=against" if one.saliency < 0 else ""} '
+        f'style="width:{100 * abs(one.saliency) / largest:.0f}%"></i></td></tr>'
+        for one in ranking[:_ROWS_SHOWN]
+    )
+    more = len(ranking) - _ROWS_SHOWN
+    rest = f"<p>and {more} more</p>" if more > 0 else ""
+    opened = " open" if len(photo.ranking) == 1 else ""
+    return (
+        f"<details{opened}><summary>Superpixels by {escape(photo.title(method))} "
+        f"over {escape(photo.title(segmenter))}</summary>\n"
+        '<div class="wide"><table class="ranking"><thead><tr><th>rank</th><th>superpixel</th>'
+        "<th>cluster</th><th>area (pixels)</th><th>box (left, top, right, bottom)</th>"
+        "<th>mean saliency</th><th></th></tr></thead>\n"
+        f"<tbody>\n{rows}\n</tbody></table></div>{rest}</details>"
+    )
+
+
+def _settings(run: RunRecord) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
+    entries = [*_flat(run.settings), ("seed", str(run.seed)), ("versions", versions)]
+    entries.append(("made", run.created))
+    rows = "\n".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in entries)
+    return f"<dl>\n{rows}\n</dl>\n"
+
+
+def _flat(settings: object, name: str = "") -> Iterable[tuple[str, str]]:
+    if isinstance(settings, dict):
+        for key, value in settings.items():
+            yield from _flat(value, f"{name} {key}".strip())
+    else:
+        yield name, str(settings)
+
+
+def _data_url(picture: UInt8[np.ndarray, "H W 3"], lossless: bool) -> str:
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    image = Image.fromarray(picture)
+    if lossless:
+        image.save(buffer, "png", optimize=True)
+    else:
+        image.save(buffer, "jpeg", quality=86)
+    kind = "png" if lossless else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"

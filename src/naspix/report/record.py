@@ -1,0 +1,170 @@
+"""One photo's explanation as plain values, and the same as JSON (``results.json``, schema 1).
+
+    {"schema": 1, "naspix": "0.1.0", "created": "2025-01-31T12:00:00+00:00", "seed": 0,
+     "settings": {"model": ..., "segmenters": {name: repr}, "methods": {name: repr}, ...},
+     "versions": {"python": ..., "torch": ..., ...},
+     "photos": [{"name", "source", "size": [height, width],
+                 "predictions": [{"index", "name", "probability"}, ...],
+                 "target": {"index", "name", "probability"},
+                 "segmentations": {segmenter: {"n_clusters", "n_superpixels"}},
+                 "explanations": [{"method", "segmenter", "superpixels": [
+                     {"rank", "label", "cluster", "area", "box", "saliency"}, ...]}, ...],
+                 "files": {kind: path below the folder}}, ...],
+     "failed": [{"source", "error"}, ...], "finished": true}
+
+``docs/results-schema.md`` says what each entry means.
+"""
+
+import datetime
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from naspix.superpixelify import RankedSuperpixel
+
+SCHEMA = 1
+_LIBRARIES = ("naspix", "torch", "torchvision", "timm", "captum", "numpy", "scikit-image", "pillow")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A class and how likely the network finds it.
+
+    Attributes:
+        index: The class's number.
+        name: Its name.
+        probability: After the softmax, 0 to 1.
+    """
+
+    index: int
+    name: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What made the results: enough to make them again.
+
+    Attributes:
+        settings: Setting -> value, plain values only.
+        seed: The seed of everything random.
+        versions: Library -> version, found out by itself.
+        created: When, in UTC.
+    """
+
+    settings: Mapping[str, object]
+    seed: int = 0
+    versions: Mapping[str, str] = field(default_factory=lambda: _versions())
+    created: str = field(default_factory=lambda: _now())
+
+
+@dataclass(frozen=True)
+class PhotoExplanation:
+    """Everything that is shown of one photo.
+
+    Attributes:
+        name: Unique among the photos of a run, fit for a file name.
+        source: Where the photo came from.
+        image: Values in [0, 1], as the network saw it.
+        predictions: The likeliest classes, likeliest first.
+        target: The class that is explained.
+        segmentations: Segmenter's name -> clusters and superpixels.
+        raw: Method's name -> its saliency map.
+        pooled: ``(method, segmenter)`` -> the map, constant on superpixels.
+        ranking: ``(method, segmenter)`` -> superpixels, the most salient first.
+        titles: Name of a method or segmenter -> how people write it.
+    """
+
+    name: str
+    source: str
+    image: Float[np.ndarray, "H W C"]
+    predictions: tuple[Prediction, ...]
+    target: Prediction
+    segmentations: Mapping[str, tuple[Int[np.ndarray, "H W"], Int[np.ndarray, "H W"]]]
+    raw: Mapping[str, Float[np.ndarray, "H W"]]
+    pooled: Mapping[tuple[str, str], Float[np.ndarray, "H W"]]
+    ranking: Mapping[tuple[str, str], list[RankedSuperpixel]]
+    titles: Mapping[str, str] = field(default_factory=dict)
+
+    def title(self, name: str) -> str:
+        """How people write the name of a method or segmenter."""
+        return self.titles.get(name, name)
+
+    def cluster_of(self, segmenter: str) -> dict[int, int]:
+        """Superpixel -> the cluster it belongs to."""
+        clusters, superpixels = self.segmentations[segmenter]
+        labels, first = np.unique(superpixels, return_index=True)
+        return dict(zip(labels.tolist(), clusters.ravel()[first].tolist(), strict=True))
+
+    def to_json(self, files: Mapping[str, str] | None = None) -> dict[str, object]:
+        """The photo's entry in ``results.json``.
+
+        Args:
+            files: Kind of picture -> where it was written.
+        """
+        height, width = self.image.shape[:2]
+        return {
+            "name": self.name,
+            "source": self.source,
+            "size": [height, width],
+            "predictions": [_prediction_json(prediction) for prediction in self.predictions],
+            "target": _prediction_json(self.target),
+            "segmentations": {
+                name: {
+                    "n_clusters": len(np.unique(clusters)),
+                    "n_superpixels": len(np.unique(superpixels)),
+                }
+                for name, (clusters, superpixels) in self.segmentations.items()
+            },
+            "explanations": [
+                {
+                    "method": method,
+                    "segmenter": segmenter,
+                    "superpixels": _ranking_json(ranking, self.cluster_of(segmenter)),
+                }
+                for (method, segmenter), ranking in self.ranking.items()
+            ],
+            "files": dict(files or {}),
+        }
+
+
+def _prediction_json(prediction: Prediction) -> dict[str, object]:
+    return {
+        "index": prediction.index,
+        "name": prediction.name,
+        "probability": round(prediction.probability, 6),
+    }
+
+
+def _ranking_json(
+    ranking: list[RankedSuperpixel], cluster_of: Mapping[int, int]
+) -> list[dict[str, object]]:
+    return [
+        {
+            "rank": one.rank,
+            "label": one.label,
+            "cluster": cluster_of[one.label],
+            "area": one.area,
+            "box": list(one.box),
+            "saliency": one.saliency,
+        }
+        for one in ranking
+    ]
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for library in _LIBRARIES:
+        try:
+            versions[library] = metadata.version(library)
+        except metadata.PackageNotFoundError:  # a checkout on the path, not installed
+            continue
+    return versions
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -1,0 +1,155 @@
+"""Class activation maps: a layer's maps, weighted by what its gradients say about the class.
+
+Images (B, C, H, W) -> saliency (B, H, W), never negative: the layer's map, upsampled bilinearly to
+the images' frame. The score is the logit before the softmax. Any layer with a spatial map will do,
+also a transformer's tokens. Maps keep their magnitude; nothing is scaled to 0..1.
+"""
+
+from dataclasses import KW_ONLY, dataclass
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from naspix.errors import ModelError
+from naspix.models import Classifier, check_images
+from naspix.models.activations import recording
+from naspix.saliency.method import (
+    Target,
+    check_finite,
+    gradients_enabled,
+    resolve_target,
+    target_scores,
+)
+
+
+@dataclass(frozen=True)
+class GradCAM:
+    """Grad-CAM: each channel of a layer weighs its mean gradient.
+
+    Needs gradients and a layer with a spatial map; costs one forward and one backward an image.
+    Never negative.
+
+    Attributes:
+        model: The classifier.
+        layer: A level's number or a module's name; the deepest level by default.
+
+    Source:
+        Selvaraju et al.: Grad-CAM, 2017.
+
+    Example:
+        >>> import naspix
+        >>> method = GradCAM(naspix.load_model("efficientnet_lite0"))
+        >>> method(torch.rand(1, 3, 64, 64)).shape
+        torch.Size([1, 64, 64])
+    """
+
+    model: Classifier
+    _: KW_ONLY
+    layer: int | str | None = None
+
+    def __call__(
+        self, images: Float[Tensor, "B C H W"], target: Target = None
+    ) -> Float[Tensor, "B H W"]:
+        """Return how relevant each pixel is for the class.
+
+        Args:
+            images: Values in [0, 1].
+            target: A class for all, one for each image, or the predicted ones.
+
+        Raises:
+            InputError: images or classes out of range, or a layer that does not exist.
+            ActivationError: the layer has no spatial map.
+            ModelError: the class's score does not depend on the layer.
+        """
+        check_images(images, self.model.in_channels)
+        classes = resolve_target(self, self.model, images, target)
+        maps, gradients = _maps_and_gradients(self, self.model, self.layer, images, classes)
+        return _upsampled(_weighted(maps, gradients.mean((2, 3))), images)
+
+
+@dataclass(frozen=True)
+class GradCAMPlusPlus:
+    """Grad-CAM++: each channel weighs its positive gradients, each by how much it alone explains.
+
+    Needs gradients and a layer with a spatial map; costs one forward and one backward an image.
+    Never negative. With the gradient g at a position and the layer's activation A, the paper's
+    coefficient g² / (2g² + sum(A) g³) is 1 / (2 + g sum(A)): written so, it cannot underflow where
+    gradients are small, where other libraries' maps depend on the constant they add.
+
+    Attributes:
+        model: The classifier.
+        layer: A level's number or a module's name; the deepest level by default.
+
+    Source:
+        Chattopadhyay et al.: Grad-CAM++, 2018, equations 10 and 19, for an exponential score.
+
+    Example:
+        >>> import naspix
+        >>> method = GradCAMPlusPlus(naspix.load_model("efficientnet_lite0"))
+        >>> method(torch.rand(1, 3, 64, 64), target=282).shape
+        torch.Size([1, 64, 64])
+    """
+
+    model: Classifier
+    _: KW_ONLY
+    layer: int | str | None = None
+
+    def __call__(
+        self, images: Float[Tensor, "B C H W"], target: Target = None
+    ) -> Float[Tensor, "B H W"]:
+        """Return how relevant each pixel is for the class.
+
+        Args:
+            images: Values in [0, 1].
+            target: A class for all, one for each image, or the predicted ones.
+
+        Raises:
+            InputError: images or classes out of range, or a layer that does not exist.
+            ActivationError: the layer has no spatial map.
+            ModelError: the class's score does not depend on the layer.
+        """
+        check_images(images, self.model.in_channels)
+        classes = resolve_target(self, self.model, images, target)
+        maps, gradients = _maps_and_gradients(self, self.model, self.layer, images, classes)
+        positive = gradients.relu()
+        denominators = 2 + gradients * maps.sum((2, 3), keepdim=True)
+        shares = torch.where(denominators == 0, 0, 1 / denominators)
+        return _upsampled(_weighted(maps, (shares * positive).sum((2, 3))), images)
+
+
+def _maps_and_gradients(
+    method: object,
+    model: Classifier,
+    layer: int | str | None,
+    images: Float[Tensor, "B C H W"],
+    target: Int64[Tensor, " B"],
+) -> tuple[Float[Tensor, "B c h w"], Float[Tensor, "B c h w"]]:
+    """The layer's maps, and the gradients of the classes' scores with respect to them."""
+    (name,) = model.level_names([len(model.levels) - 1 if layer is None else layer])
+    with gradients_enabled(), recording(model.network, [name]) as maps:
+        # gradients reach the layer through the pixels, so that frozen networks are served too
+        scores = target_scores(model, images.clone().requires_grad_(), target.clone())
+        (gradients,) = torch.autograd.grad(scores.sum(), maps[name], allow_unused=True)
+    if gradients is None:
+        raise ModelError(
+            f"{type(method).__name__}: the class's score does not depend on the output of layer "
+            f"{name!r}; choose another layer"
+        )
+    check_finite(method, gradients)
+    return maps[name].detach().float(), gradients.float()
+
+
+def _weighted(
+    maps: Float[Tensor, "B c h w"], weights: Float[Tensor, "B c"]
+) -> Float[Tensor, "B h w"]:
+    return (maps * weights[:, :, None, None]).sum(1).relu()
+
+
+def _upsampled(
+    saliency: Float[Tensor, "B h w"], images: Float[Tensor, "B C H W"]
+) -> Float[Tensor, "B H W"]:
+    size = list(images.shape[-2:])
+    resized = interpolate(saliency[:, None], size, mode="bilinear", align_corners=False)
+    return resized[:, 0].to(images.dtype)

@@ -1,0 +1,95 @@
+"""What every saliency method shares: its contract, its target, its gradients, its one channel.
+
+A method is any callable ``(images (B, C, H, W), target) -> saliency (B, H, W)``; the ones of this
+room are frozen dataclasses. No behaviour is inherited: what they share are the functions below.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal, Protocol, get_args, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from naspix.errors import InputError, ModelError
+from naspix.models import Classifier
+
+Target = int | Tensor | None
+ReduceChannels = Literal["sum", "abs_sum", "sum_abs", "max_abs", "max"]
+
+
+@runtime_checkable
+class SaliencyMethod(Protocol):
+    """Anything that says how relevant each pixel is for a class."""
+
+    def __call__(self, images: Tensor, target: Target = None) -> Tensor:
+        """Return the saliency ``(B, H, W)`` of ``images`` ``(B, C, H, W)`` for ``target``."""
+        ...
+
+
+def resolve_target(
+    method: object, model: Classifier, images: Float[Tensor, "B C H W"], target: Target
+) -> Int64[Tensor, " B"]:
+    """One class for each image: as given, or the predicted one; errors name the method."""
+    try:
+        return model.resolve_target(images, target)
+    except InputError as error:
+        raise type(error)(f"{type(method).__name__}: {error}") from None
+
+
+@contextmanager
+def gradients_enabled() -> Iterator[None]:
+    """Let gradients flow although the caller is under ``no_grad`` or ``inference_mode``."""
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
+
+
+def target_scores(
+    model: Classifier, images: Float[Tensor, "B C H W"], target: Int64[Tensor, " B"]
+) -> Float[Tensor, " B"]:
+    """The class scores before the softmax, in float32 at least."""
+    logits = model(images)
+    scores = logits.gather(1, target[:, None])[:, 0]
+    return scores.float() if scores.dtype in (torch.float16, torch.bfloat16) else scores
+
+
+def reduce_channels(
+    attributions: Float[Tensor, "B C H W"], rule: ReduceChannels
+) -> Float[Tensor, "B H W"]:
+    """One map from one for each colour channel.
+
+    Args:
+        attributions: One value for each channel of each pixel.
+        rule: ``"sum"`` keeps the sign and the sum, ``"abs_sum"`` is its magnitude (captum's way to
+            draw), ``"sum_abs"`` lets no channels cancel (PAIR's way to draw), ``"max_abs"`` is the
+            largest magnitude (Simonyan et al. 2013), ``"max"`` the largest value (XRAI).
+
+    Raises:
+        InputError: an unknown rule.
+
+    Example:
+        >>> values = torch.tensor([3.0, -1.0, -4.0]).view(1, 3, 1, 1)
+        >>> [reduce_channels(values, rule).item() for rule in ("sum", "sum_abs", "max_abs", "max")]
+        [-2.0, 8.0, 4.0, 3.0]
+    """
+    if rule == "sum":
+        return attributions.sum(1)
+    if rule == "abs_sum":
+        return attributions.sum(1).abs()
+    if rule == "sum_abs":
+        return attributions.abs().sum(1)
+    if rule == "max_abs":
+        return attributions.abs().amax(1)
+    if rule == "max":
+        return attributions.amax(1)
+    raise InputError(f"reduce is one of {', '.join(get_args(ReduceChannels))}, not {rule!r}")
+
+
+def check_finite(method: object, values: Tensor) -> None:
+    """Refuse gradients that overflowed, naming the method."""
+    if not bool(torch.isfinite(values).all()):
+        raise ModelError(
+            f"{type(method).__name__}: the network's gradients are not finite (NaN or infinite); "
+            "run the network in float32"
+        )
