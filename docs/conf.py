@@ -29,6 +29,7 @@ project_copyright = "The naspix developers"
 version = release = installed_version("naspix")
 
 extensions = [
+    "cyclopts.ext.sphinx",
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
