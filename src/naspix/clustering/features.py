@@ -9,124 +9,29 @@ In: activations ``(B, C, h, w)`` of several levels. Out: inner products, sums ov
 chosen pixels, norms and distances. Knows no network, no image and no cluster label.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property
 from typing import Self
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
-from torch.nn import functional
 
+from naspix.clustering.upsampling import Upsampling, grid_positions
 from naspix.errors import ActivationError, InputError
 
-_REACH = 3  # a bicubic kernel has four taps, so two taps of one pixel lie at most three cells apart
-_FEW_CHANNELS = 32  # up to here upsampling every channel costs no more than the 28 pairs of taps
-
-
-@lru_cache(maxsize=256)
-def upsampling_matrix(
-    n_cells: int, n_pixels: int, dtype: torch.dtype, device: torch.device
-) -> Float[Tensor, "n_pixels n_cells"]:
-    """Return bicubic upsampling along one axis as a matrix.
-
-    It is what ``torch.nn.functional.interpolate`` (bicubic, ``align_corners=False``) does to the unit
-    vectors in the same precision, so it is the same map by construction, down to which taps are zero;
-    each row has at most four non-zeros and sums to 1.
-
-    Args:
-        n_cells: Length of the axis in the activation.
-        n_pixels: Length of the axis in the frame; may be smaller than ``n_cells``.
-        dtype: Floating type of the result.
-        device: Device of the result.
-
-    Example:
-        >>> upsampling_matrix(2, 4, torch.float32, torch.device("cpu")).sum(1)
-        tensor([1., 1., 1., 1.])
-    """
-    unit_vectors = torch.eye(n_cells, dtype=dtype).view(1, n_cells, n_cells, 1)
-    columns = functional.interpolate(unit_vectors, size=(n_pixels, 1), mode="bicubic")
-    return columns[0, :, :, 0].T.contiguous().to(device)
-
-
-@lru_cache(maxsize=256)
-def _row_pair_weights(
-    n_cells: int, n_pixels: int, dtype: torch.dtype, device: torch.device
-) -> Float[Tensor, "n_pixels 4*n_cells"]:
-    """Return ``V[p, q] V[p, q + d]`` for the offsets ``d = 0..3``; those with ``d > 0`` count twice."""
-    matrix = upsampling_matrix(n_cells, n_pixels, dtype, torch.device("cpu")).double()
-    padded = functional.pad(matrix, (0, _REACH))
-    pairs = [matrix * padded[:, d : d + n_cells] * (1 if d == 0 else 2) for d in range(_REACH + 1)]
-    return torch.cat(pairs, dim=1).to(device=device, dtype=dtype)
-
-
-@lru_cache(maxsize=256)
-def _column_pair_weights(
-    n_cells: int, n_pixels: int, dtype: torch.dtype, device: torch.device
-) -> Float[Tensor, "7*n_cells n_pixels"]:
-    """Return ``V[p, q] V[p, q + d]`` for the offsets ``d = -3..3``, transposed."""
-    matrix = upsampling_matrix(n_cells, n_pixels, dtype, torch.device("cpu")).double()
-    padded = functional.pad(matrix, (_REACH, _REACH))
-    pairs = [matrix * padded[:, d : d + n_cells] for d in range(2 * _REACH + 1)]
-    return torch.cat(pairs, dim=1).T.to(device=device, dtype=dtype).contiguous()
-
-
-def _neighbour_products(activation: Float[Tensor, "B C h w"]) -> Float[Tensor, "B 4*h 7*w"]:
-    """Return ``<X_q, X_(q + d)>`` for the offsets ``d`` in ``0..3`` rows by ``-3..3`` columns.
-
-    Positions beyond the border count as zero. One batched matrix product per row of the activation:
-    the row against itself and the three rows below it, all columns at once; the wanted pairs are a
-    band of that product.
-    """
-    n_images, n_channels, height, width = activation.shape
-    padded_width = width + 2 * _REACH
-    padded = functional.pad(activation, (_REACH, _REACH, 0, _REACH))
-    rows = activation.permute(0, 2, 3, 1)  # (B, h, w, C)
-    strips = padded.as_strided(  # (B, h, C, 4 rows of the padded width), overlapping
-        (n_images, height, n_channels, (_REACH + 1) * padded_width),
-        (padded.stride(0), padded_width, padded.stride(1), 1),
-    )
-    products = (rows @ strips).contiguous()  # (B, h, w, 4 * padded width)
-    band = products.as_strided(
-        (n_images, _REACH + 1, height, 2 * _REACH + 1, width),
-        (
-            products.stride(0),
-            padded_width,
-            products.stride(1),
-            1,
-            products.stride(2) + 1,  # one cell to the right, in both factors
-        ),
-    )
-    return band.reshape(n_images, (_REACH + 1) * height, (2 * _REACH + 1) * width)
-
-
-def _squared_norms(
-    activation: Float[Tensor, "B C h w"], size: tuple[int, int]
-) -> Float[Tensor, "B H W"]:
-    """Return the squared norm of the upsampled activation at every pixel of the frame.
-
-    ``|X U[p]|^2 = sum_d (V_y * shift(V_y, d_y)) D_d (V_x * shift(V_x, d_x))^T``: 28 upsamplings of one
-    channel, done as two matrix products, in place of upsampling all C channels. Few channels are
-    upsampled themselves, which is as fast and loses no digits where they cancel.
-    """
-    kind = (activation.dtype, activation.device)
-    if activation.shape[1] <= _FEW_CHANNELS:
-        rows = upsampling_matrix(activation.shape[2], size[0], *kind) @ activation
-        columns = upsampling_matrix(activation.shape[3], size[1], *kind)
-        return (rows @ columns.T).square().sum(1)
-    vertical = _row_pair_weights(activation.shape[2], size[0], *kind)
-    horizontal = _column_pair_weights(activation.shape[3], size[1], *kind)
-    return vertical @ _neighbour_products(activation) @ horizontal
+_FEW_CELLS = 256  # up to here their Gram matrix is smaller than the activations
+_SMALL_MATRIX = 1 << 18  # up to here one matrix product beats the separable upsampling
 
 
 @dataclass(frozen=True, eq=False)
 class _Level:
-    """One activation and its bicubic upsampling: ``phi(p) = scale(p) * X U[p]``, ``U = V_y (x) V_x``."""
+    """One activation and its way to the frame: ``phi(p) = scale(p) * X U[p]``."""
 
     activation: Tensor  # (B, C, h, w)
-    vertical: Tensor  # V_y, (H, h)
-    horizontal: Tensor  # V_x, (W, w)
+    upsampling: Upsampling  # U
     scale: Tensor  # (B, H, W): line 10 (the norm) and line 11 (1 / (1 + C)) of Algorithm 1
 
     @property
@@ -137,22 +42,6 @@ class _Level:
     def matrix(self) -> Tensor:
         """The activation as the matrix ``X``, ``(B, C, h * w)``."""
         return self.activation.flatten(2)
-
-    def upsample(self, maps: Tensor, out: Tensor | None = None) -> Tensor:
-        """``(B, K, h * w)`` -> ``(B, K, H, W)``, without the scale."""
-        height, width = self.activation.shape[2:]
-        rows = self.vertical @ maps.unflatten(2, (height, width))
-        shape = (*rows.shape[:3], self.horizontal.shape[0])
-        if out is None:
-            out = rows.new_empty(shape)
-        torch.mm(rows.view(-1, width), self.horizontal.T, out=out.view(-1, shape[3]))
-        return out
-
-    def downsample(self, weights: Tensor, scratch: Tensor | None = None) -> Tensor:
-        """The adjoint of :meth:`upsample` after the scale: ``(B, K, H, W)`` -> ``(B, K, h * w)``."""
-        scaled = torch.mul(weights, self.scale[:, None], out=scratch)
-        rows = self.vertical.T @ scaled
-        return (rows.view(-1, rows.shape[3]) @ self.horizontal).view(*rows.shape[:2], -1)
 
 
 class UpsampledFeatures:
@@ -208,28 +97,24 @@ class UpsampledFeatures:
             activation = activation.float()
         activation = activation.contiguous()
         n_channels = activation.shape[1]
-        kind = (activation.dtype, activation.device)
         line_11 = 1 / (1 + n_channels) if self.weight else 1.0
-        norms = _squared_norms(activation, self.size)
-        if not bool(torch.isfinite(norms.sum())):
+        cells = (activation.shape[2], activation.shape[3])
+        upsampling = Upsampling.between(cells, self.size, activation.dtype, activation.device)
+        norms = upsampling.squared_norms(activation)
+        if not math.isfinite(float(norms.sum())):
             raise _not_finite(name, activation)
         if self.normalize:
-            scale = line_11 * norms.clamp_min(0).rsqrt()
-            scale.masked_fill_(norms <= 0, 0)
+            # a vector of zeros has no direction: its feature is zero
+            scale = norms.rsqrt_().nan_to_num_(nan=0.0, posinf=0.0).mul_(line_11)
         else:
             scale = torch.full_like(norms, line_11)
-        return _Level(
-            activation,
-            upsampling_matrix(activation.shape[2], self.size[0], *kind),
-            upsampling_matrix(activation.shape[3], self.size[1], *kind),
-            scale,
-        )
+        return _Level(activation, upsampling, scale)
 
     def _of_levels(self, levels: Sequence[_Level]) -> Self:
         """Return the same kind of features over other levels."""
         other = object.__new__(type(self))
         other.normalize, other.weight = self.normalize, self.weight
-        other.size = (levels[0].vertical.shape[0], levels[0].horizontal.shape[0])
+        other.size = (levels[0].scale.shape[1], levels[0].scale.shape[2])
         other._levels = tuple(levels)
         return other
 
@@ -272,19 +157,11 @@ class UpsampledFeatures:
 
     def cluster_sums(self, membership: Float[Tensor, "B K H W"]) -> Float[Tensor, "B K D"]:
         """Return ``sum_p membership[k, p] phi(p)``: the adjoint of :meth:`inner_products`."""
-        parts = [
-            cells @ level.matrix.mT
-            for cells, level in zip(self.collect(membership), self._levels, strict=True)
-        ]
-        return torch.cat(parts, dim=2)
+        return self.combine(self.collect(membership))
 
     def at(self, pixels: Int64[Tensor, "B n"]) -> Float[Tensor, "B n D"]:
         """Return the features of the pixels with these row-major indices."""
-        parts = [
-            cells @ level.matrix.mT
-            for cells, level in zip(self.coefficients_at(pixels), self._levels, strict=True)
-        ]
-        return torch.cat(parts, dim=2)
+        return self.combine(self.coefficients_at(pixels))
 
     def squared_norms(self) -> Float[Tensor, "B H W"]:
         """Return ``|phi(p)|^2``: constant where lines 10 and 11 are done and nothing is zero."""
@@ -294,7 +171,7 @@ class UpsampledFeatures:
                 line_11 = 1 / (1 + level.activation.shape[1]) if self.weight else 1.0
                 total += (level.scale > 0).to(total.dtype) * line_11**2
             else:
-                total += level.scale.square() * _squared_norms(level.activation, self.size)
+                total += level.scale.square() * level.upsampling.squared_norms(level.activation)
         return total
 
     def squared_distances(self, centers: Float[Tensor, "B K D"]) -> Float[Tensor, "B K H W"]:
@@ -305,17 +182,29 @@ class UpsampledFeatures:
 
     def dense(self) -> Float[Tensor, "B D H W"]:
         """Return the whole matrix; for tests and small frames only, it is what this class avoids."""
-        parts = [level.upsample(level.matrix) * level.scale[:, None] for level in self._levels]
+        parts = [
+            level.upsampling.forward(level.matrix) * level.scale[:, None] for level in self._levels
+        ]
         return torch.cat(parts, dim=1)
+
+    def pixel_products(self) -> Float[Tensor, "B P P"]:
+        """Return the inner products of all pairs of pixels; for small frames only."""
+        if self._gram is None:
+            phi = self.dense().flatten(2)  # (B, D, P)
+            return phi.mT @ phi
+        coefficients = self._all_coefficients() if self._rows is None else self._rows
+        return self.correlate(coefficients.mT) @ coefficients
 
     # other frames and parts of the batch
 
     def images(self, start: int, stop: int) -> Self:
         """Return the features of the images ``start`` to ``stop - 1``, as a smaller batch."""
+        if start == 0 and stop >= self.batch_size:
+            return self
         part = slice(start, stop)
         return self._of_levels(
             [
-                _Level(level.activation[part], level.vertical, level.horizontal, level.scale[part])
+                _Level(level.activation[part], level.upsampling, level.scale[part])
                 for level in self._levels
             ]
         )
@@ -330,60 +219,65 @@ class UpsampledFeatures:
 
     def every(self, step: int) -> Self:
         """Return the features of every ``step``-th pixel, in rows and in columns, as a smaller frame."""
-        rows, columns = (slice(min(step // 2, length - 1), None, step) for length in self.size)
-        return self._of_levels(
+        rows, columns = (grid_positions(length, step) for length in self.size)
+        grid = self._of_levels(
             [
                 _Level(
                     level.activation,
-                    level.vertical[rows].contiguous(),
-                    level.horizontal[columns].contiguous(),
+                    level.upsampling.every(step),
                     level.scale[:, rows, columns].contiguous(),
                 )
                 for level in self._levels
             ]
         )
+        grid.__dict__["_gram"] = self._gram  # the cells are the same
+        return grid
 
-    # coefficients: a weighted sum of features is sum_q r(q) X_q for some r over the low-resolution
-    # cells q, so k-means keeps r (h * w numbers a level) in place of the centre itself
+    # Coefficients: a weighted sum of features is, in each level, sum_q r(q) X_q for some r over the
+    # low-resolution cells q. A vector is so held as N = sum of h * w numbers, whatever C is.
 
-    def coefficients_at(self, pixels: Int64[Tensor, "B n"]) -> list[Float[Tensor, "B n cells"]]:
-        """Return, a level, the ``r`` with ``phi(p) = sum_q r(q) X_q`` for the pixels given."""
+    @property
+    def n_cells(self) -> int:
+        """N: the number of cells of all levels, the length of a vector of coefficients."""
+        return sum(level.n_cells for level in self._levels)
+
+    def coefficients_at(self, pixels: Int64[Tensor, "B n"]) -> Float[Tensor, "B n N"]:
+        """Return the ``r`` with ``phi(p) = sum_q r(q) X_q`` for the pixels given."""
         rows, columns = pixels // self.size[1], pixels % self.size[1]
         parts = []
         for level in self._levels:
-            outer = level.vertical[rows][..., :, None] * level.horizontal[columns][..., None, :]
+            vertical, horizontal = level.upsampling.vertical, level.upsampling.horizontal
+            outer = vertical[rows][..., :, None] * horizontal[columns][..., None, :]
             scale = level.scale.flatten(1).gather(1, pixels)
             parts.append(outer.flatten(2) * scale[..., None])
-        return parts
+        return torch.cat(parts, dim=2)
 
-    def collect(
-        self, weights: Float[Tensor, "B K H W"], *, scratch: Tensor | None = None
-    ) -> list[Float[Tensor, "B K cells"]]:
-        """Return, a level, the ``r`` with ``sum_p weights[p] phi(p) = sum_q r(q) X_q``.
+    def combine(self, coefficients: Float[Tensor, "B K N"]) -> Float[Tensor, "B K D"]:
+        """Return the vectors ``sum_q r(q) X_q`` that the coefficients stand for."""
+        parts = self._of_each_level(coefficients)
+        pairs = zip(parts, self._levels, strict=True)
+        return torch.cat([cells @ level.matrix.mT for cells, level in pairs], dim=2)
 
-        Args:
-            weights: What each pixel counts in each of the K sums.
-            scratch: A tensor like ``weights`` that may be overwritten, to save allocating one.
-        """
-        return [level.downsample(weights, scratch) for level in self._levels]
+    def project(self, vectors: Float[Tensor, "B K D"]) -> Float[Tensor, "B K N"]:
+        """Return the inner product of each vector with every cell: the transpose of ``combine``."""
+        if vectors.shape[0] != self.batch_size or vectors.shape[2] != self.n_dims:
+            raise InputError(
+                f"the centres have shape {tuple(vectors.shape)}; give (B, K, D) with "
+                f"B = {self.batch_size} images and D = {self.n_dims} channels over all levels"
+            )
+        parts = vectors.split([level.activation.shape[1] for level in self._levels], dim=2)
+        pairs = zip(parts, self._levels, strict=True)
+        return torch.cat([part @ level.matrix for part, level in pairs], dim=2)
 
-    def project(self, vectors: Float[Tensor, "B K D"]) -> list[Float[Tensor, "B K cells"]]:
-        """Return, a level, the inner products of the vectors with every cell of the activation."""
-        parts = self._split(vectors)
-        return [part @ level.matrix for part, level in zip(parts, self._levels, strict=True)]
-
-    def correlate(
-        self, coefficients: Sequence[Float[Tensor, "B K cells"]]
-    ) -> list[Float[Tensor, "B K cells"]]:
-        """Return, a level, ``X^T X r``: the inner product of each cell's vector with ``sum_q r(q) X_q``."""
-        return [
-            (cells @ level.matrix.mT) @ level.matrix
-            for cells, level in zip(coefficients, self._levels, strict=True)
-        ]
+    def correlate(self, coefficients: Float[Tensor, "B K N"]) -> Float[Tensor, "B K N"]:
+        """Return ``project(combine(coefficients))``: the products with the cells' Gram matrix."""
+        if self._gram is not None:
+            return coefficients @ self._gram
+        return self.project(self.combine(coefficients))
 
     def expand(
         self,
-        maps: Sequence[Float[Tensor, "B K cells"]],
+        maps: Float[Tensor, "B K N"],
         *,
         offset: Float[Tensor, "B K 1 1"] | None = None,
         out: Tensor | None = None,
@@ -391,32 +285,70 @@ class UpsampledFeatures:
     ) -> Float[Tensor, "B K H W"]:
         """Return ``sum over levels of scale(p) * up(maps)(p)``, plus ``offset`` if one is given.
 
-        The adjoint of :meth:`collect`. With ``maps = correlate(r)`` it is the inner product of every
-        pixel's feature with the vector that ``r`` stands for.
+        With ``maps = correlate(r)`` it is the inner product of every pixel's feature with the vector
+        that ``r`` stands for.
 
         Args:
-            maps: One a level.
+            maps: A number for every cell of every level.
             offset: A number for each map.
             out: Where the result goes, ``(B, K, H, W)``.
             scratch: Another tensor of that shape that may be overwritten, to save allocating one.
         """
-        first, *others = zip(self._levels, maps, strict=True)
-        level, level_maps = first
-        if offset is None:
-            offset = level_maps.new_zeros(1)
-        upsampled = level.upsample(level_maps, scratch)
-        total = torch.addcmul(offset, upsampled, level.scale[:, None], out=out)
-        for level, level_maps in others:
-            total.addcmul_(level.upsample(level_maps, upsampled), level.scale[:, None])
+        total = maps.new_empty(*maps.shape[:2], *self.size) if out is None else out
+        if self._rows is not None:
+            torch.matmul(maps, self._rows, out=total.flatten(2))
+            return total if offset is None else total.add_(offset)
+        base = maps.new_zeros(1) if offset is None else offset
+        for level, part in zip(self._levels, self._of_each_level(maps), strict=True):
+            scratch = level.upsampling.forward(part, scratch)
+            base = torch.addcmul(base, scratch, level.scale[:, None], out=total)
         return total
 
-    def _split(self, vectors: Tensor) -> tuple[Tensor, ...]:
-        if vectors.shape[0] != self.batch_size or vectors.shape[2] != self.n_dims:
-            raise InputError(
-                f"the centres have shape {tuple(vectors.shape)}; give (B, K, D) with "
-                f"B = {self.batch_size} images and D = {self.n_dims} channels over all levels"
-            )
-        return vectors.split([level.activation.shape[1] for level in self._levels], dim=2)
+    def collect(
+        self, weights: Float[Tensor, "B K H W"], *, scratch: Tensor | None = None
+    ) -> Float[Tensor, "B K N"]:
+        """Return the ``r`` with ``sum_p weights[p] phi(p) = sum_q r(q) X_q``: the adjoint of ``expand``.
+
+        Args:
+            weights: What each pixel counts in each of the K sums.
+            scratch: A tensor like ``weights`` that may be overwritten, to save allocating one.
+        """
+        if self._rows is not None:
+            return weights.flatten(2) @ self._rows.mT
+        parts = []
+        for level in self._levels:
+            scaled = torch.mul(weights, level.scale[:, None], out=scratch)
+            parts.append(level.upsampling.adjoint(scaled))
+        return torch.cat(parts, dim=2)
+
+    def _of_each_level(self, cells: Tensor) -> tuple[Tensor, ...]:
+        return cells.split([level.n_cells for level in self._levels], dim=2)
+
+    @cached_property
+    def _gram(self) -> Tensor | None:
+        """The inner products of all cells of each level, ``(B, N, N)``, where these are few."""
+        if self.n_cells > _FEW_CELLS:
+            return None
+        gram = self._levels[0].activation.new_zeros(self.batch_size, self.n_cells, self.n_cells)
+        end = 0
+        for level in self._levels:
+            block = slice(end, end := end + level.n_cells)
+            gram[:, block, block] = level.matrix.mT @ level.matrix
+        return gram
+
+    @cached_property
+    def _rows(self) -> Tensor | None:
+        """The coefficients of all pixels where they make a small matrix."""
+        if self.n_cells * self.n_pixels > _SMALL_MATRIX:
+            return None
+        return self._all_coefficients()
+
+    def _all_coefficients(self) -> Float[Tensor, "B N P"]:
+        parts = [
+            level.upsampling.matrix_transposed * level.scale.flatten(1)[:, None]
+            for level in self._levels
+        ]
+        return torch.cat(parts, dim=1)
 
 
 def _check_activations(activations: Sequence[Tensor], size: tuple[int, int]) -> None:

@@ -21,10 +21,9 @@ from naspix.clustering.features import UpsampledFeatures
 from naspix.clustering.ordering import canonical_ranks
 from naspix.errors import InputError, NaspixWarning
 
-_COARSE_SIDE = 12  # the coarsest grid has at least this many pixels a side, where the frame has
-_START_TOL = 0.01  # share of pixels that may change in the last step on the coarsest grid
-_START_STEPS = 20
-_MIDDLE_TOL = 0.01  # the same on the grids between the coarsest and the frame
+_MOST_START_PIXELS = 4096  # on the coarsest grid, however many clusters
+_START_STEPS = 4  # on the coarsest grid, for each start
+_MIDDLE_TOL = 0.01  # share of pixels that may change in the last step on the grid between
 _INDISTINCT = 1e-6  # squared distance, as a share of |phi|^2, that float32 cannot tell from zero
 _CUDA_CHUNK_BYTES = 4 << 30  # three (B, K, H, W) tensors are held at a time
 
@@ -35,7 +34,7 @@ def kmeans(
     *,
     n_init: int = 4,
     max_iter: int = 300,
-    tol: float = 0.005,
+    tol: float = 0.01,
     seed: int = 0,
     init: Float[Tensor, "B K D"] | None = None,
 ) -> Int64[Tensor, "B H W"]:
@@ -99,7 +98,7 @@ def kmeans(
 class _Centers:
     """What an assignment needs of K centres: it scores ``<phi(p), c> - |c|^2 / 2``."""
 
-    maps: list[Tensor]  # a level, (B, K, h * w): <X_q, c> at every cell q
+    maps: Tensor  # (B, K, N): <X_q, c> at every cell q of every level
     offset: Tensor  # (B, K, 1, 1): -|c|^2 / 2, or minus infinity for a centre that is given up
 
     @classmethod
@@ -109,24 +108,37 @@ class _Centers:
         return cls(features.project(vectors), offset)
 
     @classmethod
-    def mean(cls, features: UpsampledFeatures, sums: list[Tensor], sizes: Tensor) -> "_Centers":
-        """The means of clusters, from sums (coefficients, a level) and sizes ``(B, K)``."""
-        shares = sizes.clamp_min(1).reciprocal()[:, :, None]
-        coefficients = [part.mul_(shares) for part in sums]
+    def mean(
+        cls,
+        features: UpsampledFeatures,
+        sums: Tensor,
+        sizes: Tensor,
+        *,
+        before: "_Centers | None" = None,
+        stride: float = 1.0,
+    ) -> "_Centers":
+        """The means of clusters, from sums (as coefficients) and sizes ``(B, K)``.
+
+        With a stride of s, the centres lie s times as far from those before as the means do.
+        """
+        coefficients = sums.div_(sizes.clamp_min(1)[:, :, None])
         maps = features.correlate(coefficients)
-        norms = torch.zeros_like(sizes)
-        for cells, level_maps in zip(coefficients, maps, strict=True):
-            norms += torch.linalg.vecdot(cells, level_maps)
-        offset = norms.mul_(-0.5).masked_fill_(sizes == 0, -torch.inf)
+        half_norms = torch.linalg.vecdot(coefficients, maps).mul_(0.5)  # |c|^2 / 2
+        if before is not None and stride != 1.0:
+            crossed = torch.linalg.vecdot(coefficients, before.maps)  # <c, c before>
+            half_norms.mul_(stride**2).add_(crossed, alpha=stride * (1 - stride))
+            half_norms.sub_(before.offset[:, :, 0, 0], alpha=(1 - stride) ** 2)
+            maps = torch.lerp(before.maps, maps, stride)
+        offset = half_norms.neg_().masked_fill_(sizes == 0, -torch.inf)
         return cls(maps, offset[:, :, None, None])
 
     def unless(self, settled: Sequence[bool], others: "_Centers") -> "_Centers":
         """These centres, but the others for the images that are settled."""
         keep = torch.tensor(settled, device=self.offset.device)[:, None, None]
-        maps = [
-            torch.where(keep, old, new) for old, new in zip(others.maps, self.maps, strict=True)
-        ]
-        return _Centers(maps, torch.where(keep[..., None], others.offset, self.offset))
+        return _Centers(
+            torch.where(keep, others.maps, self.maps),
+            torch.where(keep[..., None], others.offset, self.offset),
+        )
 
 
 def _coarse_to_fine(
@@ -141,12 +153,17 @@ def _coarse_to_fine(
 
 
 def _grid_steps(size: tuple[int, int], n_clusters: int) -> list[int]:
-    """Return the distances in pixels of the coarser grids, rising: 4, 8 at 96 x 96 and K = 5."""
-    side = max(_COARSE_SIDE, math.ceil(math.sqrt(8 * n_clusters)))
-    steps = [1]
-    while min(size) // (2 * steps[-1]) >= side:
-        steps.append(2 * steps[-1])
-    return steps[1:] if len(steps) > 1 else steps
+    """Return the distances in pixels of the coarser grids, rising: 4, 12 at 96 x 96 and K = 5.
+
+    The coarsest grid has about as many pixels as the frame has rows, and eight for each cluster where
+    the frame has them (fewer for thousands of clusters, since all its pairs are multiplied).
+    """
+    side = min(size)
+    n_needed = min(8 * n_clusters, max(_MOST_START_PIXELS, 2 * n_clusters))
+    coarsest = min(1.2 * math.sqrt(side), math.sqrt(size[0] * size[1] / n_needed))
+    coarsest = max(1, int(coarsest + 0.5) if coarsest > 1.5 else int(coarsest))
+    middle = math.ceil(math.sqrt(coarsest))
+    return [middle, coarsest] if 1 < middle < coarsest else [coarsest]
 
 
 def _best_start(grid: UpsampledFeatures, n_clusters: int, n_init: int, seed: int) -> _Centers:
@@ -155,22 +172,17 @@ def _best_start(grid: UpsampledFeatures, n_clusters: int, n_init: int, seed: int
     The grid is so coarse that the inner products of all pairs of its pixels are one small matrix, and
     all starts of all images are iterated together on it.
     """
-    phi = grid.dense().flatten(2)  # (B, D, P)
-    products = phi.mT @ phi  # (B, P, P)
+    products = grid.pixel_products()  # (B, P, P)
     seeds = _plus_plus(products, n_clusters, n_init, seed)  # (B, S, K)
     images = torch.arange(len(products), device=products.device)[:, None, None]
     half_norms = products.diagonal(dim1=1, dim2=2) / 2
     scores = products[images, seeds] - half_norms[images, seeds][..., None]  # (B, S, K, P)
     membership, sizes = _first_best(scores, dim=2)
     for _ in range(_START_STEPS):
-        means = membership / sizes.clamp_min(1)[..., None]
+        means = membership / sizes.clamp_min_(1)[..., None]
         scores = (means.flatten(1, 2) @ products).view_as(means)  # <phi(p), c>
         half_norms = (means * scores).sum(3, keepdim=True) / 2  # |c|^2 / 2
-        previous = membership
-        membership, sizes = _first_best(scores - half_norms, dim=2)
-        n_kept = (membership * previous).sum((2, 3))
-        if float(n_kept.min()) >= (1 - _START_TOL) * membership.shape[3]:
-            break
+        membership, sizes = _first_best(scores.sub_(half_norms), dim=2)
     explained = (2 * half_norms[..., 0] * sizes).sum(2)  # sum of n_k |c_k|^2, (B, S)
     best = explained.argmax(1, keepdim=True)
     chosen = membership[images[..., 0], best][:, 0].unflatten(2, grid.size)
@@ -204,12 +216,17 @@ def _plus_plus(
         with_candidate = torch.minimum(closest[:, :, None], distances[images, candidates])
         best = with_candidate.sum(3).argmin(2, keepdim=True)  # (B, S, 1)
         seeds.append(candidates.gather(2, best)[:, :, 0])
-        closest = with_candidate.take_along_dim(best[..., None], dim=2)[:, :, 0]
+        closest = torch.minimum(closest, distances[images[..., 0], seeds[-1]])
     return torch.stack(seeds, dim=2)
 
 
 def _lloyd(
-    features: UpsampledFeatures, centers: _Centers, *, tol: float, max_iter: int
+    features: UpsampledFeatures,
+    centers: _Centers,
+    *,
+    tol: float,
+    max_iter: int,
+    stride: float = 1.0,
 ) -> tuple[Float[Tensor, "B K H W"], _Centers]:
     """Iterate until at most ``tol`` of each image's pixels change cluster in a step.
 
@@ -223,18 +240,21 @@ def _lloyd(
         features.expand(centers.maps, offset=centers.offset, out=scores, scratch=scratch)
         membership, sizes = _first_best(scores, dim=1)
         kept = membership
-        has_empty = (sizes.amin(1) == 0).tolist()
-        if any(has_empty):
-            membership, sizes, has_empty = _reseed(features, centers, kept, sizes)
+        reseeded = [False] * features.batch_size
+        if not bool(sizes.all()):
+            membership, sizes, reseeded = _reseed(features, centers, kept, sizes)
         if step > 0:
-            n_kept = torch.linalg.vecdot(kept.flatten(1), previous.flatten(1)).tolist()
+            n_kept = torch.bmm(kept.view(len(kept), 1, -1), previous.view(len(kept), -1, 1))
             settled = [
-                done or (n >= (1 - tol) * features.n_pixels and not reseeded)
-                for done, n, reseeded in zip(settled, n_kept, has_empty, strict=True)
+                done or (n >= (1 - tol) * features.n_pixels and not moved)
+                for done, n, moved in zip(settled, n_kept.flatten().tolist(), reseeded, strict=True)
             ]
         if all(settled) or step == max_iter - 1:
             break
-        moved = _Centers.mean(features, features.collect(membership, scratch=scratch), sizes)
+        sums = features.collect(membership, scratch=scratch)
+        moved = _Centers.mean(
+            features, sums, sizes, before=centers, stride=1.0 if any(reseeded) else stride
+        )
         centers = moved.unless(settled, centers) if any(settled) else moved
         scores, previous = previous, kept
     return kept, centers

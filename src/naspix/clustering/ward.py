@@ -14,8 +14,9 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 from torch.nn import functional
 
-from naspix.clustering.features import UpsampledFeatures, upsampling_matrix
+from naspix.clustering.features import UpsampledFeatures
 from naspix.clustering.ordering import canonical_order
+from naspix.clustering.upsampling import upsampling_matrix
 from naspix.errors import InputError
 
 _SPLITS_BY_FEATURES = 63  # of a larger frame: further down, position decides

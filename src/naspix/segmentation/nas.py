@@ -80,7 +80,7 @@ class NAS:
     weight: bool = True
     n_init: int = 4
     max_iter: int = 300
-    tol: float = 0.005
+    tol: float = 0.01
     connectivity: Literal[4, 8] = 4
     min_size: int = 0
 
