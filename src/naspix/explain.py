@@ -292,7 +292,7 @@ def _loaded(model: Classifier, images: object) -> tuple[Float[Tensor, "B C H W"]
         and not hasattr(images, "convert")
         else [images]
     )
-    batch = model.load_images(several)
+    batch = model.load_images(several)  # type: ignore[arg-type]  # which refuses what it cannot
     sources = tuple(
         os.fspath(one) if isinstance(one, str | os.PathLike) else f"image-{index}"
         for index, one in enumerate(several)

@@ -58,8 +58,8 @@ def superpixelify(
     regions, n_regions = _number_regions(_resize_nearest(labels, size).flatten(1))
     share = len(maps) if maps.is_cuda else max(1, _CACHED_VALUES // maps[0].numel())
     pooled = [
-        _pool(*part, n_regions, reduce)
-        for part in zip(maps.split(share), regions.split(share), strict=True)
+        _pool(maps[start : start + share], regions[start : start + share], n_regions, reduce)
+        for start in range(0, len(maps), share)
     ]
     return torch.cat(pooled).view(saliency.shape)
 
@@ -164,7 +164,7 @@ def _number_regions(labels: Shaped[Tensor, "B P"]) -> tuple[Int[Tensor, "B P"], 
     low, high = (int(bound) for bound in labels.aminmax())
     if high - low < labels.shape[1]:
         return (labels if low == 0 else labels - low), high - low + 1
-    names, index = labels.unique(return_inverse=True)
+    names, index = torch.unique(labels, return_inverse=True)
     return index, len(names)
 
 
@@ -216,7 +216,7 @@ def _medians(
     """The middle of each region's sorted values, or the mean of the two middle ones."""
     by_value = maps.argsort(-1)
     pixels = regions[:, None].expand_as(maps)
-    by_region = pixels.gather(2, by_value).argsort(-1, stable=True)
+    by_region = pixels.gather(2, by_value).argsort(stable=True, dim=-1)
     ordered = maps.gather(2, by_value.gather(2, by_region))
     starts = areas.cumsum(1) - areas
     last = maps.shape[2] - 1
@@ -224,4 +224,5 @@ def _medians(
         (starts + offset).clamp(0, last)[:, None].expand(-1, maps.shape[1], -1)
         for offset in ((areas - 1).div(2, rounding_mode="floor"), areas // 2)
     ]
-    return sum(ordered.gather(2, middle).double() for middle in middles) / 2
+    below, above = (ordered.gather(2, middle).double() for middle in middles)
+    return (below + above) / 2

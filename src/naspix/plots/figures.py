@@ -228,7 +228,7 @@ def _title(ax: Axes, text: str) -> None:
 
 def _zoom(image: Float[np.ndarray, "H W C"]) -> int:
     """Boundaries on a small photo want finer lines than its pixels."""
-    return max(1, round(448 / max(image.shape[:2])))
+    return max(1, round(448 / int(max(image.shape[:2]))))
 
 
 def _counted(n: int, thing: str) -> str:

@@ -22,7 +22,7 @@ def photo_picture(image: Float[np.ndarray, "H W C"], *, zoom: int = 1) -> Pictur
         zoom: How many pixels of the picture one pixel of the photo is wide.
     """
     rgb = image[..., :3] if image.shape[-1] >= 3 else image[..., :1].repeat(3, axis=-1)
-    picture = np.round(255 * np.clip(rgb, 0, 1)).astype(np.uint8)
+    picture: Picture = np.round(255 * np.clip(rgb, 0, 1)).astype(np.uint8)
     if zoom == 1:
         return picture
     from PIL import Image
@@ -160,6 +160,6 @@ def _colour_bar(height: int, signed: bool) -> Picture:
     ticks = [-1, 0, 1] if signed else [0, 0.5, 1]
     bar.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks])
     bar.ax.tick_params(labelsize=points, length=points / 3, width=points / 14, pad=points / 5)
-    bar.outline.set_linewidth(points / 14)  # type: ignore[operator]
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    bar.outline.set_linewidth(points / 14)
+    canvas.draw()  # type: ignore[no-untyped-call]
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()  # type: ignore[no-untyped-call]

@@ -6,6 +6,7 @@ the folder's PNG files nor the page hold more than one at a time.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from jaxtyping import UInt8
@@ -61,7 +62,7 @@ def gallery(photo: PhotoExplanation) -> Iterator[CaptionedPicture]:
             f"raw-{method}",
             f"{title}, as it is",
             f"Saliency map of {title} for {photo.target.name}",
-            lambda raw=raw, scale=scale: plots.saliency_picture(raw, scale, zoom=zoom),
+            partial(plots.saliency_picture, raw, scale, zoom=zoom),
             scale,
         )
         for segmenter in photo.segmentations:

@@ -161,8 +161,8 @@ def _ranking(photo: PhotoExplanation, method: str, segmenter: str) -> str:
         f"<tr><td>{one.rank}</td><td>{one.label}</td>"
         f'<td><i class="chip" style="background:rgb{tuple(colours[cluster_of[one.label]].tolist())}'
         f'"></i>{cluster_of[one.label]}</td>'
-        f"<td>{one.area:,} ({one.area / n_pixels:.1%})</td>"
-        f"<td>{', '.join(map(str, one.box))}</td><td>{one.saliency:.3g}</td>"
+        f"<td>{one.area:,} ({_share(one.area / n_pixels)})</td>"
+        f"<td>{', '.join(map(str, one.box))}</td><td>{one.saliency:#.3g}</td>"
         f'<td class="meter"><i{" class=against" if one.saliency < 0 else ""} '
         f'style="width:{100 * abs(one.saliency) / largest:.0f}%"></i></td></tr>'
         for one in ranking[:_ROWS_SHOWN]
@@ -178,6 +178,10 @@ def _ranking(photo: PhotoExplanation, method: str, segmenter: str) -> str:
         "<th>mean saliency</th><th></th></tr></thead>\n"
         f"<tbody>\n{rows}\n</tbody></table></div>{rest}</details>"
     )
+
+
+def _share(part: float) -> str:
+    return f"{part:.1%}" if part >= 0.001 else "&lt;0.1%"
 
 
 def _settings(run: RunRecord) -> str:

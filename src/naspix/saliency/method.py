@@ -33,7 +33,8 @@ def resolve_target(
 ) -> Int64[Tensor, " B"]:
     """One class for each image: as given, or the predicted one; errors name the method."""
     try:
-        return model.resolve_target(images, target)
+        classes: Tensor = model.resolve_target(images, target)
+        return classes
     except InputError as error:
         raise type(error)(f"{type(method).__name__}: {error}") from None
 
@@ -49,7 +50,7 @@ def target_scores(
     model: Classifier, images: Float[Tensor, "B C H W"], target: Int64[Tensor, " B"]
 ) -> Float[Tensor, " B"]:
     """The class scores before the softmax, in float32 at least."""
-    logits = model(images)
+    logits: Tensor = model(images)
     scores = logits.gather(1, target[:, None])[:, 0]
     return scores.float() if scores.dtype in (torch.float16, torch.bfloat16) else scores
 

@@ -1,0 +1,72 @@
+"""The commands in one place, and what becomes of their errors."""
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+from cyclopts import App, CycloptsError
+
+import naspix
+from naspix.cli import talk
+from naspix.cli.explain import explain
+from naspix.cli.models import levels, models
+from naspix.cli.segment import segment
+from naspix.errors import InputError, NaspixError
+
+app = App(
+    name="naspix",
+    version=f"naspix {naspix.__version__}",
+    help="Which parts of a picture an image classifier's decision rests on.",
+    help_format="markdown",
+    result_action="return_value",
+)
+app.command(explain)
+app.command(segment)
+app.command(models)
+app.command(levels)
+app.register_install_completion_command(help="Let the shell complete commands and choices.")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status.
+
+    Args:
+        arguments: What stands after ``naspix``; the process's own by default.
+    """
+    debug = os.environ.get("NASPIX_DEBUG", "") not in ("", "0")
+    try:
+        with talk.warnings_in_one_line():
+            status = app(
+                sys.argv[1:] if arguments is None else arguments,
+                exit_on_error=False,
+                print_error=False,
+            )
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        talk.say("stopped; what was finished is kept")
+        return 130
+    except BrokenPipeError:  # the reader of our output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        talk.say(_sentence(error))
+        return 2 if isinstance(error, CycloptsError | InputError) else 1
+    return status if isinstance(status, int) else 0
+
+
+def _sentence(error: Exception) -> str:
+    """What went wrong, in words for the user."""
+    if isinstance(error, CycloptsError):
+        return " ".join(str(error).split()) + " See naspix --help."
+    if isinstance(error, NaspixError):
+        return str(error)
+    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+        return "memory ran out; give a smaller --batch-size"
+    first_line = (str(error) or "no reason given").splitlines()[0]
+    return (
+        f"this should not have happened ({type(error).__name__}: {first_line}); "
+        "NASPIX_DEBUG=1 shows where"
+    )

@@ -1,0 +1,191 @@
+"""``naspix explain``: photos in, pictures, a report and a record out."""
+
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from naspix.cli import talk
+from naspix.cli.inputs import Batch, Photo, answers, find_photos, read_batches
+from naspix.cli.options import (
+    InputOptions,
+    Json,
+    MethodName,
+    ModelOptions,
+    NasOptions,
+    Output,
+    Photos,
+    SegmenterName,
+)
+from naspix.errors import InputError, UnknownNameError
+
+if TYPE_CHECKING:
+    from naspix.explain import Explanation, Segmenter
+    from naspix.models import Classifier
+    from naspix.report import PhotoExplanation, RunRecord
+
+_MODEL, _NAS, _INPUT = ModelOptions(), NasOptions(), InputOptions()
+
+
+def explain(
+    paths: Photos = None,
+    /,
+    *,
+    method: Annotated[
+        tuple[MethodName, ...],
+        Parameter(help="Saliency method; may be given several times.", negative=()),
+    ] = ("grad_cam_plus_plus",),
+    segmenter: Annotated[
+        tuple[SegmenterName, ...],
+        Parameter(help="What cuts; may be given several times.", negative=()),
+    ] = ("nas",),
+    target: Annotated[
+        str | None, Parameter(help="Class to explain, number or name; the predicted one if absent.")
+    ] = None,
+    model: ModelOptions = _MODEL,
+    nas: NasOptions = _NAS,
+    inputs: InputOptions = _INPUT,
+    output: Output = Path("naspix-results"),
+    json: Json = False,
+) -> int:
+    """Explain what an image classifier sees in photos.
+
+    Writes pictures of each photo, report.html and results.json into the output folder.
+    """
+    from naspix.report import ResultsFolder
+
+    photos = find_photos(paths)
+    network = model.load()
+    asked = _Question(
+        network,
+        methods=tuple(dict.fromkeys(method)),
+        segmenters=_segmenters(segmenter, network, nas),
+        target=_target_class(network, target),
+    )
+    run = _run_record(model, nas, inputs, asked)
+    width = min(40, max(len(photo.name) for photo in photos))
+    with talk.progress(len(photos), "explaining") as step, ResultsFolder(output, run) as results:
+
+        def fail(photo: Photo, reason: str) -> None:
+            results.fail(photo.source, reason)
+            talk.say(f"left out {photo.source}: {reason}")
+            step()
+
+        for batch in read_batches(photos, network, inputs, fail):
+            for explained in _explained(batch, asked, fail):
+                results.add(explained)
+                step()
+                if not json:
+                    _print_line(explained, width)
+    if json:
+        _print_file(output / "results.json")
+    else:
+        _say_where(output, results.failed, len(photos))
+    return 1 if results.failed else 0
+
+
+class _Question:
+    """What is asked of every batch."""
+
+    def __init__(
+        self,
+        network: "Classifier",
+        methods: tuple[str, ...],
+        segmenters: "Mapping[str, Segmenter]",
+        target: int | None,
+    ) -> None:
+        self.network, self.methods = network, methods
+        self.segmenters, self.target = segmenters, target
+
+    def ask(self, batch: Batch) -> "Explanation":
+        from naspix.explain import explain
+
+        return explain(
+            self.network,
+            batch.images,
+            self.target,
+            method=self.methods,
+            segmenter=list(self.segmenters.values()),
+            names=[photo.name for photo in batch.photos],
+        )
+
+
+def _explained(
+    batch: Batch, question: _Question, fail: Callable[[Photo, str], None]
+) -> "Iterator[PhotoExplanation]":
+    for part, explanation in answers(batch, question.ask, fail):
+        for photo, explained in zip(part.photos, explanation.photos(), strict=True):
+            yield replace(explained, name=photo.name, source=photo.source)
+
+
+def _segmenters(
+    names: tuple[SegmenterName, ...], network: "Classifier", nas: NasOptions
+) -> "dict[str, Segmenter]":
+    return {name: nas.make(network) if name == "nas" else name for name in names}
+
+
+def _target_class(network: "Classifier", target: str | None) -> int | None:
+    """A class by its number or its name."""
+    if target is None:
+        return None
+    if target.lstrip("-").isdecimal():
+        if not 0 <= int(target) < network.n_classes:
+            raise InputError(
+                f"--target {target} is out of range: {network.name} has {network.n_classes} "
+                f"classes, from 0 to {network.n_classes - 1}"
+            )
+        return int(target)
+    names = [name.casefold() for name in network.categories or ()]
+    if target.casefold() not in names:
+        raise UnknownNameError.among("class", target, network.categories or ())
+    return names.index(target.casefold())
+
+
+def _run_record(
+    model: ModelOptions, nas: NasOptions, inputs: InputOptions, question: _Question
+) -> "RunRecord":
+    from naspix import registry
+    from naspix.report import RunRecord
+
+    settings: dict[str, object] = {
+        "model": model.model,
+        "weights": model.weights,
+        "device": str(question.network.device),
+        "resize": inputs.resize,
+        "batch_size": inputs.batch_size,
+        "target": "predicted" if question.target is None else question.target,
+        "methods": {
+            name: repr(registry.find_method(name)(question.network)) for name in question.methods
+        },
+        "segmenters": {
+            name: repr(registry.find_segmenter(made)() if isinstance(made, str) else made)
+            for name, made in question.segmenters.items()
+        },
+    }
+    return RunRecord(settings=settings, seed=nas.seed)
+
+
+def _print_line(photo: "PhotoExplanation", width: int) -> None:
+    first = photo.predictions[0]
+    counts = ", ".join(
+        f"{labels.max() + 1} superpixels ({name})"
+        for name, (_, labels) in photo.segmentations.items()
+    )
+    line = f"{photo.name:<{width}}  {first.name:<24} {first.probability:>6.1%}  {counts}"
+    print(line)  # noqa: T201 - a result
+
+
+def _print_file(path: Path) -> None:
+    with path.open(encoding="utf-8") as file:
+        shutil.copyfileobj(file, sys.stdout)
+
+
+def _say_where(output: Path, failed: list[tuple[str, str]], n_photos: int) -> None:
+    if failed:
+        talk.say(f"{len(failed)} of {n_photos} photos were left out")
+    if len(failed) < n_photos:
+        talk.say(f"see {output / 'report.html'}")

@@ -1,0 +1,106 @@
+"""Options that several commands share, and how their words become naspix's values.
+
+The names of segmenters and methods are written out here, as ``Literal`` types, so that help and
+completion know them without importing a network; a test holds them to ``naspix.registry``.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from naspix.models import Classifier
+    from naspix.segmentation import NAS
+
+SegmenterName = Literal[
+    "nas", "slic", "felzenszwalb", "quickshift", "watershed", "normalized_cut", "grid"
+]
+MethodName = Literal["grad_cam_plus_plus", "grad_cam", "integrated_gradients"]
+Resize = Literal["crop", "squash", "none"]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class ModelOptions:
+    """Which network.
+
+    Attributes:
+        model: efficientnet_lite0 needs no download; or a torchvision name, or timm/NAME.
+            `naspix models` lists them.
+        weights: "default", "none" for random ones, or a .pth, .pt or .safetensors file.
+        device: "auto" is a GPU where there is one; or cpu, cuda, cuda:1.
+    """
+
+    model: Annotated[str, Parameter(alias="-m")] = "efficientnet_lite0"
+    weights: str = "default"
+    device: str = "auto"
+
+    def load(self) -> "Classifier":
+        """The network, on its device."""
+        from naspix.models import load_model
+
+        weights = None if self.weights.lower() == "none" else self.weights
+        return load_model(self.model, weights=weights, device=self.device)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class NasOptions:
+    """How NAS cuts.
+
+    Attributes:
+        levels: NAS: depths of the network to take activations from, separated by commas: 0 is
+            shallow, 4 is deep; or module names. `naspix levels MODEL` lists them.
+        n_clusters: NAS: number of clusters; one cluster may fall into several superpixels.
+        algorithm: NAS: how to cluster.
+        seed: Of everything random.
+    """
+
+    levels: str = "2,3,4"
+    n_clusters: Annotated[int, Parameter(alias="-k")] = 5
+    algorithm: Literal["kmeans", "ward"] = "kmeans"
+    seed: int = 0
+
+    def make(self, model: "Classifier") -> "NAS":
+        """The segmenter."""
+        from naspix.segmentation import NAS
+
+        names = [name.strip() for name in self.levels.split(",") if name.strip()]
+        return NAS(
+            model,
+            levels=[int(name) if name.isdecimal() else name for name in names],
+            n_clusters=self.n_clusters,
+            algorithm=self.algorithm,
+            seed=self.seed,
+        )
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class InputOptions:
+    """How photos are read.
+
+    Attributes:
+        resize: "crop" takes the middle at the network's size, "squash" the whole photo at that
+            size, "none" the photo as it is.
+        max_pixels: Larger photos are refused.
+        batch_size: Photos that pass the network together; bounds the memory.
+    """
+
+    resize: Resize = "crop"
+    max_pixels: int = 100_000_000
+    batch_size: int = 8
+
+
+Photos = Annotated[
+    list[Path] | None,
+    Parameter(
+        name="PATHS", help="Photos and folders of photos; without any, two of scikit-image's."
+    ),
+]
+Output = Annotated[Path, Parameter(alias="-o", help="Folder for the results.")]
+Json = Annotated[
+    bool, Parameter(name="--json", negative=(), show_default=False, help="Print results as JSON.")
+]
