@@ -57,6 +57,7 @@ def recording(
         >>> maps["0"].shape
         torch.Size([1, 4, 8, 8])
     """
+    _check_readable(network)
     modules = {name: network.get_submodule(name) for name in dict.fromkeys(names)}
     maps: dict[str, Tensor] = {}
     calls: Counter[str] = Counter()
@@ -116,6 +117,7 @@ def tracing(network: nn.Module) -> Iterator[list[tuple[nn.Module, tuple[int, int
         >>> [(type(module).__name__, size) for module, size in calls]
         [('Conv2d', (4, 4)), ('Flatten', None), ('Sequential', None)]
     """
+    _check_readable(network)
     calls: list[tuple[nn.Module, tuple[int, int] | None]] = []
     reader = _Reader(network)
     thread = threading.get_ident()
@@ -132,6 +134,8 @@ def tracing(network: nn.Module) -> Iterator[list[tuple[nn.Module, tuple[int, int
         assert tensor is not None
         height, width = layout.grid or layout.read(tensor).shape[-2:]
         fits = covers((height, width), reader.frame, slack=2)
+        if layout.grid is not None and not reader.has_tokens:
+            fits = False  # a coincidence: nothing says that this network works on tokens
         calls.append((module, (int(height), int(width)) if fits else None))
 
     handles = [reader.watch_frame(thread)]
@@ -143,6 +147,14 @@ def tracing(network: nn.Module) -> Iterator[list[tuple[nn.Module, tuple[int, int
             handle.remove()
 
 
+def _check_readable(network: nn.Module) -> None:
+    if isinstance(network, torch.jit.ScriptModule):
+        raise ActivationError(
+            "activations of a TorchScript network cannot be recorded, since it runs outside of "
+            "Python; give the module it was compiled from"
+        )
+
+
 class _Reader:
     """Reads outputs of one network as maps; sees the images' frame as they come in."""
 
@@ -151,6 +163,11 @@ class _Reader:
         self._hints: TokenHints | None = None
         self._batch = 0
         self.frame = (0, 0)
+
+    @property
+    def has_tokens(self) -> bool:
+        """Whether the network declares class tokens or a patch size."""
+        return self._hints is not None and bool(self._hints.prefix or self._hints.patch)
 
     def watch_frame(self, thread: int) -> torch.utils.hooks.RemovableHandle:
         def look(module: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:

@@ -5,11 +5,12 @@ What comes out is an eight-bit PIL image where that loses nothing, else a tensor
 frame is taken. Sizes are left alone: `images.py` fits them.
 """
 
+import io
 import math
 import os
 import threading
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from naspix.errors import ImageError, NaspixError
 
-Source = str | os.PathLike[str] | IO[bytes] | Image.Image | NDArray[Any] | Tensor
+Source = str | os.PathLike[str] | io.IOBase | Image.Image | NDArray[Any] | Tensor
 
 MODES = {1: "L", 3: "RGB"}  # PIL's names for one and three channels
 TOLERANCE = 1e-3  # beyond [0, 1]: what rounding and interpolation leave behind
@@ -64,12 +65,12 @@ def _check_file(path: Path, name: str) -> None:
         raise ImageError(f"the file {name} is empty (zero bytes)")
 
 
-def _opened(source: str | os.PathLike[str] | IO[bytes]) -> Image.Image:
+def _opened(source: str | os.PathLike[str] | io.IOBase) -> Image.Image:
     """Open without PIL's own limit, since ``max_pixels`` takes its place."""
     with _BOMB_LOCK:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
-            return Image.open(source)
+            return Image.open(cast(IO[bytes], source))
         finally:
             Image.MAX_IMAGE_PIXELS = limit
 

@@ -72,7 +72,7 @@ class TokenHints:
             if prefix is None and isinstance(declared, int):
                 prefix = declared
             if patch is None:
-                patch = _pair(getattr(module, "patch_size", None))
+                patch = _pair(getattr(module, "patch_size", None)) or _patch_of(module)
             channels_last = channels_last or getattr(module, "output_fmt", None) == "NHWC"
         if prefix is None:
             prefix = sum(
@@ -81,6 +81,14 @@ class TokenHints:
                 if _PREFIX_TOKEN.search(name)
             )
         return cls(prefix, patch, channels_last)
+
+
+def _patch_of(module: nn.Module) -> tuple[int, int] | None:
+    """The patch size of a convolution whose windows lie side by side."""
+    if not isinstance(module, nn.Conv2d) or module.kernel_size != module.stride:
+        return None
+    height, width = module.kernel_size
+    return (height, width) if height * width > 1 else None
 
 
 def _pair(value: object) -> tuple[int, int] | None:

@@ -86,7 +86,7 @@ def spread(n: int) -> list[int]:
 def _has(module: nn.Module, names: Iterable[str]) -> bool:
     try:
         return all(module.get_submodule(name) is not None for name in names)
-    except AttributeError:
+    except (AttributeError, RuntimeError):  # no such module, or TorchScript
         return False
 
 
@@ -98,7 +98,8 @@ def _resnet(module: nn.Module) -> tuple[str, ...] | None:
     children = _children(module)
     layouts = {
         "maxpool": ("maxpool", "layer1", "layer2", "layer3", "layer4"),
-        "embedder": ("embedder", *(f"encoder.stages.{i}" for i in range(4))),  # Hugging Face
+        "embedder": ("embedder", *(f"encoder.stages.{i}" for i in range(4))),  # Hugging Face's
+        "embeddings": ("embeddings", *(f"encoder.stages.{i}" for i in range(4))),  # its ConvNeXt
     }
     for first, names in layouts.items():
         if first in children and _has(module, names):

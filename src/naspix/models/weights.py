@@ -116,15 +116,12 @@ def _without_prefix(state: Mapping[str, Tensor], wanted: Iterable[str]) -> dict[
 
 def _other_class_count(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> int | None:
     """The given class count, if the only tensors of another shape are those of the head(s)."""
-    changed = {
-        (wanted[name].shape[:1], given[name].shape[:1])
-        for name in wanted.keys() & given.keys()
-        if wanted[name].shape != given[name].shape
-    }
-    if len(changed) != 1:
+    shapes = [(wanted[name].shape, given[name].shape) for name in wanted.keys() & given.keys()]
+    changed = [(usual, other) for usual, other in shapes if usual != other]
+    counts = {(usual[:1], other[:1]) for usual, other in changed}
+    if len(counts) != 1 or any(usual[1:] != other[1:] for usual, other in changed):
         return None
-    ((_, counts),) = changed
-    return counts[0] if counts else None
+    return int(changed[0][1][0])
 
 
 def _check_fit(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor], what: str) -> None:

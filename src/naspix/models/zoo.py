@@ -169,8 +169,10 @@ def _statistic(
 
 
 def _size(network: nn.Module, given: int | tuple[int, int] | None) -> tuple[int, int]:
+    config = getattr(network, "config", None)
     declared = (
-        getattr(getattr(network, "config", None), "image_size", None),  # Hugging Face
+        getattr(config, "image_size", None),  # Hugging Face
+        getattr(getattr(config, "vision_config", None), "image_size", None),
         getattr(network, "image_size", None),  # torchvision's transformers
         getattr(getattr(network, "patch_embed", None), "img_size", None),  # timm's transformers
     )

@@ -1,0 +1,96 @@
+"""Tokens and channels-last outputs as maps: what fits, what does not, what would be a guess."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from networks import HubLikeViT
+
+import naspix
+from naspix.errors import ActivationError
+from naspix.models.grids import Layout, TokenHints, find_layout
+
+
+@pytest.mark.parametrize(
+    ("shape", "frame", "hints", "layout"),
+    [
+        ((2, 197, 8), (224, 224), TokenHints(prefix=1), Layout(prefix=1, grid=(14, 14))),
+        ((2, 201, 8), (224, 224), TokenHints(prefix=5), Layout(prefix=5, grid=(14, 14))),
+        ((2, 196, 8), (224, 224), TokenHints(prefix=1), Layout(grid=(14, 14))),  # CaiT's blocks
+        ((2, 141, 8), (224, 160), TokenHints(prefix=1), Layout(prefix=1, grid=(14, 10))),
+        ((2, 141, 8), (160, 224), TokenHints(prefix=1), Layout(prefix=1, grid=(10, 14))),
+        ((2, 49, 8), (224, 224), TokenHints(patch=(4, 4)), Layout(grid=(7, 7))),  # merged thrice
+        ((2, 32, 8), (64, 32), TokenHints(patch=(16, 4)), Layout(grid=(4, 8))),  # oblong patches
+        ((2, 24, 7, 7), (224, 224), TokenHints(), Layout()),
+        ((2, 7, 7, 24), (224, 224), TokenHints(), Layout(channels_last=True)),
+        ((2, 7, 10, 24), (224, 320), TokenHints(), Layout(channels_last=True)),
+        ((2, 7, 7, 7), (224, 224), TokenHints(), Layout()),
+        ((2, 7, 7, 7), (224, 224), TokenHints(channels_last=True), Layout(channels_last=True)),
+        ((2, 24, 9, 13), (97, 130), TokenHints(), Layout()),  # neither fits well: as torch has it
+    ],
+)
+def test_layouts(
+    shape: tuple[int, ...], frame: tuple[int, int], hints: TokenHints, layout: Layout
+) -> None:
+    assert find_layout(shape, 2, frame, hints) == layout
+
+
+@pytest.mark.parametrize(
+    ("shape", "frame", "hints", "said"),
+    [
+        ((2, 197, 8), (224, 224), TokenHints(), "197 tokens, which fit no grid"),  # undeclared
+        ((2, 150, 8), (224, 224), TokenHints(prefix=1), "besides 1 class or register"),
+        ((2, 1, 8), (224, 224), TokenHints(), "fit no grid"),
+        ((2, 8), (224, 224), TokenHints(), "no spatial map: its output is 2 x 8"),
+        ((2, 3, 4, 5, 6), (224, 224), TokenHints(), "no spatial map"),
+        ((98, 49, 8), (224, 224), TokenHints(), "for a batch of 2"),  # windows of attention
+    ],
+)
+def test_what_fits_no_grid_is_an_error(
+    shape: tuple[int, ...], frame: tuple[int, int], hints: TokenHints, said: str
+) -> None:
+    with pytest.raises(ActivationError, match=said):
+        find_layout(shape, 2, frame, hints)
+
+
+def test_two_grids_are_an_error_unless_the_patch_size_tells() -> None:
+    frame = (224, 160)  # 9 tokens: 3 x 3 with the last patches cut off, or 1 and 4 x 2
+    with pytest.raises(ActivationError, match=r"as 4 x 2 or 3 x 3 .* would tell which"):
+        find_layout((1, 9, 8), 1, frame, TokenHints(prefix=1))
+    told = find_layout((1, 9, 8), 1, frame, TokenHints(prefix=1, patch=(56, 80)))
+    assert told == Layout(prefix=1, grid=(4, 2))
+
+
+@given(
+    grid=st.tuples(st.integers(1, 5), st.integers(1, 5)),
+    prefix=st.integers(0, 3),
+    kind=st.sampled_from(["tokens", "first", "last"]),
+)
+def test_writing_what_was_read_changes_nothing(
+    grid: tuple[int, int], prefix: int, kind: str
+) -> None:
+    h, w = grid
+    if kind == "tokens":
+        layout, output = Layout(prefix=prefix, grid=grid), torch.randn(2, prefix + h * w, 3)
+        # row by row: the token at row i and column j stands at prefix + i * w + j
+        assert torch.equal(layout.read(output)[:, :, h - 1, 0], output[:, prefix + (h - 1) * w])
+    else:
+        layout, output = Layout(channels_last=kind == "last"), torch.randn(2, h, w, 3)
+    assert torch.equal(layout.write(layout.read(output), output), output)
+
+
+@pytest.mark.parametrize("n_prefix", [1, 5])
+@pytest.mark.parametrize("frame", [(64, 64), (64, 40), (24, 72)])
+def test_class_and_register_tokens_are_dropped(n_prefix: int, frame: tuple[int, int]) -> None:
+    model = naspix.wrap_model(HubLikeViT(n_prefix=n_prefix))
+    (found,) = model.activations(torch.rand(2, 3, *frame), [4])
+    assert found.shape == (2, 16, frame[0] // 8, frame[1] // 8)
+
+
+def test_hints_are_read_from_attributes_before_names() -> None:
+    network = HubLikeViT(n_prefix=3)
+    assert TokenHints.of(network) == TokenHints(prefix=3, patch=(8, 8))  # a convolution's stride
+    network.num_prefix_tokens = 2
+    network.patch_size = (4, 2)
+    network.output_fmt = "NHWC"
+    assert TokenHints.of(network) == TokenHints(prefix=2, patch=(4, 2), channels_last=True)

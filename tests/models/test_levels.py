@@ -1,0 +1,100 @@
+"""Rules for finding levels, beside the architectures of the contract."""
+
+import pytest
+import torchvision
+from networks import ConvNet, HubLikeViT
+from torch import Tensor, nn
+
+import naspix
+from naspix.errors import ModelError, UnknownNameError
+from naspix.models.levels import family_levels, spread, traced_levels
+
+
+@pytest.mark.parametrize(
+    ("n", "numbers"),
+    [
+        (12, [3, 5, 7, 9, 11]),
+        (24, [6, 10, 14, 18, 22]),
+        (6, [2, 3, 4, 5, 6]),
+        (4, [1, 2, 3, 4]),
+        (1, [1]),
+    ],
+)
+def test_spread(n: int, numbers: list[int]) -> None:
+    assert [i + 1 for i in spread(n)] == numbers
+
+
+def test_spread_has_no_doubles() -> None:
+    for n in range(5, 60):
+        found = spread(n)
+        assert len(set(found)) == 5
+        assert found == sorted(found)
+        assert 0 <= found[0] < found[-1] < n
+
+
+def test_a_family_is_known_inside_of_a_larger_module() -> None:
+    network = nn.ModuleDict({"backbone": torchvision.models.resnet18(), "extra": nn.Linear(2, 2)})
+    assert family_levels(network) == tuple(
+        f"backbone.{name}" for name in ("maxpool", "layer1", "layer2", "layer3", "layer4")
+    )
+
+
+def test_depth_of_a_transformer_does_not_matter() -> None:
+    levels = naspix.wrap_model(HubLikeViT(depth=4)).levels
+    assert levels == tuple(f"vit.encoder.layer.{i}" for i in range(4))
+
+
+def test_traced_levels_pass_over_pools_and_attention() -> None:
+    calls = [
+        ("stem", (16, 16)),
+        ("attention", (64, 64)),
+        ("a", (16, 16)),
+        ("reduced", (2, 2)),
+        ("b", (8, 8)),
+        ("c", (2, 2)),
+        ("pool", (1, 1)),
+        ("head", None),
+        ("", (1, 1)),
+    ]
+    assert traced_levels(calls) == ("a", "b", "c")
+    assert traced_levels([]) == ()
+
+
+def test_fewer_resolutions_make_fewer_levels() -> None:
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1), nn.MaxPool2d(2), nn.Conv2d(4, 4, 3, padding=1), nn.Flatten(2)
+    )
+    network.append(nn.AdaptiveAvgPool1d(1))
+    model = naspix.wrap_model(network, input_size=16)
+    assert model.levels == ("0", "2")
+    with pytest.raises(UnknownNameError, match="no level 2: Sequential has 2 levels, from 0 to 1"):
+        model.level_names([2])
+
+
+def test_a_network_without_maps_says_so_only_when_levels_are_asked_for() -> None:
+    model = naspix.wrap_model(nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), input_size=2)
+    assert model.n_classes == 2
+    assert "found when first needed" in repr(model)
+    with pytest.raises(ModelError, match="no module of Sequential puts out a map"):
+        _ = model.levels
+
+
+def test_valid_convolutions_on_oblong_images_are_traced() -> None:
+    class LeNet(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Conv2d(1, 4, 5), nn.Conv2d(4, 6, 5)
+            self.pool = nn.MaxPool2d(2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.pool(self.b(self.pool(self.a(x)))).mean((2, 3))
+
+    model = naspix.wrap_model(LeNet(), input_size=(28, 40))
+    assert model.in_channels == 1
+    assert model.levels == ("a", "pool", "b") or len(model.levels) == 4
+
+
+def test_named_levels_are_checked_when_wrapping() -> None:
+    with pytest.raises(UnknownNameError, match="did you mean"):
+        naspix.wrap_model(ConvNet(), levels=["bodi.1"])
+    assert naspix.wrap_model(ConvNet(), levels=["body.1", "body"]).levels == ("body.1", "body")
