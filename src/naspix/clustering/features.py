@@ -76,7 +76,7 @@ class UpsampledFeatures:
 
     def __init__(
         self,
-        activations: Sequence[Float[Tensor, "B _ _ _"]],
+        activations: Sequence[Tensor],
         size: tuple[int, int],
         *,
         normalize: bool = True,

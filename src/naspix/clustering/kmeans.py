@@ -25,7 +25,7 @@ _MOST_START_PIXELS = 4096  # on the coarsest grid, however many clusters
 _START_STEPS = 4  # on the coarsest grid, for each start
 _MIDDLE_TOL = 0.01  # share of pixels that may change in the last step on the grid between
 _INDISTINCT = 1e-6  # squared distance, as a share of |phi|^2, that float32 cannot tell from zero
-_CUDA_CHUNK_BYTES = 4 << 30  # three (B, K, H, W) tensors are held at a time
+_CHUNK_BYTES = 4 << 30  # three (B, K, H, W) tensors are held at a time
 
 
 def kmeans(
@@ -34,9 +34,9 @@ def kmeans(
     *,
     n_init: int = 4,
     max_iter: int = 300,
-    tol: float = 0.01,
+    tol: float | int = 0.01,
     seed: int = 0,
-    init: Float[Tensor, "B K D"] | None = None,
+    init: Float[Tensor, "_ _ _"] | None = None,
 ) -> Int64[Tensor, "B H W"]:
     """Cluster the pixels of every image by k-means.
 
@@ -71,9 +71,7 @@ def kmeans(
         (torch.Size([1, 24, 24]), tensor([0, 1, 2]))
     """
     _check_arguments(features, n_clusters, n_init, max_iter, tol, init)
-    images_at_once = 1  # on a CPU a batch that leaves the cache is slower than image by image
-    if features.levels[0].is_cuda:
-        images_at_once = max(1, _CUDA_CHUNK_BYTES // (3 * 4 * n_clusters * features.n_pixels))
+    images_at_once = _images_at_once(features, n_clusters)
     labels = []
     for start in range(0, features.batch_size, images_at_once):
         chunk = features.images(start, start + images_at_once)
@@ -92,6 +90,16 @@ def kmeans(
             stacklevel=2,
         )
     return torch.cat(labels)
+
+
+def _images_at_once(features: UpsampledFeatures, n_clusters: int) -> int:
+    """Return how many images are iterated together: on a GPU many, on a CPU one.
+
+    A batch that leaves a CPU's cache is slower than image by image.
+    """
+    if features.levels[0].device.type == "cpu":
+        return 1
+    return max(1, _CHUNK_BYTES // (3 * 4 * n_clusters * features.n_pixels))
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,7 +232,7 @@ def _lloyd(
     features: UpsampledFeatures,
     centers: _Centers,
     *,
-    tol: float,
+    tol: float | int,
     max_iter: int,
     stride: float = 1.0,
 ) -> tuple[Float[Tensor, "B K H W"], _Centers]:
@@ -309,7 +317,7 @@ def _canonical_labels(membership: Float[Tensor, "B K H W"]) -> Int64[Tensor, "B 
     """Return the label of every pixel, clusters in canonical order."""
     flat = membership.flatten(2)
     ranks = []
-    for image, sizes in zip(flat, flat.sum(2).tolist(), strict=True):
+    for image, sizes in zip(flat, flat.sum(2).long().tolist(), strict=True):
         first_pixels = [0] * len(sizes)
         if len(set(sizes)) < len(sizes):
             first_pixels = image.argmax(1).tolist()
@@ -323,7 +331,7 @@ def _check_arguments(
     n_clusters: int,
     n_init: int,
     max_iter: int,
-    tol: float,
+    tol: float | int,
     init: Tensor | None,
 ) -> None:
     if not 1 <= n_clusters <= features.n_pixels:

@@ -102,7 +102,7 @@ class Upsampling:
             out = maps.new_empty(n_images, n_maps, n_rows, n_columns)
         many = n_images * n_maps
         rows = torch.bmm(self.vertical.expand(many, -1, -1), maps.reshape(many, height, width))
-        torch.mm(rows.view(-1, width), self.horizontal_transposed, out=out.view(-1, n_columns))
+        torch.mm(rows.reshape(-1, width), self.horizontal_transposed, out=out.view(-1, n_columns))
         return out
 
     def adjoint(self, pixels: Float[Tensor, "B K H W"]) -> Float[Tensor, "B K cells"]:
@@ -111,7 +111,7 @@ class Upsampling:
         many = n_images * n_maps
         vertical = self.vertical_transposed.expand(many, -1, -1)
         rows = torch.bmm(vertical, pixels.reshape(many, n_rows, n_columns))
-        return torch.mm(rows.view(-1, n_columns), self.horizontal).view(n_images, n_maps, -1)
+        return torch.mm(rows.reshape(-1, n_columns), self.horizontal).view(n_images, n_maps, -1)
 
     def squared_norms(self, activation: Float[Tensor, "B C h w"]) -> Float[Tensor, "B H W"]:
         """Return the squared norm of the upsampled activation at every pixel.

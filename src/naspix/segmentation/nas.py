@@ -80,7 +80,7 @@ class NAS:
     weight: bool = True
     n_init: int = 4
     max_iter: int = 300
-    tol: float = 0.01
+    tol: float | int = 0.01
     connectivity: Literal[4, 8] = 4
     min_size: int = 0
 
@@ -100,7 +100,7 @@ class NAS:
 
     def segment(
         self,
-        activations: Sequence[Float[Tensor, "B _ _ _"]],
+        activations: Sequence[Tensor],
         size: tuple[int, int] | None = None,
     ) -> Segmentation:
         """Segment from activations already at hand.
