@@ -25,11 +25,12 @@ import pytest
 import torch
 
 assert "naspix" not in sys.modules, "the import hook has to come before naspix"
-# ``Self`` is left unchecked: beartype knows it only where it decorates a class, the hook decorates
-# methods. The checker is given as source code, in which ``beartype`` is imported.
+# An int will do for a float (PEP 484's numeric tower). ``Self`` is left unchecked: beartype knows it
+# only where it decorates a class, and the hook decorates methods. The checker is given as source
+# code, in which ``beartype`` is imported.
 jaxtyping.install_import_hook(
     "naspix",
-    "beartype.beartype(conf=beartype.BeartypeConf("
+    "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True, "
     "hint_overrides=beartype.FrozenDict({__import__('typing').Self: object})))",
 )
 
