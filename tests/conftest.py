@@ -25,7 +25,7 @@ import pytest
 import torch
 
 assert "naspix" not in sys.modules, "the import hook has to come before naspix"
-# An int will do for a float (PEP 484's numeric tower). ``Self`` is left unchecked: beartype knows it
+# An int will do for a float (PEP 484's tower). ``Self`` is left unchecked: beartype knows it
 # only where it decorates a class, and the hook decorates methods. The checker is given as source
 # code, in which ``beartype`` is imported.
 jaxtyping.install_import_hook(
