@@ -1,6 +1,6 @@
 """naspix: which parts of a picture an image classifier's decision rests on.
 
-The public face. Everything is imported on first use, so that ``import naspix`` costs next to nothing.
+The public face. Everything is imported on first use: ``import naspix`` costs next to nothing.
 """
 
 import sys
@@ -32,7 +32,31 @@ _HOMES = {
 }
 _ROOMS = ("clustering", "models", "plots", "saliency", "segmentation")
 
-__all__ = ["__version__", *_HOMES, *_ROOMS]
+__all__ = [
+    "NAS",
+    "SLIC",
+    "Classifier",
+    "Explanation",
+    "Felzenszwalb",
+    "Grid",
+    "NaspixError",
+    "NaspixWarning",
+    "NormalizedCut",
+    "Quickshift",
+    "Segmentation",
+    "Watershed",
+    "__version__",
+    "clustering",
+    "consensus",
+    "explain",
+    "load_model",
+    "models",
+    "plots",
+    "saliency",
+    "segmentation",
+    "superpixelify",
+    "wrap_model",
+]
 
 if TYPE_CHECKING:
     from naspix import clustering, models, plots, saliency, segmentation

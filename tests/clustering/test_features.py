@@ -13,7 +13,7 @@ from naspix.clustering import UpsampledFeatures
 from naspix.errors import ActivationError, InputError
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "reference"))
-from algorithm_1 import literal_features  # noqa: E402  (a folder of tests is no package)
+from algorithm_1 import literal_features
 
 # name -> shapes (C, h, w) of the levels
 LEVELS = {

@@ -16,7 +16,7 @@ from naspix.clustering import UpsampledFeatures, canonical_order, kmeans
 from naspix.errors import InputError, NaspixWarning
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "reference"))
-from algorithm_1 import inertia, literal_features, literal_kmeans, points_of  # noqa: E402
+from algorithm_1 import inertia, literal_features, literal_kmeans, points_of
 
 kmeans_module = sys.modules["naspix.clustering.kmeans"]  # naspix.clustering.kmeans is the function
 

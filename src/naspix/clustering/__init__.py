@@ -1,4 +1,4 @@
-"""Clustering on tensors: upsampled features, k-means, Ward and components; knows no model, no image."""
+"""Numerics on tensors: upsampled features, k-means, Ward, components; no model and no image."""
 
 from naspix.clustering.components import superpixels_from_clusters
 from naspix.clustering.features import UpsampledFeatures

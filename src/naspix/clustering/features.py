@@ -1,12 +1,13 @@
 """The features of Algorithm 1 (paper, section 3), answered for without ever building their matrix.
 
-Algorithm 1 upsamples the activations of every level to the frame, divides each pixel's vector by its
-norm and by one plus its number of channels, and concatenates the levels: an ``(HW, sum of C)`` matrix.
-Bicubic upsampling is linear and separable, so everything a clustering asks of that matrix can be
-computed at the resolution of the activations instead (``docs/explanation`` has the derivation).
+Algorithm 1 upsamples the activations of every level to the frame, divides each pixel's vector by
+its norm and by one plus its number of channels, and concatenates the levels: an ``(HW, sum of C)``
+matrix. Bicubic upsampling is linear and separable, so everything a clustering asks of that matrix
+can be computed at the resolution of the activations instead (``docs/explanation`` has the
+derivation).
 
-In: activations ``(B, C, h, w)`` of several levels. Out: inner products, sums over clusters, features at
-chosen pixels, norms and distances. Knows no network, no image and no cluster label.
+In: activations ``(B, C, h, w)`` of several levels. Out: inner products, sums over clusters,
+features at chosen pixels, norms and distances. Knows no network, no image and no cluster label.
 """
 
 import math
@@ -45,11 +46,12 @@ class _Level:
 
 
 class UpsampledFeatures:
-    """The feature ``phi(p)`` of every pixel of a batch of images, held at the activations' resolution.
+    """The features of all pixels of a batch, held at the resolution of the activations.
 
-    Each level's activation is upsampled to the frame (bicubic, ``align_corners=False``), divided by its
-    norm at each pixel (line 10 of Algorithm 1) and by one plus its number of channels (line 11); the
-    levels are then concatenated. A pixel whose activation is all zero has the zero vector as feature.
+    Each level's activation is upsampled to the frame (bicubic, ``align_corners=False``), divided by
+    its norm at each pixel (line 10 of Algorithm 1) and by one plus its number of channels (line
+    11); the levels are then concatenated. A pixel whose activation is all zero has the zero vector
+    as feature.
 
     Args:
         activations: One tensor ``(B, C, h, w)`` a level, on one device; half precision is taken as
@@ -181,7 +183,7 @@ class UpsampledFeatures:
         return distances.add_(self.squared_norms()[:, None]).clamp_min_(0)
 
     def dense(self) -> Float[Tensor, "B D H W"]:
-        """Return the whole matrix; for tests and small frames only, it is what this class avoids."""
+        """Return the whole matrix; for tests and small frames, it is what this class avoids."""
         parts = [
             level.upsampling.forward(level.matrix) * level.scale[:, None] for level in self._levels
         ]
@@ -218,7 +220,7 @@ class UpsampledFeatures:
         return UpsampledFeatures(self.levels, size, normalize=self.normalize, weight=self.weight)
 
     def every(self, step: int) -> Self:
-        """Return the features of every ``step``-th pixel, in rows and in columns, as a smaller frame."""
+        """Return the features of every ``step``-th pixel, down and across, as a smaller frame."""
         rows, columns = (grid_positions(length, step) for length in self.size)
         grid = self._of_levels(
             [
@@ -265,7 +267,7 @@ class UpsampledFeatures:
                 f"the centres have shape {tuple(vectors.shape)}; give (B, K, D) with "
                 f"B = {self.batch_size} images and D = {self.n_dims} channels over all levels"
             )
-        parts = vectors.split([level.activation.shape[1] for level in self._levels], dim=2)
+        parts = torch.split(vectors, [level.activation.shape[1] for level in self._levels], dim=2)
         pairs = zip(parts, self._levels, strict=True)
         return torch.cat([part @ level.matrix for part, level in pairs], dim=2)
 
@@ -285,8 +287,8 @@ class UpsampledFeatures:
     ) -> Float[Tensor, "B K H W"]:
         """Return ``sum over levels of scale(p) * up(maps)(p)``, plus ``offset`` if one is given.
 
-        With ``maps = correlate(r)`` it is the inner product of every pixel's feature with the vector
-        that ``r`` stands for.
+        With ``maps = correlate(r)`` it is the inner product of every pixel's feature with the
+        vector that ``r`` stands for.
 
         Args:
             maps: A number for every cell of every level.
@@ -307,7 +309,9 @@ class UpsampledFeatures:
     def collect(
         self, weights: Float[Tensor, "B K H W"], *, scratch: Tensor | None = None
     ) -> Float[Tensor, "B K N"]:
-        """Return the ``r`` with ``sum_p weights[p] phi(p) = sum_q r(q) X_q``: the adjoint of ``expand``.
+        """Return the ``r`` with ``sum_p weights[p] phi(p) = sum_q r(q) X_q``.
+
+        The adjoint of ``expand``.
 
         Args:
             weights: What each pixel counts in each of the K sums.
@@ -322,7 +326,7 @@ class UpsampledFeatures:
         return torch.cat(parts, dim=2)
 
     def _of_each_level(self, cells: Tensor) -> tuple[Tensor, ...]:
-        return cells.split([level.n_cells for level in self._levels], dim=2)
+        return torch.split(cells, [level.n_cells for level in self._levels], dim=2)
 
     @cached_property
     def _gram(self) -> Tensor | None:
@@ -365,7 +369,7 @@ def _check_activations(activations: Sequence[Tensor], size: tuple[int, int]) -> 
             )
         if maps.shape[0] != first.shape[0] or maps.device != first.device:
             raise InputError(
-                f"activation {index} holds {maps.shape[0]} images on {maps.device} and activation 0 "
+                f"activation {index} holds {maps.shape[0]} images on {maps.device}, activation 0 "
                 f"{first.shape[0]} on {first.device}; give all levels of the same batch"
             )
 
@@ -373,10 +377,10 @@ def _check_activations(activations: Sequence[Tensor], size: tuple[int, int]) -> 
 def _not_finite(name: str, activation: Tensor) -> ActivationError:
     if bool(torch.isfinite(activation).all()):
         return ActivationError(
-            f"the activation of level {name} has values up to {float(activation.abs().max()):.2g}, whose "
-            "squares overflow; scale it down"
+            f"the activation of level {name} has values up to {float(activation.abs().max()):.2g}, "
+            "whose squares overflow; scale it down"
         )
     return ActivationError(
-        f"the activation of level {name} holds NaN or infinite values, as half precision gives when it "
-        "overflows; run the network in float32 or bfloat16"
+        f"the activation of level {name} holds NaN or infinite values, as half precision gives "
+        "when it overflows; run the network in float32 or bfloat16"
     )

@@ -1,9 +1,10 @@
 """k-means on upsampled features (line 13 of Algorithm 1), at the resolution of the activations.
 
-A centre is a mean of features, so it is ``sum_q r(q) X_q`` for some coefficients ``r`` over the cells
-``q`` of the activations. Lloyd's iterations keep what the assignment needs of it: the map
-``X^T X r`` (one number a cell) and ``-|c|^2 / 2``. Starts are drawn on a coarse grid of pixels, several
-at once; Lloyd's iterations then run on finer and finer grids, and the last ones, on every pixel, decide.
+A centre is a mean of features, so it is ``sum_q r(q) X_q`` for some coefficients ``r`` over the
+cells ``q`` of the activations. Lloyd's iterations keep what the assignment needs of it: the map
+``X^T X r`` (one number a cell) and ``-|c|^2 / 2``. Starts are drawn on a coarse grid of pixels,
+several at once; Lloyd's iterations then run on finer and finer grids, and the last ones, on every
+pixel, decide.
 
 In: :class:`~naspix.clustering.features.UpsampledFeatures`. Out: label maps ``(B, H, W)``.
 """
@@ -40,9 +41,9 @@ def kmeans(
 ) -> Int64[Tensor, "B H W"]:
     """Cluster the pixels of every image by k-means.
 
-    Maximises ``sum_p max_k (<phi(p), c_k> - |c_k|^2 / 2)``, which is minimising the inertia. An exact
-    tie goes to the first cluster; a cluster left empty is re-seeded at the pixel farthest from its
-    centre. Labels are in canonical order: 0 is the largest cluster.
+    Maximises ``sum_p max_k (<phi(p), c_k> - |c_k|^2 / 2)``, which is minimising the inertia. An
+    exact tie goes to the first cluster; a cluster left empty is re-seeded at the pixel farthest
+    from its centre. Labels are in canonical order: 0 is the largest cluster.
 
     Args:
         features: The features of a batch of images; each image is clustered on its own.
@@ -61,8 +62,8 @@ def kmeans(
         InputError: If a number is out of its range.
 
     Source:
-        Algorithm 1, line 13. Greedy k-means++: Arthur and Vassilvitskii (2007), with the local trials
-        of scikit-learn; iterations: Lloyd (1982).
+        Algorithm 1, line 13. Greedy k-means++: Arthur and Vassilvitskii (2007), with the local
+        trials of scikit-learn; iterations: Lloyd (1982).
 
     Example:
         >>> activations = [torch.rand(1, 8, 6, 6, generator=torch.Generator().manual_seed(0))]
@@ -152,7 +153,7 @@ class _Centers:
 def _coarse_to_fine(
     features: UpsampledFeatures, n_clusters: int, n_init: int, seed: int
 ) -> _Centers:
-    """Return centres that Lloyd's iterations on coarser grids have brought close to a fixed point."""
+    """Return centres that iterations on coarser grids have brought close to a fixed point."""
     *middle, coarsest = _grid_steps(features.size, n_clusters)
     centers = _best_start(features.every(coarsest), n_clusters, n_init, seed)
     for step in reversed(middle):
@@ -163,8 +164,8 @@ def _coarse_to_fine(
 def _grid_steps(size: tuple[int, int], n_clusters: int) -> list[int]:
     """Return the distances in pixels of the coarser grids, rising: 4, 12 at 96 x 96 and K = 5.
 
-    The coarsest grid has about as many pixels as the frame has rows, and eight for each cluster where
-    the frame has them (fewer for thousands of clusters, since all its pairs are multiplied).
+    The coarsest grid has about as many pixels as the frame has rows, and eight for each cluster
+    where the frame has them (fewer for thousands of clusters, since all its pairs are multiplied).
     """
     side = min(size)
     n_needed = min(8 * n_clusters, max(_MOST_START_PIXELS, 2 * n_clusters))
@@ -177,8 +178,8 @@ def _grid_steps(size: tuple[int, int], n_clusters: int) -> list[int]:
 def _best_start(grid: UpsampledFeatures, n_clusters: int, n_init: int, seed: int) -> _Centers:
     """Run k-means from several k-means++ starts on a coarse grid and return the best one's centres.
 
-    The grid is so coarse that the inner products of all pairs of its pixels are one small matrix, and
-    all starts of all images are iterated together on it.
+    The grid is so coarse that the inner products of all pairs of its pixels are one small matrix,
+    and all starts of all images are iterated together on it.
     """
     products = grid.pixel_products()  # (B, P, P)
     seeds = _plus_plus(products, n_clusters, n_init, seed)  # (B, S, K)

@@ -1,6 +1,7 @@
 """The canonical order of cluster labels: by size, so that colours stay put over K, runs and cuts.
 
-In: any int64 label maps. Out: the same partitions with labels ``0..K-1``, the largest cluster first.
+In: any int64 label maps. Out: the same partitions with labels ``0..K-1``, the largest cluster
+    first.
 """
 
 from collections.abc import Sequence

@@ -1,8 +1,9 @@
 """Bicubic upsampling as a linear map, its adjoint, and the norms of what it upsamples.
 
-Upsampling ``h x w`` cells to ``H x W`` pixels is ``U = V_y (x) V_x`` with ``V_y`` of ``H x h`` and at most
-four non-zeros a row (line 9 of Algorithm 1: bicubic, ``align_corners=False``). Maps and pixels are
-flattened row-major, ``(B, K, h * w)`` and ``(B, K, H, W)``. Knows nothing of levels and clusters.
+Upsampling ``h x w`` cells to ``H x W`` pixels is ``U = V_y (x) V_x`` with ``V_y`` of ``H x h`` and
+at most four non-zeros a row (line 9 of Algorithm 1: bicubic, ``align_corners=False``). Maps and
+pixels are flattened row-major, ``(B, K, h * w)`` and ``(B, K, H, W)``. Knows nothing of levels and
+clusters.
 """
 
 from dataclasses import dataclass, field
@@ -23,9 +24,9 @@ def upsampling_matrix(
 ) -> Float[Tensor, "n_pixels n_cells"]:
     """Return bicubic upsampling along one axis as a matrix.
 
-    It is what ``torch.nn.functional.interpolate`` (bicubic, ``align_corners=False``) does to the unit
-    vectors in the same precision, so it is the same map by construction, down to which taps are zero;
-    each row has at most four non-zeros and sums to 1.
+    It is what ``torch.nn.functional.interpolate`` (bicubic, ``align_corners=False``) does to the
+    unit vectors in the same precision, so it is the same map by construction, down to which taps
+    are zero; each row has at most four non-zeros and sums to 1.
 
     Args:
         n_cells: Length of the axis in the activation.
@@ -39,7 +40,7 @@ def upsampling_matrix(
     """
     unit_vectors = torch.eye(n_cells, dtype=dtype).view(1, n_cells, n_cells, 1)
     columns = functional.interpolate(unit_vectors, size=(n_pixels, 1), mode="bicubic")
-    return columns[0, :, :, 0].T.contiguous().to(device)
+    return columns[0, :, :, 0].T.clone(memory_format=torch.contiguous_format).to(device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +64,7 @@ class Upsampling:
         dtype: torch.dtype,
         device: torch.device,
     ) -> "Upsampling":
-        """Return the map from ``cells = (h, w)`` to the frame ``size = (H, W)``; it is kept for reuse."""
+        """Return the map from ``cells = (h, w)`` to the frame ``(H, W)``; it is kept for reuse."""
         return _upsampling(cells, size, dtype, device)
 
     @cached_property
@@ -82,7 +83,7 @@ class Upsampling:
         return torch.kron(self.vertical, self.horizontal).T.contiguous()
 
     def every(self, step: int) -> "Upsampling":
-        """Return the map to every ``step``-th pixel, in rows and in columns; it is kept for reuse."""
+        """Return the map to every ``step``-th pixel, down and across; it is kept for reuse."""
         if step not in self._grids:
             rows, columns = (
                 grid_positions(len(matrix), step) for matrix in (self.vertical, self.horizontal)
@@ -117,9 +118,9 @@ class Upsampling:
         """Return the squared norm of the upsampled activation at every pixel.
 
         ``|X U[p]|^2 = sum_d (V_y * shift(V_y, d_y)) D_d (V_x * shift(V_x, d_x))^T`` with
-        ``D_d(q) = <X_q, X_(q + d)>``: 28 upsamplings of one channel, done as two matrix products, in
-        place of upsampling all C channels. Few channels are upsampled themselves, which is as fast
-        and loses no digits where they cancel.
+        ``D_d(q) = <X_q, X_(q + d)>``: 28 upsamplings of one channel, done as two matrix products,
+        in place of upsampling all C channels. Few channels are upsampled themselves, which is as
+        fast and loses no digits where they cancel.
         """
         if activation.shape[1] <= _FEW_CHANNELS:
             return self.forward(activation.flatten(2)).square().sum(1)
@@ -127,7 +128,7 @@ class Upsampling:
 
     @cached_property
     def _row_pairs(self) -> Tensor:
-        """``V_y[p, q] V_y[p, q + d]`` for ``d = 0..3``, ``(H, 4 * h)``; those of ``d > 0`` count twice."""
+        """``V_y[p, q] V_y[p, q + d]``, ``d = 0..3``, ``(H, 4 * h)``; ``d > 0`` counts twice."""
         matrix = self.vertical.double()
         n_cells = matrix.shape[1]
         padded = functional.pad(matrix, (0, _REACH))
@@ -164,8 +165,9 @@ def grid_positions(length: int, step: int) -> slice:
 def neighbour_products(activation: Float[Tensor, "B C h w"]) -> Float[Tensor, "B 4*h 7*w"]:
     """Return ``<X_q, X_(q + d)>`` for the offsets ``d`` in ``0..3`` rows by ``-3..3`` columns.
 
-    Positions beyond the border count as zero. One batched matrix product: each row of the activation
-    against itself and the three rows below it, all columns at once; the wanted pairs are a band of it.
+    Positions beyond the border count as zero. One batched matrix product: each row of the
+    activation against itself and the three rows below it, all columns at once; the wanted pairs are
+    a band of it.
     """
     n_images, n_channels, height, width = activation.shape
     padded_width = width + 2 * _REACH

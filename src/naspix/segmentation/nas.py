@@ -1,7 +1,7 @@
 """NAS: Neuro-Activated Superpixels (paper, section 3, Algorithm 1).
 
-The activations of a classifier at several depths are upsampled to the image, normalised, weighted and
-clustered, one image at a time; the connected parts of the clusters are the superpixels.
+The activations of a classifier at several depths are upsampled to the image, normalised, weighted
+and clustered, one image at a time; the connected parts of the clusters are the superpixels.
 In: images ``(B, C, H, W)`` in [0, 1], or activations already at hand. Out: a ``Segmentation``.
 """
 
@@ -19,7 +19,6 @@ from naspix.clustering.kmeans import kmeans
 from naspix.clustering.ward import ward
 from naspix.errors import InputError, UnknownNameError
 from naspix.models import Classifier
-from naspix.models.images import check_images
 from naspix.segmentation.segmentation import Segmentation
 
 _ALGORITHMS = ("kmeans", "ward")
@@ -33,22 +32,22 @@ class NAS:
     Args:
         model: The classifier whose activations are clustered.
         levels: Depths at which activations are taken: numbers (0 is shallow, 4 is deep) or names of
-            modules of ``model.network``. Deep levels see objects and their parts, shallow ones edges
-            and colours; the paper's default is 2, 3 and 4.
-        n_clusters: K. More clusters make more and smaller superpixels; a cluster may fall into several
-            superpixels, so K bounds their number from below only.
-        algorithm: ``"kmeans"``, or ``"ward"``, which costs more and whose result can be cut into any
-            other number of clusters at once by ``Segmentation.cut``.
+            modules of ``model.network``. Deep levels see objects and their parts, shallow ones
+            edges and colours. By default the model's last three, which are the paper's 2, 3 and 4.
+        n_clusters: K. More clusters make more and smaller superpixels; a cluster may fall into
+            several superpixels, so K bounds their number from below only.
+        algorithm: ``"kmeans"``, or ``"ward"``, which costs more and whose result can be cut into
+            any other number of clusters at once by ``Segmentation.cut``.
         size: Frame ``(H, W)`` in pixels in which the regions are made, the images' own by default.
         seed: Of k-means; a seed gives the same labels on the same machine, for any batch.
         normalize: Whether each level's vector is divided by its norm at each pixel (line 10).
         weight: Whether each level is divided by one plus its number of channels (line 11).
         n_init: Number of k-means++ starts.
         max_iter: Most k-means steps on the full frame.
-        tol: Share of the pixels that may still change cluster in the last step of k-means; 0 runs to
-            the fixed point.
-        connectivity: 4 joins pixels that share a side into one superpixel, 8 also those that share a
-            corner.
+        tol: Share of the pixels that may still change cluster in the last step of k-means; 0 runs
+            to the fixed point.
+        connectivity: 4 joins pixels that share a side into one superpixel, 8 also those that share
+            a corner.
         min_size: Superpixels of fewer pixels are merged into the neighbour whose mean feature is
             nearest; the paper keeps them all, and so does 0.
 
@@ -71,7 +70,7 @@ class NAS:
 
     model: Classifier
     _: KW_ONLY
-    levels: Sequence[int | str] = (2, 3, 4)
+    levels: Sequence[int | str] = ()
     n_clusters: int = 5
     algorithm: Literal["kmeans", "ward"] = "kmeans"
     size: tuple[int, int] | None = None
@@ -85,8 +84,9 @@ class NAS:
     min_size: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "levels", tuple(self.levels))
-        self.model.level_names(self.levels)
+        levels = tuple(self.levels) or _last_three(len(self.model.levels))
+        object.__setattr__(self, "levels", levels)
+        self.model.level_names(levels)
         if self.algorithm not in _ALGORITHMS:
             raise UnknownNameError.among("algorithm", self.algorithm, _ALGORITHMS)
         if self.n_clusters < 1:
@@ -94,7 +94,6 @@ class NAS:
 
     def __call__(self, images: Float[Tensor, "B C H W"]) -> Segmentation:
         """Segment images ``(B, C, H, W)`` in [0, 1], each on its own."""
-        check_images(images, self.model.in_channels)
         activations = self.model.activations(images, self.levels)
         return self.segment(activations, self.size or (images.shape[2], images.shape[3]))
 
@@ -154,3 +153,7 @@ class NAS:
         return Segmentation(
             clusters, superpixels, source=repr(self), tree=tree, connectivity=self.connectivity
         )
+
+
+def _last_three(n_levels: int) -> tuple[int, ...]:
+    return tuple(range(max(0, n_levels - 3), n_levels))
