@@ -20,6 +20,7 @@ app = App(
     help="Which parts of a picture an image classifier's decision rests on.",
     help_format="markdown",
     result_action="return_value",
+    suppress_keyboard_interrupt=False,  # it ends here, in a sentence
 )
 app.command(explain)
 app.command(segment)

@@ -16,13 +16,13 @@ _CLUSTERS = (
     "#0072b2",  # blue
     "#e69f00",  # orange
     "#009e73",  # green
-    "#cc79a7",  # pink
     "#f0e442",  # yellow
     "#56b4e9",  # sky
+    "#882255",  # wine
+    "#cc79a7",  # pink
     "#d55e00",  # vermilion
     "#332288",  # indigo
-    "#999999",  # grey
-    "#882255",  # wine
+    "#4d4d4d",  # grey
 )
 _GOLDEN_RATIO = 0.618033988749895
 

@@ -192,7 +192,7 @@ def explanation_figure(
             if overlaid:
                 _title(draw_overlay(image, values, axes[row, -1], scale=scale), "over the photo")
     for kind in sorted(set(signed.values())):
-        bar = _add_bar(list(axes[:, -1]), Scale(0, 1, kind))
+        bar = _add_bar(list(axes[:, -1]), Scale(0.0, 1.0, kind))
         bar.set_label("relative saliency", fontsize=_TITLE_SIZE - 1)
     if title:
         figure.suptitle(title, fontsize=_TITLE_SIZE + 1)

@@ -7,11 +7,11 @@ saliency map (its colour bar) is drawn by matplotlib, once for each height.
 from functools import cache
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, Shaped, UInt8
 
 from naspix.plots.colours import Scale, cluster_colours
 
-Picture = UInt8[np.ndarray, "H W 3"]
+Picture = UInt8[np.ndarray, "y x 3"]
 
 
 def photo_picture(image: Float[np.ndarray, "H W C"], *, zoom: int = 1) -> Picture:
@@ -102,7 +102,7 @@ def overlay_picture(
     return _blend(grey, saliency_picture(saliency, scale, zoom=zoom), share)
 
 
-def with_colour_bar(picture: Picture, scale: Scale) -> Picture:
+def with_colour_bar(picture: Picture, scale: Scale) -> UInt8[np.ndarray, "y wider 3"]:
     """The picture with the bar of its scale on the right; 1 is the scale's upper end."""
     return np.concatenate([picture, _colour_bar(len(picture), scale.signed)], axis=1)
 
@@ -112,9 +112,9 @@ def _zoomed(array: np.ndarray, zoom: int) -> np.ndarray:
 
 
 def _blend(
-    below: Float[np.ndarray, "H W C"],
-    above: UInt8[np.ndarray, "H W 3"],
-    opacity: float | Float[np.ndarray, "H W 1"],
+    below: Shaped[np.ndarray, "y x c"],
+    above: Picture,
+    opacity: float | Float[np.ndarray, "y x 1"],
 ) -> Picture:
     return np.round((1 - opacity) * below + opacity * above).astype(np.uint8)
 
@@ -156,7 +156,7 @@ def _colour_bar(height: int, signed: bool) -> Picture:
     pad = 0.75 * points * dots / 72 / height
     axes = figure.add_axes((0.12, pad, 0.24, 1 - 2 * pad))
     norm = Normalize(-1 if signed else 0, 1)
-    bar = Colorbar(axes, ScalarMappable(norm, Scale(0, 1, signed).colormap))
+    bar = Colorbar(axes, ScalarMappable(norm, Scale(0.0, 1.0, signed).colormap))
     ticks = [-1, 0, 1] if signed else [0, 0.5, 1]
     bar.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks])
     bar.ax.tick_params(labelsize=points, length=points / 3, width=points / 14, pad=points / 5)

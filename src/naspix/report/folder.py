@@ -47,10 +47,12 @@ class ResultsFolder:
         self._first = True
 
     def __enter__(self) -> Self:
-        with written(self.folder):
+        with written(self.folder), contextlib.ExitStack() as undo:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._page = _HiddenFile(self.folder / PAGE)
+            undo.callback(self._page.discard)
             self._record = _HiddenFile(self.folder / RECORD)
+            undo.callback(self._record.discard)
             self._page.append(page.head())
             opening = {
                 "schema": SCHEMA,
@@ -60,7 +62,8 @@ class ResultsFolder:
                 "settings": self._run.settings,
                 "versions": dict(self._run.versions),
             }
-            self._record.append(_dump(opening).rstrip("\n}") + ',\n "photos": [')
+            self._record.append(_dump(opening).removesuffix("\n}") + ',\n "photos": [')
+            undo.pop_all()
         return self
 
     def add(self, photo: PhotoExplanation) -> dict[str, object]:

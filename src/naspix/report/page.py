@@ -144,7 +144,7 @@ def _bar_styles() -> str:
 
     rules = []
     for name, signed in (("positive", False), ("signed", True)):
-        colours = colormaps[Scale(0, 1, signed).colormap](np.linspace(0, 1, 11), bytes=True)
+        colours = colormaps[Scale(0.0, 1.0, signed).colormap](np.linspace(0, 1, 11), bytes=True)
         stops = ",".join(f"#{r:02x}{g:02x}{b:02x}" for r, g, b, _ in colours.tolist())
         rules.append(f".bar .{name} {{ background: linear-gradient(90deg, {stops}); }}\n")
     return "".join(rules)

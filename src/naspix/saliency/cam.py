@@ -76,7 +76,8 @@ class GradCAMPlusPlus:
     Needs gradients and a layer with a spatial map; costs one forward and one backward an image.
     Never negative. With the gradient g at a position and the layer's activation A, the paper's
     coefficient g² / (2g² + sum(A) g³) is 1 / (2 + g sum(A)): written so, it cannot underflow where
-    gradients are small, where other libraries' maps depend on the constant they add.
+    gradients are small. pytorch-grad-cam adds 1e-6 to the denominator, which hides gradients below
+    1e-3; torchcam 0.5.0 loses the division and weighs by g² ReLU(g).
 
     Attributes:
         model: The classifier.

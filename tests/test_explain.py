@@ -1,0 +1,185 @@
+"""The front door: what comes back, however it is asked."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import naspix
+from naspix.errors import InputError, OutputError, UnknownNameError
+
+
+@pytest.fixture(scope="module")
+def model() -> naspix.Classifier:
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 3, 2, 1),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, 4),
+    )
+    return naspix.wrap_model(
+        network,
+        input_size=(20, 24),
+        categories=["cat", "dog", "<b>&", "tree"],
+        levels=["1", "3", "2"],
+        name="tiny",
+    )
+
+
+@pytest.fixture(scope="module")
+def images() -> torch.Tensor:
+    return torch.rand(2, 3, 20, 24, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(scope="module")
+def nas(model) -> naspix.NAS:
+    return naspix.NAS(model, levels=(0, 1), n_clusters=3)
+
+
+@pytest.fixture(scope="module")
+def explanation(model, images, nas) -> naspix.Explanation:
+    return naspix.explain(
+        model,
+        images,
+        method=["grad_cam", lambda images, target: images.mean(1) - 0.5],
+        segmenter=[nas, naspix.Grid(n_segments=6)],
+        names=["a photo", "another"],
+    )
+
+
+def test_holds_every_pair(explanation, model, images):
+    assert list(explanation.raw) == ["grad_cam", "lambda"]
+    assert list(explanation.segmentations) == ["nas", "grid"]
+    assert len(explanation.pooled) == 4
+    for (method, segmenter), pooled in explanation.pooled.items():
+        superpixels = explanation.segmentations[segmenter].superpixels
+        expected = naspix.superpixelify(explanation.raw[method], superpixels)
+        torch.testing.assert_close(pooled, expected)
+    assert torch.equal(explanation.target, model(images).argmax(1))
+
+
+def test_predictions(explanation, model, images):
+    probabilities = model.probabilities(images).detach()
+    for row, predictions in zip(probabilities, explanation.predictions, strict=True):
+        assert [one.index for one in predictions] == row.argsort(descending=True).tolist()
+        assert predictions[0].name == model.category(int(row.argmax()))
+        assert predictions[0].probability == pytest.approx(float(row.max()), abs=1e-5)
+
+
+def test_ranking_is_the_pooled_maps(explanation):
+    ranking = explanation.ranking(1, method="lambda", segmenter="grid")
+    assert [one.rank for one in ranking] == list(range(1, len(ranking) + 1))
+    assert sum(one.area for one in ranking) == 20 * 24
+    pooled = explanation.pooled["lambda", "grid"][1]
+    assert ranking[0].saliency == pytest.approx(float(pooled.max()), abs=1e-6)
+    with pytest.raises(UnknownNameError, match="did you mean 'grid'"):
+        explanation.ranking(0, segmenter="gird")
+
+
+def test_target_is_what_methods_are_asked_about(model, images, nas):
+    asked = []
+
+    def method(images, target):
+        asked.append(target)
+        return images.mean(1)
+
+    naspix.explain(model, images, 3, method=method, segmenter=nas)
+    assert asked[0].tolist() == [3, 3]
+    with pytest.raises(InputError, match="there is no class 4"):
+        naspix.explain(model, images, 4, method=method, segmenter=nas)
+
+
+def test_images_of_any_kind(model, nas, tmp_path):
+    from PIL import Image
+
+    picture = Image.fromarray(np.full((40, 50, 3), 99, np.uint8))
+    picture.save(tmp_path / "grey.png")
+    given = [str(tmp_path / "grey.png"), picture, np.asarray(picture)]
+    explanation = naspix.explain(model, given, segmenter=nas)
+    assert explanation.names == ("grey", "image-1", "image-2")
+    assert explanation.images.shape == (3, 3, 20, 24)
+    assert len(naspix.explain(model, picture, segmenter=nas)) == 1
+
+
+def test_methods_of_one_kind_are_told_apart(model, images, nas):
+    from naspix.saliency import GradCAM
+
+    explanation = naspix.explain(
+        model, images, method=[GradCAM(model, layer=0), GradCAM(model, layer=1)], segmenter=nas
+    )
+    assert list(explanation.raw) == ["grad_cam", "grad_cam_2"]
+    assert next(explanation.photos()).title("grad_cam_2") == "Grad-CAM 2"
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "says"),
+    [
+        ({"method": "rose"}, UnknownNameError, "no saliency method 'rose'"),
+        ({"segmenter": "slick"}, UnknownNameError, "did you mean 'slic'"),
+        ({"method": []}, InputError, "at least one"),
+        ({"names": ["one"]}, InputError, "2 images but 1 names"),
+        ({"method": lambda images, target: images}, InputError, "returned .2, 3, 20, 24. instead"),
+    ],
+)
+def test_bad_input(model, images, nas, change, error, says):
+    with pytest.raises(error, match=says):
+        naspix.explain(model, images, **{"segmenter": nas, **change})
+
+
+def test_a_photo_of_0_to_255(model, nas):
+    with pytest.raises(InputError, match="0 to 255"):
+        naspix.explain(model, torch.full((1, 3, 20, 24), 200.0), segmenter=nas)
+
+
+def test_save(explanation, tmp_path):
+    from PIL import Image
+
+    explanation.save(tmp_path / "new" / "folder")
+    folder = tmp_path / "new" / "folder"
+    record = json.loads((folder / "results.json").read_text())
+    assert record["finished"]
+    assert [photo["name"] for photo in record["photos"]] == ["a photo", "another"]
+    for photo in record["photos"]:
+        # photo, two pictures a segmenter, a raw map a method, two pictures a pair
+        assert len(photo["files"]) == 1 + 2 * 2 + 2 + 2 * 4
+        for path in photo["files"].values():
+            with Image.open(folder / path) as picture:
+                assert min(picture.size) >= 200
+        assert {(one["method"], one["segmenter"]) for one in photo["explanations"]} == set(
+            explanation.pooled
+        )
+    assert not list(folder.rglob("*.part"))
+    html = (folder / "report.html").read_text()
+    assert html.count("<section") == 2
+
+
+def test_save_where_nothing_can_be_written(explanation, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="is a file; choose another"):
+        explanation.save(tmp_path / "file" / "below")
+
+
+def test_page_needs_nothing_from_elsewhere(explanation):
+    import re
+
+    html = explanation.to_html()
+    assert "<script" not in html
+    assert "http" not in re.sub(r"data:image/[^\"]*", "", html)
+    assert "&lt;b&gt;&amp;" in html  # a class's name is text, not markup
+    assert "<b>&<" not in html
+    assert html.count("<img") == html.count('alt="')
+    assert "prefers-color-scheme: dark" in html
+
+
+def test_shows_itself(explanation):
+    assert repr(explanation) == (
+        "Explanation(2 images, methods: grad_cam, lambda, segmenters: nas, grid)"
+    )
+    assert explanation._repr_html_().count("<img") == 2
+    assert len(explanation.plot(1).axes) == 3 * 3 + 2  # two bars: one map is signed

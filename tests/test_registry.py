@@ -1,0 +1,25 @@
+"""Names mean what the command line, the titles and the errors say."""
+
+from typing import get_args
+
+import pytest
+
+from naspix import registry
+from naspix.cli.options import MethodName, SegmenterName
+from naspix.errors import UnknownNameError
+
+
+def test_the_command_lines_choices_are_the_registrys():
+    assert get_args(SegmenterName) == tuple(registry.SEGMENTERS)
+    assert get_args(MethodName) == tuple(registry.SALIENCY)
+
+
+def test_every_name_has_a_title():
+    assert set(registry.TITLES) == {*registry.SEGMENTERS, *registry.SALIENCY}
+
+
+def test_unknown_names_list_near_ones():
+    with pytest.raises(UnknownNameError, match="did you mean 'slic'"):
+        registry.find_segmenter("slick")
+    with pytest.raises(UnknownNameError, match="did you mean 'grad_cam'"):
+        registry.find_method("gradcam")
