@@ -125,7 +125,7 @@ def _maps_and_gradients(
     model: Classifier,
     layer: int | str | None,
     images: Float[Tensor, "B C H W"],
-    target: Int64[Tensor, " B"],
+    target: Int64[Tensor, "B ..."],
 ) -> tuple[Float[Tensor, "B c h w"], Float[Tensor, "B c h w"]]:
     """The layer's maps, and the gradients of the classes' scores with respect to them."""
     (name,) = model.level_names([len(model.levels) - 1 if layer is None else layer])

@@ -142,7 +142,7 @@ class IntegratedGradients:
         self,
         images: Float[Tensor, "B C H W"],
         baseline: Float[Tensor, "B C H W"],
-        target: Int64[Tensor, " B"],
+        target: Int64[Tensor, "B ..."],
     ) -> IntegratedAttributions:
         """Integrate with more and more steps, each time only the images not yet exact enough."""
         with torch.no_grad():
@@ -150,7 +150,7 @@ class IntegratedGradients:
         difference = _not_too_small(ends[0] - ends[1], ends[0].abs() + ends[1].abs())
         values = torch.zeros_like(images)
         error = torch.full_like(difference, torch.inf)
-        taken = torch.zeros_like(target)
+        taken = torch.zeros(len(images), dtype=torch.int64, device=target.device)
         n_steps = self.n_steps
         while n_steps <= max(self.n_steps, self.max_steps):
             open_ = error > self.tolerance
@@ -166,7 +166,7 @@ class IntegratedGradients:
         self,
         images: Float[Tensor, "B C H W"],
         baseline: Float[Tensor, "B C H W"],
-        target: Int64[Tensor, " B"],
+        target: Int64[Tensor, "B ..."],
         n_steps: int,
     ) -> Float[Tensor, "B C H W"]:
         from captum.attr import IntegratedGradients as CaptumIntegratedGradients

@@ -1,22 +1,26 @@
-"""What every saliency method shares: its contract, its target, its gradients, its one channel.
+"""What every saliency method shares: contract, target, gradients, one channel, batches that fit.
 
 A method is any callable ``(images (B, C, H, W), target) -> saliency (B, H, W)``; the ones of this
 room are frozen dataclasses. No behaviour is inherited: what they share are the functions below.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Literal, Protocol, get_args, runtime_checkable
+from typing import Literal, Protocol, TypeVar, get_args, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from naspix.errors import InputError, ModelError
+from naspix.errors import DeviceError, InputError, ModelError
 from naspix.models import Classifier
 
-Target = int | Tensor | None
+# a class for all images, one for each, the predicted ones; or two of these: why one and not other
+OneTarget = int | Tensor | None
+Target = OneTarget | tuple[OneTarget, OneTarget]
 ReduceChannels = Literal["sum", "abs_sum", "sum_abs", "max_abs", "max"]
+
+_Result = TypeVar("_Result")
 
 
 @runtime_checkable
@@ -30,11 +34,22 @@ class SaliencyMethod(Protocol):
 
 def resolve_target(
     method: object, model: Classifier, images: Float[Tensor, "B C H W"], target: Target
-) -> Int64[Tensor, " B"]:
-    """One class for each image: as given, or the predicted one; errors name the method."""
+) -> Int64[Tensor, "B ..."]:
+    """The class asked about for each image, as given or predicted; errors name the method.
+
+    Returns:
+        ``(B,)`` classes; for a pair ``(positive, negative)``, which asks why the one and not the
+        other, ``(B, 2)``.
+    """
     try:
-        classes: Tensor = model.resolve_target(images, target)
-        return classes
+        if not isinstance(target, tuple):
+            classes: Tensor = model.resolve_target(images, target)
+            return classes
+        if len(target) != 2:
+            raise InputError(
+                f"a contrast is a pair of targets, (positive, negative), not {len(target)} of them"
+            )
+        return torch.stack([model.resolve_target(images, each) for each in target], 1)
     except InputError as error:
         raise type(error)(f"{type(method).__name__}: {error}") from None
 
@@ -47,12 +62,26 @@ def gradients_enabled() -> Iterator[None]:
 
 
 def target_scores(
-    model: Classifier, images: Float[Tensor, "B C H W"], target: Int64[Tensor, " B"]
+    model: Classifier, images: Float[Tensor, "B C H W"], target: Int64[Tensor, "B ..."]
 ) -> Float[Tensor, " B"]:
-    """The class scores before the softmax, in float32 at least."""
-    logits: Tensor = model(images)
-    scores = logits.gather(1, target[:, None])[:, 0]
+    """The class scores before the softmax, in float32 at least; differences for pairs."""
+    scores = pick_scores(model(images), target)
     return scores.float() if scores.dtype in (torch.float16, torch.bfloat16) else scores
+
+
+def pick_scores(
+    scores: Float[Tensor, "B n_classes"], target: Int64[Tensor, "B ..."]
+) -> Float[Tensor, " B"]:
+    """The score of each image's class; for pairs, that of the first less that of the second.
+
+    Example:
+        >>> pick_scores(torch.tensor([[1.0, 5.0, 2.0]]), torch.tensor([[1, 2]]))
+        tensor([3.])
+    """
+    if target.ndim == 1:
+        return scores.gather(1, target[:, None])[:, 0]
+    positive, negative = scores.gather(1, target).unbind(1)
+    return positive - negative
 
 
 def reduce_channels(
@@ -94,3 +123,64 @@ def check_finite(method: object, values: Tensor) -> None:
             f"{type(method).__name__}: the network's gradients are not finite (NaN or infinite); "
             "run the network in float32"
         )
+
+
+def in_batches(
+    compute: Callable[[slice], _Result], total: int, batch_size: int
+) -> Iterator[_Result]:
+    """Compute ``total`` things a batch at a time, in order; where memory ends, in smaller batches.
+
+    Args:
+        compute: What to do with the things of one slice of ``range(total)``; done again with half
+            of the slice where memory ran out.
+        total: How many there are.
+        batch_size: How many at once to begin with.
+
+    Raises:
+        DeviceError: memory is too small even for one.
+
+    Example:
+        >>> list(in_batches(lambda part: part.stop - part.start, 5, 2))
+        [2, 2, 1]
+    """
+    start = 0
+    while start < total:
+
+        def attempt(size: int, start: int = start) -> tuple[int, _Result]:
+            return size, compute(slice(start, start + size))
+
+        batch_size, result = halving(attempt, min(batch_size, total - start))
+        start += batch_size
+        yield result
+
+
+def halving(compute: Callable[[int], _Result], batch_size: int) -> _Result:
+    """``compute(batch_size)``, begun again with half of the batch each time that memory ran out.
+
+    Raises:
+        DeviceError: memory is too small even for a batch of one.
+    """
+    while True:
+        try:
+            return compute(batch_size)
+        except (RuntimeError, MemoryError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            if batch_size <= 1:
+                raise DeviceError(
+                    "memory ran out on a single image; use smaller images or a smaller network"
+                ) from None
+        # outside the handler, whose traceback holds the batch that did not fit
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        batch_size //= 2
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out: in torch, or in a forward, where ``Classifier`` says so."""
+    words = str(error)
+    return (
+        isinstance(error, torch.OutOfMemoryError | MemoryError)
+        or "can't allocate memory" in words
+        or (isinstance(error, DeviceError) and "memory" in words)
+    )
