@@ -164,17 +164,18 @@ def explanation_figure(
         ...     np.ones((2, 2, 3)), {"nas": (halves, halves)}, {"cam": heat}, {("cam", "nas"): heat}
         ... )
         >>> len(figure.axes)
-        6
+        7
     """
     overlaid = len(raw) == 1
+    signed = {name: bool(heat.min() < 0) for name, heat in raw.items()}
     n_rows, n_columns = 1 + len(segmentations), 1 + len(raw) + overlaid
     row_height = _PANEL * image.shape[0] / image.shape[1] + 0.27
     figure = NotebookFigure(
-        n_columns * (_PANEL + 0.05) + 0.6, n_rows * row_height + (0.35 if title else 0.05)
+        n_columns * (_PANEL + 0.08) + 0.72 * len(set(signed.values())),
+        n_rows * row_height + (0.35 if title else 0.05),
     )
     axes = figure.subplots(n_rows, n_columns, squeeze=False)
     _title(draw_photo(image, axes[0, 0]), "photo")
-    signed = {name: bool(heat.min() < 0) for name, heat in raw.items()}
     for row, (segmenter, (clusters, superpixels)) in enumerate(segmentations.items(), start=1):
         ax = draw_segmentation(image, clusters, superpixels, axes[row, 0])
         _title(ax, f"{segmenter}: {_counted(len(np.unique(superpixels)), 'superpixel')}")

@@ -29,6 +29,7 @@ class CaptionedPicture:
         draw: Makes the pixels.
         scale: What its colours mean, if they mean saliency.
         flat: Whether it has few colours.
+        group: Pictures of one group stand together.
     """
 
     kind: str
@@ -37,6 +38,7 @@ class CaptionedPicture:
     draw: Callable[[], UInt8[np.ndarray, "H W 3"]]
     scale: Scale | None = None
     flat: bool = False
+    group: str = ""
 
 
 def gallery(photo: PhotoExplanation) -> Iterator[CaptionedPicture]:
@@ -64,6 +66,7 @@ def gallery(photo: PhotoExplanation) -> Iterator[CaptionedPicture]:
             f"Saliency map of {title} for {photo.target.name}",
             partial(plots.saliency_picture, raw, scale, zoom=zoom),
             scale,
+            group=title,
         )
         for segmenter in photo.segmentations:
             pooled = photo.pooled[method, segmenter]
@@ -110,6 +113,7 @@ def _pooled_pictures(
         lambda: plots.saliency_picture(pooled, scale, zoom=zoom),
         scale,
         flat=True,
+        group=photo.title(method),
     )
     yield CaptionedPicture(
         f"overlay-{method}-{segmenter}",
@@ -117,6 +121,7 @@ def _pooled_pictures(
         f"Mean saliency of each superpixel laid over the photo: {over}",
         lambda: plots.overlay_picture(photo.image, pooled, scale, zoom=zoom),
         scale,
+        group=photo.title(method),
     )
 
 

@@ -10,6 +10,7 @@ import io
 from collections.abc import Iterable, Sequence
 from html import escape
 from importlib.resources import files
+from itertools import groupby
 
 import numpy as np
 from jaxtyping import UInt8
@@ -53,12 +54,15 @@ def section(photo: PhotoExplanation) -> str:
     verdict = f"Predicted <b>{escape(predicted.name)}</b> ({predicted.probability:.1%})"
     if target.index != predicted.index:
         verdict += f", explained for <b>{escape(target.name)}</b> ({target.probability:.1%})"
-    pictures = "\n".join(_figure(picture) for picture in gallery(photo))
+    pictures = "\n".join(
+        _pictures(group if len(photo.raw) > 1 else "", members)
+        for group, members in groupby(gallery(photo), key=lambda picture: picture.group)
+    )
     tables = "\n".join(_ranking(photo, *pair) for pair in photo.ranking)
     return (
         f'<section id="{escape(_anchor(photo), quote=True)}">\n<h2>{escape(photo.name)}</h2>\n'
         f"<p>{verdict}</p>\n"
-        f'{_predictions(photo)}\n<div class="pictures">\n{pictures}\n</div>\n{tables}\n</section>\n'
+        f"{_predictions(photo)}\n{pictures}\n{tables}\n</section>\n"
     )
 
 
@@ -119,6 +123,13 @@ def _predictions(photo: PhotoExplanation) -> str:
         '<table class="predictions"><caption>The likeliest classes</caption>\n'
         f"<tbody>\n{rows}\n</tbody></table>"
     )
+
+
+def _pictures(heading: str, pictures: Iterable[CaptionedPicture]) -> str:
+    """One group side by side."""
+    title = f"<h3>{escape(heading)}</h3>\n" if heading else ""
+    figures = "\n".join(map(_figure, pictures))
+    return f'{title}<div class="pictures">\n{figures}\n</div>'
 
 
 def _figure(picture: CaptionedPicture) -> str:

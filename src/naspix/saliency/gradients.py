@@ -83,7 +83,7 @@ class IntegratedGradients:
     max_steps: int = 400
     tolerance: float = 0.01
     reduce: ReduceChannels = "sum"
-    batch_size: int = 32
+    batch_size: int = 16
 
     def __post_init__(self) -> None:
         for name in ("n_steps", "max_steps", "batch_size"):
