@@ -1,8 +1,10 @@
 """k-means against scikit-learn on the dense matrix, from the same centres; and its own promises."""
 
+import itertools
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from sklearn.cluster import KMeans
 from torch import Tensor
 
 from naspix.clustering import UpsampledFeatures, canonical_order, kmeans
+from naspix.clustering.lloyd import first_best
 from naspix.errors import InputError, NaspixWarning
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "reference"))
@@ -106,6 +109,19 @@ def test_images_of_one_chunk_settle_each_at_its_own_step(monkeypatch):
     assert torch.equal(kmeans(features, 5, tol=0.002), apart)
 
 
+def test_only_off_the_cpu_are_images_iterated_together():
+    features = UpsampledFeatures([torch.rand(2, 40, 3, 3)], (8, 8))
+    assert kmeans_module._images_at_once(features, 5) == 1
+    elsewhere = SimpleNamespace(levels=(torch.empty(1, device="meta"),), n_pixels=96 * 96)
+    assert kmeans_module._images_at_once.__wrapped__(elsewhere, 5) > 256
+
+
+@pytest.mark.parametrize("max_iter", [1, 2])
+def test_it_stops_after_so_many_steps(max_iter):
+    features = UpsampledFeatures(smooth_activations(2), (48, 48))
+    assert kmeans(features, 6, tol=0, max_iter=max_iter).max() == 5
+
+
 def test_a_seed_gives_the_same_labels_in_two_threads_at_once():
     features = [UpsampledFeatures(smooth_activations(s), (64, 64)) for s in (1, 2)]
     wanted = [kmeans(each, 5) for each in features]
@@ -155,7 +171,7 @@ def test_an_exact_tie_goes_to_the_first_cluster():
     features = UpsampledFeatures(two_regions(), (1, 4))
     corner = features.at(torch.tensor([[0]]))
     init = torch.cat([corner, corner, features.at(torch.tensor([[3]]))], dim=1)  # two are one
-    membership, sizes = kmeans_module._first_best(
+    membership, sizes = first_best(
         features.inner_products(init) - init.square().sum(2)[..., None, None] / 2, dim=1
     )
     assert membership.sum(1).eq(1).all()
@@ -227,11 +243,16 @@ def test_numbers_out_of_range_are_refused(settings, complaint):
         kmeans(features, **{"n_clusters": 2, **settings})
 
 
-@pytest.mark.parametrize("size", [(96, 96), (224, 224), (10, 7), (1, 1), (600, 50)], ids=str)
-@pytest.mark.parametrize("n_clusters", [1, 5, 40, 5000])
+@pytest.mark.parametrize(
+    ("size", "n_clusters"),
+    [
+        *itertools.product([(96, 96), (224, 224), (600, 50)], [1, 5, 40, 5000]),
+        *itertools.product([(10, 7)], [1, 5, 40]),
+        ((1, 1), 1),
+    ],
+    ids=str,
+)
 def test_grids_get_finer_and_hold_enough_pixels(size, n_clusters):
-    if n_clusters > size[0] * size[1]:
-        pytest.skip("more clusters than pixels are refused before")
     steps = kmeans_module._grid_steps(size, n_clusters)
     assert steps == sorted(set(steps))
     n_pixels = len(range(steps[-1] // 2, size[0], steps[-1])) * len(

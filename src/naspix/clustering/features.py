@@ -10,9 +10,7 @@ In: activations ``(B, C, h, w)`` of several levels. Out: inner products, sums ov
 features at chosen pixels, norms and distances. Knows no network, no image and no cluster label.
 """
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Self
 
@@ -20,29 +18,10 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from naspix.clustering.upsampling import Upsampling, grid_positions
-from naspix.errors import ActivationError, InputError
+from naspix.clustering.level import Level
+from naspix.errors import InputError
 
-_FEW_CELLS = 256  # up to here their Gram matrix is smaller than the activations
 _SMALL_MATRIX = 1 << 18  # up to here one matrix product beats the separable upsampling
-
-
-@dataclass(frozen=True, eq=False)
-class _Level:
-    """One activation and its way to the frame: ``phi(p) = scale(p) * X U[p]``."""
-
-    activation: Tensor  # (B, C, h, w)
-    upsampling: Upsampling  # U
-    scale: Tensor  # (B, H, W): line 10 (the norm) and line 11 (1 / (1 + C)) of Algorithm 1
-
-    @property
-    def n_cells(self) -> int:
-        return self.activation.shape[2] * self.activation.shape[3]
-
-    @property
-    def matrix(self) -> Tensor:
-        """The activation as the matrix ``X``, ``(B, C, h * w)``."""
-        return self.activation.flatten(2)
 
 
 class UpsampledFeatures:
@@ -91,28 +70,11 @@ class UpsampledFeatures:
         _check_activations(activations, self.size)
         names = [str(i) for i in range(len(activations))] if names is None else names
         self._levels = tuple(
-            self._level(name, maps) for name, maps in zip(names, activations, strict=True)
+            Level.of(name, maps, self.size, normalize=normalize, weight=weight)
+            for name, maps in zip(names, activations, strict=True)
         )
 
-    def _level(self, name: str, activation: Tensor) -> _Level:
-        if activation.dtype not in (torch.float32, torch.float64):
-            activation = activation.float()
-        activation = activation.contiguous()
-        n_channels = activation.shape[1]
-        line_11 = 1 / (1 + n_channels) if self.weight else 1.0
-        cells = (activation.shape[2], activation.shape[3])
-        upsampling = Upsampling.between(cells, self.size, activation.dtype, activation.device)
-        norms = upsampling.squared_norms(activation)
-        if not math.isfinite(float(norms.sum())):
-            raise _not_finite(name, activation)
-        if self.normalize:
-            # a vector of zeros has no direction: its feature is zero
-            scale = norms.rsqrt_().nan_to_num_(nan=0.0, posinf=0.0).mul_(line_11)
-        else:
-            scale = torch.full_like(norms, line_11)
-        return _Level(activation, upsampling, scale)
-
-    def _of_levels(self, levels: Sequence[_Level]) -> Self:
+    def _of_levels(self, levels: Sequence[Level]) -> Self:
         """Return the same kind of features over other levels."""
         other = object.__new__(type(self))
         other.normalize, other.weight = self.normalize, self.weight
@@ -169,11 +131,7 @@ class UpsampledFeatures:
         """Return ``|phi(p)|^2``: constant where lines 10 and 11 are done and nothing is zero."""
         total = torch.zeros_like(self._levels[0].scale)
         for level in self._levels:
-            if self.normalize:
-                line_11 = 1 / (1 + level.activation.shape[1]) if self.weight else 1.0
-                total += (level.scale > 0).to(total.dtype) * line_11**2
-            else:
-                total += level.scale.square() * level.upsampling.squared_norms(level.activation)
+            total += level.squared_norms(normalize=self.normalize, weight=self.weight)
         return total
 
     def squared_distances(self, centers: Float[Tensor, "B K D"]) -> Float[Tensor, "B K H W"]:
@@ -191,11 +149,10 @@ class UpsampledFeatures:
 
     def pixel_products(self) -> Float[Tensor, "B P P"]:
         """Return the inner products of all pairs of pixels; for small frames only."""
-        if self._gram is None:
+        if self._rows is None or any(level.gram is None for level in self._levels):
             phi = self.dense().flatten(2)  # (B, D, P)
             return phi.mT @ phi
-        coefficients = self._all_coefficients() if self._rows is None else self._rows
-        return self.correlate(coefficients.mT) @ coefficients
+        return self.correlate(self._rows.mT) @ self._rows
 
     # other frames and parts of the batch
 
@@ -203,13 +160,7 @@ class UpsampledFeatures:
         """Return the features of the images ``start`` to ``stop - 1``, as a smaller batch."""
         if start == 0 and stop >= self.batch_size:
             return self
-        part = slice(start, stop)
-        return self._of_levels(
-            [
-                _Level(level.activation[part], level.upsampling, level.scale[part])
-                for level in self._levels
-            ]
-        )
+        return self._of_levels([level.images(slice(start, stop)) for level in self._levels])
 
     def image(self, index: int) -> Self:
         """Return the features of one image, as a batch of one."""
@@ -221,19 +172,7 @@ class UpsampledFeatures:
 
     def every(self, step: int) -> Self:
         """Return the features of every ``step``-th pixel, down and across, as a smaller frame."""
-        rows, columns = (grid_positions(length, step) for length in self.size)
-        grid = self._of_levels(
-            [
-                _Level(
-                    level.activation,
-                    level.upsampling.every(step),
-                    level.scale[:, rows, columns].contiguous(),
-                )
-                for level in self._levels
-            ]
-        )
-        grid.__dict__["_gram"] = self._gram  # the cells are the same
-        return grid
+        return self._of_levels([level.every(step) for level in self._levels])
 
     # Coefficients: a weighted sum of features is, in each level, sum_q r(q) X_q for some r over the
     # low-resolution cells q. A vector is so held as N = sum of h * w numbers, whatever C is.
@@ -273,9 +212,11 @@ class UpsampledFeatures:
 
     def correlate(self, coefficients: Float[Tensor, "B K N"]) -> Float[Tensor, "B K N"]:
         """Return ``project(combine(coefficients))``: the products with the cells' Gram matrix."""
-        if self._gram is not None:
-            return coefficients @ self._gram
-        return self.project(self.combine(coefficients))
+        parts = [
+            (cells @ level.matrix.mT) @ level.matrix if level.gram is None else cells @ level.gram
+            for cells, level in zip(self._of_each_level(coefficients), self._levels, strict=True)
+        ]
+        return torch.cat(parts, dim=2)
 
     def expand(
         self,
@@ -329,25 +270,10 @@ class UpsampledFeatures:
         return torch.split(cells, [level.n_cells for level in self._levels], dim=2)
 
     @cached_property
-    def _gram(self) -> Tensor | None:
-        """The inner products of all cells of each level, ``(B, N, N)``, where these are few."""
-        if self.n_cells > _FEW_CELLS:
-            return None
-        gram = self._levels[0].activation.new_zeros(self.batch_size, self.n_cells, self.n_cells)
-        end = 0
-        for level in self._levels:
-            block = slice(end, end := end + level.n_cells)
-            gram[:, block, block] = level.matrix.mT @ level.matrix
-        return gram
-
-    @cached_property
     def _rows(self) -> Tensor | None:
-        """The coefficients of all pixels where they make a small matrix."""
+        """The coefficients of all pixels, ``(B, N, P)``, where they make a small matrix."""
         if self.n_cells * self.n_pixels > _SMALL_MATRIX:
             return None
-        return self._all_coefficients()
-
-    def _all_coefficients(self) -> Float[Tensor, "B N P"]:
         parts = [
             level.upsampling.matrix_transposed * level.scale.flatten(1)[:, None]
             for level in self._levels
@@ -372,15 +298,3 @@ def _check_activations(activations: Sequence[Tensor], size: tuple[int, int]) -> 
                 f"activation {index} holds {maps.shape[0]} images on {maps.device}, activation 0 "
                 f"{first.shape[0]} on {first.device}; give all levels of the same batch"
             )
-
-
-def _not_finite(name: str, activation: Tensor) -> ActivationError:
-    if bool(torch.isfinite(activation).all()):
-        return ActivationError(
-            f"the activation of level {name} has values up to {float(activation.abs().max()):.2g}, "
-            "whose squares overflow; scale it down"
-        )
-    return ActivationError(
-        f"the activation of level {name} holds NaN or infinite values, as half precision gives "
-        "when it overflows; run the network in float32 or bfloat16"
-    )

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 _REACH = 3  # a bicubic kernel has four taps, so two taps of one pixel lie at most three cells apart
-_FEW_CHANNELS = 32  # up to here upsampling every channel costs no more than the 28 pairs of taps
+_SMALL_ACTIVATION = 1 << 15  # numbers, up to which the products of all cells cost next to nothing
 
 
 @lru_cache(maxsize=256)
@@ -114,17 +114,17 @@ class Upsampling:
         rows = torch.bmm(vertical, pixels.reshape(many, n_rows, n_columns))
         return torch.mm(rows.reshape(-1, n_columns), self.horizontal).view(n_images, n_maps, -1)
 
-    def squared_norms(self, activation: Float[Tensor, "B C h w"]) -> Float[Tensor, "B H W"]:
-        """Return the squared norm of the upsampled activation at every pixel.
+    def squared_norms(self, neighbours: Float[Tensor, "B bh bw"]) -> Float[Tensor, "B H W"]:
+        """Return the squared norm of an upsampled activation at every pixel.
 
         ``|X U[p]|^2 = sum_d (V_y * shift(V_y, d_y)) D_d (V_x * shift(V_x, d_x))^T`` with
         ``D_d(q) = <X_q, X_(q + d)>``: 28 upsamplings of one channel, done as two matrix products,
-        in place of upsampling all C channels. Few channels are upsampled themselves, which is as
-        fast and loses no digits where they cancel.
+        in place of upsampling all C channels.
+
+        Args:
+            neighbours: ``D``, from :func:`cell_products`.
         """
-        if activation.shape[1] <= _FEW_CHANNELS:
-            return self.forward(activation.flatten(2)).square().sum(1)
-        return self._row_pairs @ neighbour_products(activation) @ self._column_pairs
+        return self._row_pairs @ neighbours @ self._column_pairs
 
     @cached_property
     def _row_pairs(self) -> Tensor:
@@ -162,30 +162,39 @@ def grid_positions(length: int, step: int) -> slice:
     return slice(min(step // 2, length - 1), None, step)
 
 
-def neighbour_products(activation: Float[Tensor, "B C h w"]) -> Float[Tensor, "B 4*h 7*w"]:
-    """Return ``<X_q, X_(q + d)>`` for the offsets ``d`` in ``0..3`` rows by ``-3..3`` columns.
+def cell_products(
+    activation: Float[Tensor, "B C h w"],
+) -> tuple[Float[Tensor, "B 4*h 7*w"], Float[Tensor, "B cells cells"] | None]:
+    """Return the inner products ``<X_q, X_q'>`` of the vectors of an activation's cells.
 
-    Positions beyond the border count as zero. One batched matrix product: each row of the
-    activation against itself and the three rows below it, all columns at once; the wanted pairs are
-    a band of it.
+    Args:
+        activation: ``X``.
+
+    Returns:
+        ``D``, those of each cell ``q`` with ``q + d`` for the offsets ``d`` in 0..3 rows by -3..3
+        columns, zero beyond the border; and those of all pairs, where the activation is so small
+        that they cost no more.
     """
     n_images, n_channels, height, width = activation.shape
-    padded_width = width + 2 * _REACH
     padded = functional.pad(activation, (_REACH, _REACH, 0, _REACH))
-    rows = activation.permute(0, 2, 3, 1)  # (B, h, w, C)
-    strips = padded.as_strided(  # (B, h, C, 4 rows of the padded width), overlapping
-        (n_images, height, n_channels, (_REACH + 1) * padded_width),
-        (padded.stride(0), padded_width, padded.stride(1), 1),
-    )
-    products = (rows @ strips).contiguous()  # (B, h, w, 4 * padded width)
+    padded_width = width + 2 * _REACH
+    if activation[0].numel() <= _SMALL_ACTIVATION:  # every cell against every cell
+        products = activation.flatten(2).mT @ padded.flatten(2)  # (B, h * w, padded cells)
+        per_cell = products.shape[2]
+        next_row = width * per_cell + padded_width  # in memory: one row down in both factors
+        grid = products.unflatten(2, (height + _REACH, padded_width))
+        gram = grid[:, :, :height, _REACH : _REACH + width].flatten(2)
+    else:  # every row against itself and the three rows below it: strips that overlap
+        strips = padded.as_strided(  # (B, h, C, 4 rows of the padded width)
+            (n_images, height, n_channels, (_REACH + 1) * padded_width),
+            (padded.stride(0), padded_width, padded.stride(1), 1),
+        )
+        products = (activation.permute(0, 2, 3, 1) @ strips).contiguous()  # (B, h, w, ...)
+        per_cell = products.shape[3]
+        next_row = width * per_cell
+        gram = None
     band = products.as_strided(
         (n_images, _REACH + 1, height, 2 * _REACH + 1, width),
-        (
-            products.stride(0),
-            padded_width,
-            products.stride(1),
-            1,
-            products.stride(2) + 1,  # one cell to the right, in both factors
-        ),
+        (products.stride(0), padded_width, next_row, 1, per_cell + 1),
     )
-    return band.reshape(n_images, (_REACH + 1) * height, (2 * _REACH + 1) * width)
+    return band.reshape(n_images, (_REACH + 1) * height, (2 * _REACH + 1) * width), gram

@@ -1,0 +1,103 @@
+"""One level of Algorithm 1: an activation, its way to the frame, and its scale at every pixel.
+
+In: an activation ``(B, C, h, w)`` and a frame. Out: what the features of several levels are put
+together from. Knows no other level and no cluster.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from naspix.clustering.upsampling import Upsampling, cell_products, grid_positions
+from naspix.errors import ActivationError
+
+_FEW_CHANNELS = 32  # up to here upsampling every channel costs no more than the 28 pairs of taps
+
+
+@dataclass(frozen=True, eq=False)
+class Level:
+    """One activation and its way to the frame: ``phi(p) = scale(p) * X U[p]``."""
+
+    activation: Tensor  # (B, C, h, w)
+    upsampling: Upsampling  # U
+    scale: Tensor  # (B, H, W): line 10 (the norm) and line 11 (1 / (1 + C)) of Algorithm 1
+    gram: Tensor | None  # (B, h * w, h * w): X^T X, where it is small
+
+    @classmethod
+    def of(
+        cls, name: str, activation: Tensor, size: tuple[int, int], *, normalize: bool, weight: bool
+    ) -> "Level":
+        """Prepare an activation ``(B, C, h, w)`` for the frame ``(H, W)``.
+
+        Raises:
+            ActivationError: If it holds values that are not finite, or whose squares are not.
+        """
+        if activation.dtype not in (torch.float32, torch.float64):
+            activation = activation.float()
+        activation = activation.contiguous()
+        line_11 = 1 / (1 + activation.shape[1]) if weight else 1.0
+        cells = (activation.shape[2], activation.shape[3])
+        upsampling = Upsampling.between(cells, size, activation.dtype, activation.device)
+        norms, gram = _squared_norms(activation, upsampling)
+        if not math.isfinite(float(norms.sum())):
+            raise _not_finite(name, activation)
+        if normalize:
+            # a vector of zeros has no direction: its feature is zero
+            scale = norms.rsqrt_().nan_to_num_(nan=0.0, posinf=0.0).mul_(line_11)
+        else:
+            scale = torch.full_like(norms, line_11)
+        return cls(activation, upsampling, scale, gram)
+
+    def images(self, part: slice) -> "Level":
+        """The same level of some images of the batch."""
+        gram = None if self.gram is None else self.gram[part]
+        return Level(self.activation[part], self.upsampling, self.scale[part], gram)
+
+    def every(self, step: int) -> "Level":
+        """The same level at every ``step``-th pixel, down and across."""
+        rows, columns = (grid_positions(length, step) for length in self.scale.shape[1:])
+        scale = self.scale[:, rows, columns].contiguous()
+        return Level(self.activation, self.upsampling.every(step), scale, self.gram)
+
+    def squared_norms(self, *, normalize: bool, weight: bool) -> Tensor:
+        """``|phi(p)|^2``, ``(B, H, W)``: with lines 10 and 11 a constant where it is not zero."""
+        if normalize:
+            line_11 = 1 / (1 + self.activation.shape[1]) if weight else 1.0
+            return (self.scale > 0).to(self.scale.dtype) * line_11**2
+        norms, _ = _squared_norms(self.activation, self.upsampling)
+        return self.scale.square() * norms
+
+    @property
+    def n_cells(self) -> int:
+        """``h * w``."""
+        return self.activation.shape[2] * self.activation.shape[3]
+
+    @property
+    def matrix(self) -> Tensor:
+        """The activation as the matrix ``X``, ``(B, C, h * w)``."""
+        return self.activation.flatten(2)
+
+
+def _squared_norms(activation: Tensor, upsampling: Upsampling) -> tuple[Tensor, Tensor | None]:
+    """Return ``|X U[p]|^2`` at every pixel, and ``X^T X`` where it came with it.
+
+    Few channels are upsampled themselves: as fast, and no digits are lost where they cancel.
+    """
+    if activation.shape[1] <= _FEW_CHANNELS:
+        return upsampling.forward(activation.flatten(2)).square().sum(1), None
+    neighbours, gram = cell_products(activation)
+    return upsampling.squared_norms(neighbours), gram
+
+
+def _not_finite(name: str, activation: Tensor) -> ActivationError:
+    if bool(torch.isfinite(activation).all()):
+        return ActivationError(
+            f"the activation of level {name} has values up to {float(activation.abs().max()):.2g}, "
+            "whose squares overflow; scale it down"
+        )
+    return ActivationError(
+        f"the activation of level {name} holds NaN or infinite values, as half precision gives "
+        "when it overflows; run the network in float32 or bfloat16"
+    )
