@@ -21,6 +21,7 @@ from torch import Tensor
 from naspix.clustering.level import Level
 from naspix.errors import InputError
 
+_FEW_CELLS = 256  # up to here the Gram matrix of all cells is small
 _SMALL_MATRIX = 1 << 18  # up to here one matrix product beats the separable upsampling
 
 
@@ -149,7 +150,7 @@ class UpsampledFeatures:
 
     def pixel_products(self) -> Float[Tensor, "B P P"]:
         """Return the inner products of all pairs of pixels; for small frames only."""
-        if self._rows is None or any(level.gram is None for level in self._levels):
+        if self._rows is None or self._gram is None:
             phi = self.dense().flatten(2)  # (B, D, P)
             return phi.mT @ phi
         return self.correlate(self._rows.mT) @ self._rows
@@ -172,7 +173,9 @@ class UpsampledFeatures:
 
     def every(self, step: int) -> Self:
         """Return the features of every ``step``-th pixel, down and across, as a smaller frame."""
-        return self._of_levels([level.every(step) for level in self._levels])
+        grid = self._of_levels([level.every(step) for level in self._levels])
+        grid.__dict__["_gram"] = self._gram  # its cells are the same
+        return grid
 
     # Coefficients: a weighted sum of features is, in each level, sum_q r(q) X_q for some r over the
     # low-resolution cells q. A vector is so held as N = sum of h * w numbers, whatever C is.
@@ -212,11 +215,9 @@ class UpsampledFeatures:
 
     def correlate(self, coefficients: Float[Tensor, "B K N"]) -> Float[Tensor, "B K N"]:
         """Return ``project(combine(coefficients))``: the products with the cells' Gram matrix."""
-        parts = [
-            (cells @ level.matrix.mT) @ level.matrix if level.gram is None else cells @ level.gram
-            for cells, level in zip(self._of_each_level(coefficients), self._levels, strict=True)
-        ]
-        return torch.cat(parts, dim=2)
+        if self._gram is not None:
+            return coefficients @ self._gram
+        return self.project(self.combine(coefficients))
 
     def expand(
         self,
@@ -268,6 +269,18 @@ class UpsampledFeatures:
 
     def _of_each_level(self, cells: Tensor) -> tuple[Tensor, ...]:
         return torch.split(cells, [level.n_cells for level in self._levels], dim=2)
+
+    @cached_property
+    def _gram(self) -> Tensor | None:
+        """The inner products of all cells of each level, ``(B, N, N)``, where they are few."""
+        if self.n_cells > _FEW_CELLS:
+            return None
+        gram = self._levels[0].activation.new_zeros(self.batch_size, self.n_cells, self.n_cells)
+        end = 0
+        for level in self._levels:
+            block = slice(end, end := end + level.n_cells)
+            gram[:, block, block] = level.matrix.mT @ level.matrix
+        return gram
 
     @cached_property
     def _rows(self) -> Tensor | None:

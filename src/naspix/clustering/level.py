@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from naspix.clustering.upsampling import Upsampling, cell_products, grid_positions
+from naspix.clustering.upsampling import Upsampling, grid_positions, neighbour_products
 from naspix.errors import ActivationError
 
 _FEW_CHANNELS = 32  # up to here upsampling every channel costs no more than the 28 pairs of taps
@@ -23,7 +23,6 @@ class Level:
     activation: Tensor  # (B, C, h, w)
     upsampling: Upsampling  # U
     scale: Tensor  # (B, H, W): line 10 (the norm) and line 11 (1 / (1 + C)) of Algorithm 1
-    gram: Tensor | None  # (B, h * w, h * w): X^T X, where it is small
 
     @classmethod
     def of(
@@ -40,7 +39,7 @@ class Level:
         line_11 = 1 / (1 + activation.shape[1]) if weight else 1.0
         cells = (activation.shape[2], activation.shape[3])
         upsampling = Upsampling.between(cells, size, activation.dtype, activation.device)
-        norms, gram = _squared_norms(activation, upsampling)
+        norms = _squared_norms(activation, upsampling)
         if not math.isfinite(float(norms.sum())):
             raise _not_finite(name, activation)
         if normalize:
@@ -48,25 +47,24 @@ class Level:
             scale = norms.rsqrt_().nan_to_num_(nan=0.0, posinf=0.0).mul_(line_11)
         else:
             scale = torch.full_like(norms, line_11)
-        return cls(activation, upsampling, scale, gram)
+        return cls(activation, upsampling, scale)
 
     def images(self, part: slice) -> "Level":
         """The same level of some images of the batch."""
-        gram = None if self.gram is None else self.gram[part]
-        return Level(self.activation[part], self.upsampling, self.scale[part], gram)
+        return Level(self.activation[part], self.upsampling, self.scale[part])
 
     def every(self, step: int) -> "Level":
         """The same level at every ``step``-th pixel, down and across."""
         rows, columns = (grid_positions(length, step) for length in self.scale.shape[1:])
         scale = self.scale[:, rows, columns].contiguous()
-        return Level(self.activation, self.upsampling.every(step), scale, self.gram)
+        return Level(self.activation, self.upsampling.every(step), scale)
 
     def squared_norms(self, *, normalize: bool, weight: bool) -> Tensor:
         """``|phi(p)|^2``, ``(B, H, W)``: with lines 10 and 11 a constant where it is not zero."""
         if normalize:
             line_11 = 1 / (1 + self.activation.shape[1]) if weight else 1.0
             return (self.scale > 0).to(self.scale.dtype) * line_11**2
-        norms, _ = _squared_norms(self.activation, self.upsampling)
+        norms = _squared_norms(self.activation, self.upsampling)
         return self.scale.square() * norms
 
     @property
@@ -80,15 +78,14 @@ class Level:
         return self.activation.flatten(2)
 
 
-def _squared_norms(activation: Tensor, upsampling: Upsampling) -> tuple[Tensor, Tensor | None]:
-    """Return ``|X U[p]|^2`` at every pixel, and ``X^T X`` where it came with it.
+def _squared_norms(activation: Tensor, upsampling: Upsampling) -> Tensor:
+    """Return ``|X U[p]|^2`` at every pixel, ``(B, H, W)``.
 
     Few channels are upsampled themselves: as fast, and no digits are lost where they cancel.
     """
     if activation.shape[1] <= _FEW_CHANNELS:
-        return upsampling.forward(activation.flatten(2)).square().sum(1), None
-    neighbours, gram = cell_products(activation)
-    return upsampling.squared_norms(neighbours), gram
+        return upsampling.forward(activation.flatten(2)).square().sum(1)
+    return upsampling.squared_norms(neighbour_products(activation))
 
 
 def _not_finite(name: str, activation: Tensor) -> ActivationError:

@@ -15,7 +15,6 @@ from torch import Tensor
 from torch.nn import functional
 
 _REACH = 3  # a bicubic kernel has four taps, so two taps of one pixel lie at most three cells apart
-_SMALL_ACTIVATION = 1 << 15  # numbers, up to which the products of all cells cost next to nothing
 
 
 @lru_cache(maxsize=256)
@@ -122,7 +121,7 @@ class Upsampling:
         in place of upsampling all C channels.
 
         Args:
-            neighbours: ``D``, from :func:`cell_products`.
+            neighbours: ``D``, from :func:`neighbour_products`.
         """
         return self._row_pairs @ neighbours @ self._column_pairs
 
@@ -162,39 +161,29 @@ def grid_positions(length: int, step: int) -> slice:
     return slice(min(step // 2, length - 1), None, step)
 
 
-def cell_products(
-    activation: Float[Tensor, "B C h w"],
-) -> tuple[Float[Tensor, "B 4*h 7*w"], Float[Tensor, "B cells cells"] | None]:
-    """Return the inner products ``<X_q, X_q'>`` of the vectors of an activation's cells.
+def neighbour_products(activation: Float[Tensor, "B C h w"]) -> Float[Tensor, "B 4*h 7*w"]:
+    """Return ``<X_q, X_(q + d)>`` for the offsets ``d`` in ``0..3`` rows by ``-3..3`` columns.
 
-    Args:
-        activation: ``X``.
-
-    Returns:
-        ``D``, those of each cell ``q`` with ``q + d`` for the offsets ``d`` in 0..3 rows by -3..3
-        columns, zero beyond the border; and those of all pairs, where the activation is so small
-        that they cost no more.
+    Positions beyond the border count as zero. One batched matrix product: each row of the
+    activation against itself and the three rows below it, all columns at once; the wanted pairs
+    are a band of it.
     """
     n_images, n_channels, height, width = activation.shape
-    padded = functional.pad(activation, (_REACH, _REACH, 0, _REACH))
     padded_width = width + 2 * _REACH
-    if activation[0].numel() <= _SMALL_ACTIVATION:  # every cell against every cell
-        products = activation.flatten(2).mT @ padded.flatten(2)  # (B, h * w, padded cells)
-        per_cell = products.shape[2]
-        next_row = width * per_cell + padded_width  # in memory: one row down in both factors
-        grid = products.unflatten(2, (height + _REACH, padded_width))
-        gram = grid[:, :, :height, _REACH : _REACH + width].flatten(2)
-    else:  # every row against itself and the three rows below it: strips that overlap
-        strips = padded.as_strided(  # (B, h, C, 4 rows of the padded width)
-            (n_images, height, n_channels, (_REACH + 1) * padded_width),
-            (padded.stride(0), padded_width, padded.stride(1), 1),
-        )
-        products = (activation.permute(0, 2, 3, 1) @ strips).contiguous()  # (B, h, w, ...)
-        per_cell = products.shape[3]
-        next_row = width * per_cell
-        gram = None
+    padded = functional.pad(activation, (_REACH, _REACH, 0, _REACH))
+    strips = padded.as_strided(  # (B, h, C, 4 rows of the padded width), overlapping
+        (n_images, height, n_channels, (_REACH + 1) * padded_width),
+        (padded.stride(0), padded_width, padded.stride(1), 1),
+    )
+    products = (activation.permute(0, 2, 3, 1) @ strips).contiguous()  # (B, h, w, ...)
     band = products.as_strided(
         (n_images, _REACH + 1, height, 2 * _REACH + 1, width),
-        (products.stride(0), padded_width, next_row, 1, per_cell + 1),
+        (
+            products.stride(0),
+            padded_width,
+            products.stride(1),
+            1,
+            products.stride(2) + 1,  # one cell to the right, in both factors
+        ),
     )
-    return band.reshape(n_images, (_REACH + 1) * height, (2 * _REACH + 1) * width), gram
+    return band.reshape(n_images, (_REACH + 1) * height, (2 * _REACH + 1) * width)
