@@ -85,9 +85,7 @@ def test_flipping_the_image_flips_the_segmentation(seed):
     mirrored = model.activations(image.flip(3), (0, 1))
     for ours, theirs in zip(plain, mirrored, strict=True):
         torch.testing.assert_close(ours, theirs)
-    ward = naspix.NAS(
-        model, n_clusters=5, algorithm="ward"
-    )  # which draws nothing
+    ward = naspix.NAS(model, n_clusters=5, algorithm="ward")  # which draws nothing
     flipped = canonical_order(ward(image.flip(3)).clusters.flip(2))
     assert torch.equal(flipped, ward(image).clusters)
 
@@ -105,6 +103,7 @@ def test_the_default_levels_are_the_last_three_the_model_has(images):
     assert naspix.NAS(small_model()).levels == (0, 1)
     resnet = naspix.load_model("resnet18", weights=None)
     assert naspix.NAS(resnet).levels == (2, 3, 4)
+    assert naspix.NAS(naspix.load_model()).levels == (3, 4)  # level 2 would drown the others
     by_name = naspix.NAS(resnet, levels=["layer2", "layer3", "layer4"])
     assert by_name(images) == naspix.NAS(resnet)(images)
 

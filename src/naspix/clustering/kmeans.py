@@ -23,7 +23,7 @@ from naspix.clustering.starts import best_start
 from naspix.errors import InputError, NaspixWarning
 
 _MOST_START_PIXELS = 4096  # on the coarsest grid, however many clusters
-_MIDDLE_TOL = 0.01  # share of pixels that may change in the last step on the grid between
+_MIDDLE_TOL = 0.02  # share of pixels that may change in the last step on the grid between
 _STRIDE = 1.8  # over-relaxation towards a strict stop: about a quarter fewer steps
 _STRIDE_BELOW = 0.005  # with a looser ``tol`` it saves nothing
 _CHUNK_BYTES = 4 << 30  # three (B, K, H, W) tensors are held at a time
@@ -33,7 +33,7 @@ def kmeans(
     features: UpsampledFeatures,
     n_clusters: int,
     *,
-    n_init: int = 4,
+    n_init: int = 8,
     max_iter: int = 300,
     tol: float | int = 0.01,
     seed: int = 0,

@@ -25,7 +25,7 @@ from naspix.models.images import (
     check_shape,
     read_images,
 )
-from naspix.models.levels import family_levels, traced_levels
+from naspix.models.levels import default_levels, family_levels, traced_levels
 
 Level = int | str
 
@@ -115,6 +115,11 @@ class Classifier(nn.Module):
                     "name some with levels="
                 )
         return self._levels
+
+    @property
+    def default_levels(self) -> tuple[int, ...]:
+        """The levels that NAS takes where none are asked for: 2, 3 and 4 in the paper's networks."""
+        return default_levels(self.network, len(self.levels))
 
     @property
     def n_classes(self) -> int:

@@ -33,7 +33,7 @@ class NAS:
         model: The classifier whose activations are clustered.
         levels: Depths at which activations are taken: numbers (0 is shallow, 4 is deep) or names of
             modules of ``model.network``. Deep levels see objects and their parts, shallow ones
-            edges and colours. By default the model's last three, which are the paper's 2, 3 and 4.
+            edges and colours. By default the model's own: in the paper's networks 2, 3 and 4.
         n_clusters: K. More clusters make more and smaller superpixels; a cluster may fall into
             several superpixels, so K bounds their number from below only.
         algorithm: ``"kmeans"``, or ``"ward"``, which costs more and whose result can be cut into
@@ -77,14 +77,14 @@ class NAS:
     seed: int = 0
     normalize: bool = True
     weight: bool = True
-    n_init: int = 4
+    n_init: int = 8
     max_iter: int = 300
     tol: float | int = 0.01
     connectivity: Literal[4, 8] = 4
     min_size: int = 0
 
     def __post_init__(self) -> None:
-        levels = tuple(self.levels) or _last_three(len(self.model.levels))
+        levels = tuple(self.levels) or self.model.default_levels
         object.__setattr__(self, "levels", levels)
         self.model.level_names(levels)
         if self.algorithm not in _ALGORITHMS:
@@ -153,7 +153,3 @@ class NAS:
         return Segmentation(
             clusters, superpixels, source=repr(self), tree=tree, connectivity=self.connectivity
         )
-
-
-def _last_three(n_levels: int) -> tuple[int, ...]:
-    return tuple(range(max(0, n_levels - 3), n_levels))
