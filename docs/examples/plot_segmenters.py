@@ -15,7 +15,7 @@ import naspix
 model = naspix.load_model("efficientnet_lite0")
 photos = [data.chelsea(), data.coffee(), data.rocket()]
 images = model.load_images(photos)
-nas = naspix.NAS(model, levels=(2, 3, 4), n_clusters=5)
+nas = naspix.NAS(model, n_clusters=5)
 ours = nas(images)
 
 fig, axes = plt.subplots(len(photos), 3, figsize=(9, 3 * len(photos)), layout="constrained")

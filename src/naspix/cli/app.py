@@ -9,6 +9,7 @@ from cyclopts import App, CycloptsError
 
 import naspix
 from naspix.cli import talk
+from naspix.cli.bench import bench
 from naspix.cli.explain import explain
 from naspix.cli.models import levels, models
 from naspix.cli.segment import segment
@@ -26,6 +27,7 @@ app.command(explain)
 app.command(segment)
 app.command(models)
 app.command(levels)
+app.command(bench)
 app.register_install_completion_command(help="Let the shell complete commands and choices.")
 
 
