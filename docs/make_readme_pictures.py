@@ -65,7 +65,7 @@ def main() -> None:
     """Draw both."""
     IMAGES.mkdir(exist_ok=True)
     model = naspix.load_model("efficientnet_lite0")
-    images = model.load_images([data.coffee(), data.rocket(), data.chelsea()])
+    images = model.load_images([data.coffee(), data.chelsea(), data.rocket()])
     draw_hero(model, images[:2], IMAGES / "hero.jpg")
     draw_segmenters(model, images, IMAGES / "segmenters.jpg")
 
