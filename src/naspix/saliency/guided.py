@@ -19,8 +19,10 @@ from naspix.saliency.operations import (
     calling_layer,
     first_argument,
     graph_nodes,
+    is_custom,
     on_path,
     operation,
+    scripted_layer,
     with_first,
 )
 
@@ -130,18 +132,14 @@ def check_guided(model_name: str, network: nn.Module, scores: Tensor) -> None:
             n_guided += 1
             continue
         curved |= name in _CURVED_STEPS
-        if _is_custom(step) or (name in _RECTIFIER_STEPS and not _comes_from_guide(step)):
+        if is_custom(step) or (name in _RECTIFIER_STEPS and not _comes_from_guide(step)):
             hidden = name.removesuffix("Backward")
         elif name == "DifferentiableGraphBackward":
             hidden = "TorchScript"
         else:
             continue
-        scripted = [
-            repr(layer)
-            for layer, module in network.named_modules()
-            if isinstance(module, torch.jit.ScriptModule)
-        ]
-        where = f"layer {scripted[0]} is scripted and" if scripted else "it"
+        scripted = scripted_layer(network)
+        where = f"layer {scripted!r} is scripted and" if scripted else "it"
         raise ModelError(
             f"GuidedBackprop cannot guide {model_name}: {where} computes {hidden} where its "
             "gradient cannot be changed; use the network's Python form, or VanillaGradient"
@@ -171,11 +169,6 @@ def _is_clamp_at_zero(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) 
         return False
     lower = kwargs.get("min", args[1] if len(args) > 1 else None)
     return isinstance(lower, int | float) and lower == 0
-
-
-def _is_custom(step: object) -> bool:
-    """Whether the step is somebody's own ``torch.autograd.Function``."""
-    return isinstance(step, torch.autograd.function.BackwardCFunction)
 
 
 def _comes_from_guide(step: torch.autograd.graph.Node) -> bool:

@@ -1,7 +1,8 @@
 """Operations as the network calls them: their names, and the layer that is calling.
 
 What guided backpropagation and LRP stand on: a ``TorchFunctionMode`` sees every operation of a
-forward, whether a module or a function asks for it, so that its modules are never touched. Nothing here changes what an operation computes.
+forward, whether a module or a function asks for it, so that no module is ever touched. Nothing here
+changes what an operation computes.
 """
 
 import inspect
@@ -110,3 +111,20 @@ def graph_nodes(output: Tensor) -> Iterator[torch.autograd.graph.Node]:
         seen.add(node)
         yield node
         waiting.extend(before for before, _ in node.next_functions)
+
+
+def is_custom(step: object) -> bool:
+    """Whether a step of the backward pass is somebody's own ``torch.autograd.Function``."""
+    return isinstance(step, torch.autograd.function.BackwardCFunction)
+
+
+def scripted_layer(network: nn.Module) -> str | None:
+    """A module that TorchScript runs, where no operation can be seen."""
+    return next(
+        (
+            name or type(network).__name__
+            for name, module in network.named_modules()
+            if isinstance(module, torch.jit.ScriptModule)
+        ),
+        None,
+    )

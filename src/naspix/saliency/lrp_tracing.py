@@ -1,0 +1,231 @@
+"""A forward whose backward propagates relevance instead of gradients.
+
+Inside ``propagating(...)`` a network computes its own values, but every operation that depends on
+the pixels is recorded with an LRP rule as its backward. Operations are seen as functions, not as
+modules, so that ``x + shortcut``, functional activations and fused layers are like any others, and
+no module is touched. What has no rule is recorded as such, and ``check_ruled`` refuses a network in
+which relevance would pass it.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from naspix.errors import ModelError
+from naspix.saliency import lrp_operations as rules
+from naspix.saliency.lrp_state import Propagation
+from naspix.saliency.operations import (
+    RECTIFIERS,
+    calling_layer,
+    first_argument,
+    graph_nodes,
+    is_custom,
+    on_path,
+    operation,
+    scripted_layer,
+    with_first,
+)
+
+# they only move values, copy them or choose among them: relevance goes back where values came from
+_ROUTING = frozenset(
+    """view view_as reshape reshape_as flatten unflatten permute transpose swapaxes swapdims movedim
+    moveaxis t adjoint squeeze unsqueeze contiguous clone to float double half bfloat16 type type_as
+    expand expand_as repeat tile repeat_interleave stack split chunk tensor_split unbind iter select
+    getitem setitem narrow index_select gather take_along_dim roll flip rot90 pad unfold copy where
+    masked_fill channel_shuffle pixel_shuffle pixel_unshuffle amax max max_pool1d max_pool2d
+    max_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d cpu cuda detach
+    cat""".split()  # noqa: SIM905 -- a list to read
+) | {f"{name} property" for name in ("T", "mT", "H", "mH")}
+_ACTIVATIONS = RECTIFIERS | {
+    *("tanh", "sigmoid", "hardsigmoid", "logsigmoid", "clamp", "clip", "clamp_min", "neg"),
+    "normalize",  # division by a norm, which takes no relevance
+}
+_GATES = frozenset({"sigmoid", "hardsigmoid", "softmax"})
+_LINEAR_MAPS = frozenset(
+    f"{pool}{n}d" for pool in ("avg_pool", "adaptive_avg_pool") for n in (1, 2, 3)
+) | {"mean", "sum", "interpolate", "upsample"}
+_LAYERS = frozenset(f"{layer}{n}d" for layer in ("conv", "conv_transpose") for n in (1, 2, 3)) | {
+    "linear"
+}
+_DROPOUT = frozenset(
+    {"dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout"}
+)
+_SPECIAL: dict[str, Callable[..., Any]] = {
+    "add": rules.addition,
+    "sub": rules.subtraction,
+    "rsub": rules.subtraction,
+    "mul": rules.product,
+    "div": rules.quotient,
+    "matmul": rules.bilinear,
+    "einsum": rules.bilinear,
+    "batch_norm": rules.batch_norm,
+    "layer_norm": rules.layer_norm,
+    "group_norm": rules.group_norm,
+    "rms_norm": rules.rms_norm,
+    "scaled_dot_product_attention": rules.attention,
+}
+_AFFINE = frozenset({"add", "sub", "mul", "div"})
+
+
+class _NoRule(torch.autograd.Function):
+    """The identity, at which relevance has to stop."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, where: str) -> Tensor:
+        ctx.where = where
+        return values.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *relevance: Tensor) -> Any:
+        raise ModelError(f"LRP: {ctx.where}")
+
+
+class propagating(TorchFunctionMode):
+    """Record LRP rules for every operation inside the block that depends on ``pixels``."""
+
+    def __init__(self, network: nn.Module, pixels: Tensor, state: Propagation) -> None:
+        super().__init__()
+        self._network = network
+        self._state = state
+        state.pixels[pixels] = True
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if not torch.is_grad_enabled():
+            return func(*args, **kwargs)
+        # parameters are constants: what needs a gradient from here on depends on the pixels
+        args, kwargs = _constant(args), {name: _constant(value) for name, value in kwargs.items()}
+        if not any(map(on_path, _tensors(args, kwargs))):
+            return func(*args, **kwargs)
+        name, in_place = operation(func, kwargs)
+        if name in _ROUTING or not in_place:
+            result = self._propagate(func, name, args, kwargs)
+            self._remember(name, args, kwargs, result)
+            return result
+        values = first_argument(args, kwargs)
+        args, kwargs = with_first(values.clone(), args, kwargs)
+        result = self._propagate(func, name, args, kwargs)
+        for marks in (self._state.layers, self._state.gates, self._state.pixels):
+            marks.pop(values, None)
+        # whoever else holds the tensor sees the new values too
+        return values.copy_(result)
+
+    def _propagate(
+        self, func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """The operation's own result, with its rule."""
+        state = self._state
+        if name in ("cat", "stack"):
+            return func(self._watched(args[0]), *args[1:], **kwargs)
+        if name in _ROUTING:
+            return func(*args, **kwargs)
+        if name == "multi_head_attention_forward":
+            with self:
+                result = rules.multi_head_attention(*args, **kwargs)
+        elif name in _SPECIAL:
+            result = _SPECIAL[name](state, func, args, kwargs)
+        elif not _only_first_on_path(args, kwargs):
+            result = NotImplemented
+        elif name in _DROPOUT and kwargs.get("training") is False:
+            result = first_argument(args, kwargs)
+        elif name in _ACTIVATIONS:
+            result = rules.activation(state, func, args, kwargs)
+        elif name in _LINEAR_MAPS:
+            result = rules.linear_map(state, func, args, kwargs)
+        elif name in _LAYERS:
+            result = rules.layer(state, name, func, args, kwargs)
+        else:
+            result = NotImplemented
+        return self._without_rule(func, name, args, kwargs) if result is NotImplemented else result
+
+    def _without_rule(
+        self, func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        where = f"{calling_layer(self._network)} uses {name!r}"
+
+        def stopped(value: Any) -> Any:
+            return _NoRule.apply(value, where) if on_path(value) else value
+
+        result = func(*args, **kwargs)
+        return type(result)(map(stopped, result)) if isinstance(result, tuple) else stopped(result)
+
+    def _watched(self, tensors: Any) -> list[Tensor]:
+        """Constants among what is put together (class tokens), counted in what they take."""
+        watched = []
+        for values in tensors:
+            if not on_path(values) and values.is_floating_point():
+                values = values.detach().clone().requires_grad_()
+                values.register_hook(self._state.absorb)
+            watched.append(values)
+        return watched
+
+    def _remember(
+        self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
+    ) -> None:
+        """Which values are still the pixels, and which are gates."""
+        state = self._state
+        inputs = [values for values in _tensors(args, kwargs) if on_path(values)]
+        routing = name in _ROUTING
+        pixels = (routing or name in _AFFINE) and all(x in state.pixels for x in inputs)
+        gates = name in _GATES or (routing and all(x in state.gates for x in inputs))
+        for values in result if isinstance(result, tuple | list) else (result,):
+            if on_path(values) and pixels:
+                state.pixels[values] = True
+            if on_path(values) and gates:
+                state.gates[values] = True
+
+
+def check_ruled(model_name: str, network: nn.Module, logits: Tensor) -> None:
+    """Refuse a network in which relevance would pass something without a rule.
+
+    Raises:
+        ModelError: naming the layer and its operation.
+    """
+    scripted = scripted_layer(network)
+    if scripted:
+        raise ModelError(
+            f"LRP cannot see into layer {scripted!r} of {model_name}, which is scripted; use the "
+            "network's Python form"
+        )
+    if not logits.requires_grad:
+        raise ModelError(
+            f"LRP: the logits of {model_name} do not depend on the pixels (is it quantised, or "
+            "under no_grad inside?); use a method that needs scores only, such as RISE"
+        )
+    for step in graph_nodes(logits):
+        if step.name() == "_NoRuleBackward":
+            raise ModelError(
+                f"LRP cannot explain {model_name}: {step.where}, "  # type: ignore[attr-defined]
+                "for which there is no rule; use IntegratedGradients"
+            )
+        if is_custom(step) and step.name() != "_RelevanceBackward":
+            raise ModelError(
+                f"LRP cannot explain {model_name}: there is no rule for its own "
+                f"autograd function {step.name().removesuffix('Backward')}; use IntegratedGradients"
+            )
+
+
+def _constant(value: Any) -> Any:
+    if isinstance(value, nn.Parameter):
+        return value.detach()
+    return type(value)(map(_constant, value)) if type(value) in (tuple, list) else value
+
+
+def _tensors(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[Tensor]:
+    for value in (*args, *kwargs.values()):
+        for part in value if isinstance(value, tuple | list) else (value,):
+            if isinstance(part, Tensor):
+                yield part
+
+
+def _only_first_on_path(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    return sum(map(on_path, _tensors(args, kwargs))) == 1 and on_path(first_argument(args, kwargs))
