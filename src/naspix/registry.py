@@ -7,7 +7,16 @@ and one line here.
 from collections.abc import Mapping
 
 from naspix.errors import UnknownNameError
-from naspix.saliency import GradCAM, GradCAMPlusPlus, IntegratedGradients
+from naspix.saliency import (
+    LRP,
+    GradCAM,
+    GradCAMPlusPlus,
+    GuidedBackprop,
+    InputXGradient,
+    IntegratedGradients,
+    SmoothGrad,
+    VanillaGradient,
+)
 from naspix.segmentation import (
     NAS,
     SLIC,
@@ -32,6 +41,11 @@ SALIENCY: Mapping[str, type] = {
     "grad_cam_plus_plus": GradCAMPlusPlus,
     "grad_cam": GradCAM,
     "integrated_gradients": IntegratedGradients,
+    "vanilla_gradient": VanillaGradient,
+    "input_x_gradient": InputXGradient,
+    "smoothgrad": SmoothGrad,
+    "guided_backprop": GuidedBackprop,
+    "lrp": LRP,
 }
 
 # how people write the names
@@ -46,6 +60,11 @@ TITLES: Mapping[str, str] = {
     "grad_cam_plus_plus": "Grad-CAM++",
     "grad_cam": "Grad-CAM",
     "integrated_gradients": "Integrated Gradients",
+    "vanilla_gradient": "Gradient",
+    "input_x_gradient": "Input x gradient",
+    "smoothgrad": "SmoothGrad",
+    "guided_backprop": "Guided backprop",
+    "lrp": "LRP",
 }
 
 

@@ -17,7 +17,16 @@ if TYPE_CHECKING:
 SegmenterName = Literal[
     "nas", "slic", "felzenszwalb", "quickshift", "watershed", "normalized_cut", "grid"
 ]
-MethodName = Literal["grad_cam_plus_plus", "grad_cam", "integrated_gradients"]
+MethodName = Literal[
+    "grad_cam_plus_plus",
+    "grad_cam",
+    "integrated_gradients",
+    "vanilla_gradient",
+    "input_x_gradient",
+    "smoothgrad",
+    "guided_backprop",
+    "lrp",
+]
 Resize = Literal["crop", "squash", "none"]
 
 
@@ -52,13 +61,14 @@ class NasOptions:
 
     Attributes:
         levels: NAS: depths of the network to take activations from, separated by commas: 0 is
-            shallow, 4 is deep; or module names. `naspix levels MODEL` lists them.
+            shallow, 4 is deep; or module names. `naspix levels MODEL` lists them. Without it the
+            network's own: 2,3,4, and 3,4 for the default network.
         n_clusters: NAS: number of clusters; one cluster may fall into several superpixels.
         algorithm: NAS: how to cluster.
         seed: Of everything random.
     """
 
-    levels: str = "2,3,4"
+    levels: Annotated[str, Parameter(show_default=False)] = ""
     n_clusters: Annotated[int, Parameter(alias="-k")] = 5
     algorithm: Literal["kmeans", "ward"] = "kmeans"
     seed: int = 0
