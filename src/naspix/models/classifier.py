@@ -118,7 +118,7 @@ class Classifier(nn.Module):
 
     @property
     def default_levels(self) -> tuple[int, ...]:
-        """The levels that NAS takes where none are asked for: 2, 3 and 4 in the paper's networks."""
+        """What NAS takes where no levels are asked for: 2, 3 and 4 in the paper's networks."""
         return default_levels(self.network, len(self.levels))
 
     @property
