@@ -112,6 +112,25 @@ def test_batch_norm_is_merged(images, transposed):
     torch.testing.assert_close(result.values, expected.values, rtol=1e-3, atol=1e-6)
 
 
+def test_batch_norm_is_not_merged_past_what_was_overwritten(images):
+    """Convolution, ReLU in place, batch norm: the tensor is the convolution's, its values not."""
+
+    class Between(nn.Module):
+        def __init__(self, in_place: bool) -> None:
+            super().__init__()
+            self.first, self.norm = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)
+            self.relu, self.head = nn.ReLU(in_place), nn.Linear(8, 4)
+
+        def forward(self, x):
+            return self.head(self.norm(self.relu(self.first(x))).mean((2, 3)))
+
+    networks = [Between(in_place) for in_place in (True, False)]
+    nn.init.uniform_(networks[0].norm.bias, 0.5, 1.0)
+    networks[1].load_state_dict(networks[0].state_dict())
+    in_place, apart = (LRP(_model(network))(images, 0) for network in networks)
+    torch.testing.assert_close(in_place, apart, rtol=1e-4, atol=1e-6)
+
+
 class _Attention(nn.Module):
     """Self-attention over pixels, by module, fused, or by hand."""
 
