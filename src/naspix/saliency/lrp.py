@@ -79,7 +79,7 @@ class LRP:
     pools their proportion, gates nothing, attention and LayerNorm those published for transformers
     (``lrp_operations.py`` names the sources). Where there is none, the error names the layer.
 
-    With z+ rules the map shows what the first layers see more than the class (Sixt, Granz, Landgraf:
+    With z+ rules the map shows what the first layers see more than the class (Sixt et al.:
     When Explanations Lie, 2020): on the default network and three photos its rank correlation with
     itself, but for the score's sign, is 0.90 after the classifier was made random, 0.87 after
     everything from block 4 up, 0.67 from block 2 up.
