@@ -15,6 +15,7 @@ from naspix.errors import InputError
 
 # as many as ``naspix.SLIC`` makes by default
 N_SEGMENTS = 50
+_COMPACTNESS = 10.0
 
 
 @runtime_checkable
@@ -68,24 +69,26 @@ def slic_labels(
     array: Float[np.ndarray, "H W C"],
     n_segments: int = N_SEGMENTS,
     *,
-    colors: bool = True,
+    lab: bool = False,
 ) -> Int64[np.ndarray, "H W"]:
     """SLIC's labels from 0.
 
     Args:
-        array: Colours in [0, 1], or whatever the pixels are to be compared by.
+        array: Colours in [0, 1]; three channels are compared in Lab.
         n_segments: About how many.
-        colors: Whether three channels are colours, to be compared in Lab.
+        lab: The array is in Lab already, or has channels on the scale of its lightness, 0 to 100.
     """
     from skimage.segmentation import slic
 
-    n_segments = min(n_segments, array.shape[0] * array.shape[1])
+    convert = not lab and array.shape[2] == 3
+    # scikit-image weighs position against values that it has scaled to [0, 1], then made Lab
+    spread = 1.0 if convert else max(float(np.ptp(array)) * (1 if lab else 100), 1e-6)
     labels = slic(
         array,
-        n_segments=n_segments,
-        compactness=10.0,
+        n_segments=min(n_segments, array.shape[0] * array.shape[1]),
+        compactness=_COMPACTNESS / spread,
         start_label=0,
         channel_axis=-1,
-        convert2lab=colors and array.shape[2] == 3,
+        convert2lab=convert,
     )
     return np.asarray(labels).astype(np.int64)
