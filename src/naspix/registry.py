@@ -8,12 +8,19 @@ from collections.abc import Mapping
 
 from naspix.errors import UnknownNameError
 from naspix.saliency import (
+    LIME,
     LRP,
+    RISE,
+    SWAG,
+    XRAI,
     GradCAM,
     GradCAMPlusPlus,
     GuidedBackprop,
     InputXGradient,
     IntegratedGradients,
+    KernelSHAP,
+    Occlusion,
+    Shapley,
     SmoothGrad,
     VanillaGradient,
 )
@@ -46,6 +53,13 @@ SALIENCY: Mapping[str, type] = {
     "smoothgrad": SmoothGrad,
     "guided_backprop": GuidedBackprop,
     "lrp": LRP,
+    "rise": RISE,
+    "xrai": XRAI,
+    "swag": SWAG,
+    "occlusion": Occlusion,
+    "lime": LIME,
+    "kernel_shap": KernelSHAP,
+    "shapley": Shapley,
 }
 
 # how people write the names
@@ -65,6 +79,13 @@ TITLES: Mapping[str, str] = {
     "smoothgrad": "SmoothGrad",
     "guided_backprop": "Guided backprop",
     "lrp": "LRP",
+    "rise": "RISE",
+    "xrai": "XRAI",
+    "swag": "SWAG",
+    "occlusion": "Occlusion",
+    "lime": "LIME",
+    "kernel_shap": "KernelSHAP",
+    "shapley": "Shapley values",
 }
 
 

@@ -26,6 +26,13 @@ MethodName = Literal[
     "smoothgrad",
     "guided_backprop",
     "lrp",
+    "rise",
+    "xrai",
+    "swag",
+    "occlusion",
+    "lime",
+    "kernel_shap",
+    "shapley",
 ]
 Resize = Literal["crop", "squash", "none"]
 

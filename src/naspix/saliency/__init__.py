@@ -12,21 +12,39 @@ from naspix.saliency.backprop import (
 )
 from naspix.saliency.cam import GradCAM, GradCAMPlusPlus
 from naspix.saliency.gradients import IntegratedAttributions, IntegratedGradients
+from naspix.saliency.growing import GrownRegions, grow_regions
 from naspix.saliency.lrp import LRP, PropagatedRelevance
 from naspix.saliency.method import ReduceChannels, SaliencyMethod, reduce_channels
+from naspix.saliency.perturbation import LIME, KernelSHAP, Occlusion
+from naspix.saliency.rise import RISE, RISEEstimate
+from naspix.saliency.shapley import Shapley, ShapleyValues
+from naspix.saliency.swag import SWAG
+from naspix.saliency.xrai import XRAI, XRAIRegions
 
 __all__ = [
+    "LIME",
     "LRP",
+    "RISE",
+    "SWAG",
+    "XRAI",
     "GradCAM",
     "GradCAMPlusPlus",
+    "GrownRegions",
     "GuidedBackprop",
     "InputXGradient",
     "IntegratedAttributions",
     "IntegratedGradients",
+    "KernelSHAP",
+    "Occlusion",
     "PropagatedRelevance",
+    "RISEEstimate",
     "ReduceChannels",
     "SaliencyMethod",
+    "Shapley",
+    "ShapleyValues",
     "SmoothGrad",
     "VanillaGradient",
+    "XRAIRegions",
+    "grow_regions",
     "reduce_channels",
 ]
