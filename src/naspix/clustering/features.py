@@ -240,8 +240,12 @@ class UpsampledFeatures:
         """
         total = maps.new_empty(*maps.shape[:2], *self.size) if out is None else out
         if self._rows is not None:
-            torch.matmul(maps, self._rows, out=total.flatten(2))
-            return total if offset is None else total.add_(offset)
+            flat = total.flatten(2)
+            if offset is None:
+                torch.bmm(maps, self._rows, out=flat)
+            else:
+                torch.baddbmm(offset[..., 0], maps, self._rows, out=flat)
+            return total
         base = maps.new_zeros(1) if offset is None else offset
         for level, part in zip(self._levels, self._of_each_level(maps), strict=True):
             scratch = level.upsampling.forward(part, scratch)

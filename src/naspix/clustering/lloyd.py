@@ -46,19 +46,23 @@ class Centers:
         strides: Sequence[float],
     ) -> "Centers":
         """The centres that lie ``stride`` times as far from those before as the means do."""
-        coefficients = sums.div_(sizes.clamp_min(1)[:, :, None])
+        empty = sizes == 0 if _any_empty(sizes) else None
+        if empty is not None:
+            sizes = sizes.clamp_min(1)
+        coefficients = sums.div_(sizes[:, :, None])
         maps = features.correlate(coefficients)
-        half_norms = torch.linalg.vecdot(coefficients, maps).mul_(0.5)  # |c|^2 / 2
+        offset = torch.linalg.vecdot(coefficients, maps).mul_(-0.5)  # -|c|^2 / 2
         if before is not None and any(stride != 1.0 for stride in strides):
             stride = sizes.new_tensor(strides)[:, None]  # (B, 1)
             crossed = torch.linalg.vecdot(coefficients, before.maps)  # <c, c before>
-            half_norms = (
-                stride.square() * half_norms
-                + stride * (1 - stride) * crossed
-                - (1 - stride).square() * before.offset[:, :, 0, 0]
+            offset = (
+                stride.square() * offset
+                - stride * (1 - stride) * crossed
+                + (1 - stride).square() * before.offset[:, :, 0, 0]
             )
             maps = torch.lerp(before.maps, maps, stride[:, :, None])
-        offset = half_norms.neg_().masked_fill_(sizes == 0, -torch.inf)
+        if empty is not None:
+            offset.masked_fill_(empty, -torch.inf)
         return cls(maps, offset[:, :, None, None])
 
     def unless(self, settled: Sequence[bool], others: "Centers") -> "Centers":
@@ -98,7 +102,7 @@ def lloyd(
         membership, sizes = first_best(scores, dim=1)
         kept = membership
         reseeded = [False] * features.batch_size
-        if not bool(sizes.all()):
+        if _any_empty(sizes):
             membership, sizes, reseeded = _reseed(features, centers, kept, sizes)
         if step > 0:
             n_kept = torch.bmm(kept.view(len(kept), 1, -1), previous.view(len(kept), -1, 1))
@@ -157,7 +161,11 @@ def first_best(scores: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     n_pixels = best.numel()
     membership = scores.eq_(best)
     sizes = membership.flatten(dim + 1).sum(-1)
-    if float(sizes.sum()) != n_pixels:  # an exact tie: the first cluster keeps the pixel
+    if sum(sizes.flatten().tolist()) != n_pixels:  # an exact tie: the first cluster keeps the pixel
         membership.mul_(membership.cumsum(dim) == 1)
         sizes = membership.flatten(dim + 1).sum(-1)
     return membership, sizes
+
+
+def _any_empty(sizes: Tensor) -> bool:
+    return 0.0 in sizes.flatten().tolist()
