@@ -25,6 +25,7 @@ def test_names():
         "consensus",
         "explain",
         "load_model",
+        "metrics",
         "models",
         "plots",
         "saliency",

@@ -30,7 +30,7 @@ _HOMES = {
     "NaspixError": "naspix.errors",
     "NaspixWarning": "naspix.errors",
 }
-_ROOMS = ("clustering", "models", "plots", "saliency", "segmentation")
+_ROOMS = ("clustering", "metrics", "models", "plots", "saliency", "segmentation")
 
 __all__ = [
     "NAS",
@@ -50,6 +50,7 @@ __all__ = [
     "consensus",
     "explain",
     "load_model",
+    "metrics",
     "models",
     "plots",
     "saliency",
@@ -59,7 +60,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from naspix import clustering, models, plots, saliency, segmentation
+    from naspix import clustering, metrics, models, plots, saliency, segmentation
     from naspix.errors import NaspixError, NaspixWarning
     from naspix.explain import Explanation, explain
     from naspix.models import Classifier, load_model, wrap_model
