@@ -23,6 +23,7 @@ def test_names():
         "Watershed",
         "clustering",
         "consensus",
+        "datasets",
         "explain",
         "load_model",
         "metrics",

@@ -5,13 +5,14 @@ from typing import get_args
 import pytest
 
 from naspix import registry
-from naspix.cli.options import MethodName, SegmenterName
+from naspix.cli.options import DatasetName, MethodName, SegmenterName
 from naspix.errors import UnknownNameError
 
 
 def test_the_command_lines_choices_are_the_registrys():
     assert get_args(SegmenterName) == tuple(registry.SEGMENTERS)
     assert get_args(MethodName) == tuple(registry.SALIENCY)
+    assert get_args(DatasetName) == tuple(registry.DATASETS)
 
 
 def test_every_name_has_a_title():
@@ -23,3 +24,5 @@ def test_unknown_names_list_near_ones():
         registry.find_segmenter("slick")
     with pytest.raises(UnknownNameError, match="did you mean 'grad_cam'"):
         registry.find_method("gradcam")
+    with pytest.raises(UnknownNameError, match="did you mean 'stl10'"):
+        registry.find_dataset("stl-10")

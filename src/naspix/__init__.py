@@ -30,7 +30,7 @@ _HOMES = {
     "NaspixError": "naspix.errors",
     "NaspixWarning": "naspix.errors",
 }
-_ROOMS = ("clustering", "metrics", "models", "plots", "saliency", "segmentation")
+_ROOMS = ("clustering", "datasets", "metrics", "models", "plots", "saliency", "segmentation")
 
 __all__ = [
     "NAS",
@@ -48,6 +48,7 @@ __all__ = [
     "__version__",
     "clustering",
     "consensus",
+    "datasets",
     "explain",
     "load_model",
     "metrics",
@@ -60,7 +61,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from naspix import clustering, metrics, models, plots, saliency, segmentation
+    from naspix import clustering, datasets, metrics, models, plots, saliency, segmentation
     from naspix.errors import NaspixError, NaspixWarning
     from naspix.explain import Explanation, explain
     from naspix.models import Classifier, load_model, wrap_model

@@ -3,12 +3,14 @@
     NaspixError
     ├── InputError(ValueError)             a tensor, an argument or a file's content is wrong
     │   ├── ImageError                     something is not a readable image
+    │   ├── DatasetError                   a data set's file is missing, damaged, or of another kind
     │   └── UnknownNameError               no such model, level, method or segmenter
     ├── ModelError(RuntimeError)           the network cannot serve what is asked of it
     │   ├── WeightsError                   weights are missing, unreachable or do not fit
     │   └── ActivationError                a level has no spatial map, or not a finite one
     ├── DeviceError(RuntimeError)          a device is absent or its memory is full
     ├── OutputError(OSError)               a result cannot be written
+    ├── DownloadError(OSError)             a file cannot be fetched, or is not the published one
     └── MissingExtraError(ImportError)     an optional dependency is not installed
     NaspixWarning(UserWarning)
 
@@ -29,6 +31,10 @@ class InputError(NaspixError, ValueError):
 
 class ImageError(InputError):
     """Something given as an image cannot be read as one."""
+
+
+class DatasetError(InputError):
+    """A file of a data set is missing, damaged, or of another kind than was asked for."""
 
 
 class UnknownNameError(InputError):
@@ -76,6 +82,10 @@ class DeviceError(NaspixError, RuntimeError):
 
 class OutputError(NaspixError, OSError):
     """A result cannot be written."""
+
+
+class DownloadError(NaspixError, OSError):
+    """A file cannot be fetched, or what came is not what was published."""
 
 
 class MissingExtraError(NaspixError, ImportError):

@@ -6,6 +6,7 @@ and one line here.
 
 from collections.abc import Mapping
 
+from naspix.datasets import CUB200, STL10, COCOBoxes, ImageFolder, VOCBoxes
 from naspix.errors import UnknownNameError
 from naspix.saliency import (
     LIME,
@@ -60,6 +61,14 @@ SALIENCY: Mapping[str, type] = {
     "lime": LIME,
     "kernel_shap": KernelSHAP,
     "shapley": Shapley,
+}
+
+DATASETS: Mapping[str, type] = {
+    "stl10": STL10,
+    "cub": CUB200,
+    "voc": VOCBoxes,
+    "folder": ImageFolder,
+    "coco": COCOBoxes,
 }
 
 # how people write the names
@@ -117,3 +126,18 @@ def find_method(name: str) -> type:
     if name not in SALIENCY:
         raise UnknownNameError.among("saliency method", name, SALIENCY)
     return SALIENCY[name]
+
+
+def find_dataset(name: str) -> type:
+    """The data set's class.
+
+    Raises:
+        UnknownNameError: with the names most like it.
+
+    Example:
+        >>> find_dataset("voc").__name__
+        'VOCBoxes'
+    """
+    if name not in DATASETS:
+        raise UnknownNameError.among("data set", name, DATASETS)
+    return DATASETS[name]

@@ -1,7 +1,7 @@
 """Options that several commands share, and how their words become naspix's values.
 
-The names of segmenters and methods are written out here, as ``Literal`` types, so that help and
-completion know them without importing a network; a test holds them to ``naspix.registry``.
+The names of segmenters, methods and data sets are written out here, as ``Literal`` types, so that
+help and completion know them without importing a network; a test holds them to ``naspix.registry``.
 """
 
 from dataclasses import dataclass
@@ -34,6 +34,7 @@ MethodName = Literal[
     "kernel_shap",
     "shapley",
 ]
+DatasetName = Literal["stl10", "cub", "voc", "folder", "coco"]
 Resize = Literal["crop", "squash", "none"]
 
 

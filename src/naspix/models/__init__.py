@@ -1,15 +1,15 @@
 """Classifiers one can ask about: by name, or the user's own module."""
 
-from naspix.models.activations import recording
-from naspix.models.classifier import Classifier
-from naspix.models.devices import resolve_device
-from naspix.models.images import (
+from naspix.images import (
     MAX_PIXELS,
     check_images,
     expand_paths,
     read_image,
     read_images,
 )
+from naspix.models.activations import recording
+from naspix.models.classifier import Classifier
+from naspix.models.devices import resolve_device
 from naspix.models.recipes import DEFAULT_MODEL, list_models
 from naspix.models.zoo import load_model, wrap_model
 

@@ -15,16 +15,16 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from naspix.errors import InputError, ModelError, UnknownNameError
-from naspix.models.activations import recording, tracing
-from naspix.models.asking import Logits, ask, pick_logits, unwrapped
-from naspix.models.decoding import Source
-from naspix.models.images import (
+from naspix.images import (
     MAX_PIXELS,
     Resize,
+    Source,
     check_images,
     check_shape,
     read_images,
 )
+from naspix.models.activations import recording, tracing
+from naspix.models.asking import Logits, ask, pick_logits, unwrapped
 from naspix.models.levels import default_levels, family_levels, traced_levels
 
 Level = int | str

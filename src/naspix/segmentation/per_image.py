@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from naspix.errors import InputError
-from naspix.models.images import check_images
+from naspix.images import check_images
 from naspix.segmentation.segmentation import Segmentation
 
 ChannelLast = Float[np.ndarray, "H W C"]

@@ -2,7 +2,7 @@
 
 What comes out is an eight-bit PIL image where that loses nothing, else a tensor `(C, H, W)` in
 [0, 1]. EXIF orientation is applied, transparency is laid over white, of an animated file the first
-frame is taken. Sizes are left alone: `images.py` fits them.
+frame is taken. Sizes are left alone: `reading.py` fits them.
 """
 
 import io

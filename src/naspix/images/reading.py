@@ -2,7 +2,7 @@
 
 Files, PIL images, numpy arrays and tensors come in; `(C, H, W)` or `(B, C, H, W)` float32 goes out.
 Eight-bit pictures are resized by PIL, as torchvision and timm do when they evaluate. What a source
-may be is `decoding.py`'s business; no model is known here, and nothing is standardised.
+may be is `decoding.py`'s business; nothing is standardised.
 """
 
 import math
@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from naspix.errors import ImageError, InputError, UnknownNameError
-from naspix.models.decoding import MODES, TOLERANCE, Source, decoded, range_hint
+from naspix.images.decoding import MODES, TOLERANCE, Source, decoded, range_hint
 
 Resize = Literal["crop", "squash"]
 

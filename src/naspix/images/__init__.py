@@ -1,0 +1,25 @@
+"""Pictures as tensors in [0, 1]: read from anywhere, and checked. No network is known here."""
+
+from naspix.images.decoding import Source
+from naspix.images.reading import (
+    MAX_PIXELS,
+    SUFFIXES,
+    Resize,
+    check_images,
+    check_shape,
+    expand_paths,
+    read_image,
+    read_images,
+)
+
+__all__ = [
+    "MAX_PIXELS",
+    "SUFFIXES",
+    "Resize",
+    "Source",
+    "check_images",
+    "check_shape",
+    "expand_paths",
+    "read_image",
+    "read_images",
+]
