@@ -25,6 +25,7 @@ def test_names():
         "consensus",
         "datasets",
         "explain",
+        "interop",
         "load_model",
         "metrics",
         "models",
@@ -32,6 +33,7 @@ def test_names():
         "saliency",
         "segmentation",
         "superpixelify",
+        "wrap_huggingface",
         "wrap_model",
     }
     for name in naspix.__all__:

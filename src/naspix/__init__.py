@@ -15,6 +15,7 @@ _HOMES = {
     "Classifier": "naspix.models",
     "load_model": "naspix.models",
     "wrap_model": "naspix.models",
+    "wrap_huggingface": "naspix.interop",
     "NAS": "naspix.segmentation",
     "SLIC": "naspix.segmentation",
     "Felzenszwalb": "naspix.segmentation",
@@ -30,7 +31,16 @@ _HOMES = {
     "NaspixError": "naspix.errors",
     "NaspixWarning": "naspix.errors",
 }
-_ROOMS = ("clustering", "datasets", "metrics", "models", "plots", "saliency", "segmentation")
+_ROOMS = (
+    "clustering",
+    "datasets",
+    "interop",
+    "metrics",
+    "models",
+    "plots",
+    "saliency",
+    "segmentation",
+)
 
 __all__ = [
     "NAS",
@@ -50,6 +60,7 @@ __all__ = [
     "consensus",
     "datasets",
     "explain",
+    "interop",
     "load_model",
     "metrics",
     "models",
@@ -57,13 +68,15 @@ __all__ = [
     "saliency",
     "segmentation",
     "superpixelify",
+    "wrap_huggingface",
     "wrap_model",
 ]
 
 if TYPE_CHECKING:
-    from naspix import clustering, datasets, metrics, models, plots, saliency, segmentation
+    from naspix import clustering, datasets, interop, metrics, models, plots, saliency, segmentation
     from naspix.errors import NaspixError, NaspixWarning
     from naspix.explain import Explanation, explain
+    from naspix.interop import wrap_huggingface
     from naspix.models import Classifier, load_model, wrap_model
     from naspix.segmentation import (
         NAS,

@@ -19,6 +19,7 @@ from naspix.clustering.kmeans import kmeans
 from naspix.clustering.ward import ward
 from naspix.errors import InputError, UnknownNameError
 from naspix.models import Classifier
+from naspix.segmentation.arrays import ArraySegmenter
 from naspix.segmentation.segmentation import Segmentation
 
 _ALGORITHMS = ("kmeans", "ward")
@@ -129,6 +130,21 @@ class NAS:
                 names=self.model.level_names(self.levels),
             )
             return self._cluster(features)
+
+    def as_lime(self, *, input_size: tuple[int, int] | None = None) -> ArraySegmenter:
+        """Return this segmenter as the ``segmentation_fn`` of LIME's ``LimeImageExplainer``.
+
+        Args:
+            input_size: Height and width at which the network looks at the picture; the picture's
+                own if None. The regions have the picture's frame either way.
+
+        Example:
+            >>> import naspix, skimage.data
+            >>> nas = naspix.NAS(naspix.load_model("efficientnet_lite0"), n_clusters=4)
+            >>> nas.as_lime(input_size=(224, 224))(skimage.data.chelsea()).shape
+            (300, 451)
+        """
+        return ArraySegmenter(self, input_size)
 
     def _cluster(self, features: UpsampledFeatures) -> Segmentation:
         tree = None
