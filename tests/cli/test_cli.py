@@ -50,7 +50,10 @@ def explained(photos, tmp_path_factory) -> tuple[subprocess.CompletedProcess[str
     return run("explain", photos, "--output", output, "--seed", "3"), output
 
 
-@pytest.mark.parametrize("command", [[], ["explain"], ["segment"], ["models"], ["levels"]])
+@pytest.mark.parametrize(
+    "command",
+    [[], ["explain"], ["segment"], ["models"], ["levels"], ["data", "check"], ["data", "fetch"]],
+)
 def test_help(command, snapshot):
     result = run(*command, "--help")
     assert result.returncode == 0

@@ -1,5 +1,6 @@
 """What the command says on standard error: sentences, warnings, progress."""
 
+import itertools
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -30,8 +31,8 @@ def warnings_in_one_line() -> Iterator[None]:
 
 
 @contextmanager
-def progress(total: int, doing: str) -> Iterator[Callable[[], None]]:
-    """A bar on standard error, where that is a terminal; gives what moves it on by one."""
+def progress_of_items(doing: str, *, hidden: bool = False) -> Iterator[Callable[[int, int], None]]:
+    """As `progress`, for what learns on the way how many there are: told how many are done."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -49,7 +50,53 @@ def progress(total: int, doing: str) -> Iterator[Callable[[], None]]:
         TimeRemainingColumn(),
         console=console,
         transient=True,
-        disable=not console.is_terminal or total < 2,
+        disable=hidden or not console.is_terminal,
     ) as bar:
-        task = bar.add_task(doing, total=total)
-        yield lambda: bar.advance(task)
+        task = bar.add_task(doing, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def progress_of_bytes() -> Iterator[Callable[[str, int, int | None], None]]:
+    """A bar on standard error, where that is a terminal; gives what is told of bytes done.
+
+    What it gives takes what is being done, the bytes that are, and how many there are to do.
+    """
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    console = Console(stderr=True)
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    ) as bar:
+        tasks = {}
+
+        def step(doing: str, done: int, total: int | None) -> None:
+            if doing not in tasks:
+                tasks[doing] = bar.add_task(doing, total=total)
+            bar.update(tasks[doing], completed=done, total=total)
+
+        yield step
+
+
+@contextmanager
+def progress(total: int, doing: str) -> Iterator[Callable[[], None]]:
+    """A bar on standard error, where that is a terminal; gives what moves it on by one."""
+    done = itertools.count(1)
+    with progress_of_items(doing, hidden=total < 2) as step:
+        step(0, total)
+        yield lambda: step(next(done), total)

@@ -102,7 +102,7 @@ def _cut(
         return None, f"lies outside the picture of {_size(size)} and is left out"
     reach = max(-box[0], -box[1], box[2] - width / scale[0], box[3] - height / scale[1])
     outside = reach > 1  # one pixel is a matter of counting from 0 or from 1
-    return (x0, y0, x1, y1), f"reaches outside the picture of {_size(size)}, cut" * outside
+    return (x0, y0, x1, y1), f"reaches outside the picture of {_size(size)} and is cut" * outside
 
 
 def _corners(box: tuple[float, float, float, float]) -> str:

@@ -151,6 +151,11 @@ def find_lists(root: Path) -> Path | None:
     return _first(root, _LIST_PLACES, "test/image_ids.txt")
 
 
+def find_cub(root: Path) -> bool:
+    """Whether CUB's tables or CUBv2's lists are in the folder, or in a usual place below it."""
+    return find_lists(root) is not None or _first(root, _TABLE_PLACES, "images.txt") is not None
+
+
 def read_lists(folder: Path) -> CubIndex:
     """Read the four lists of a split of CUBv2.
 

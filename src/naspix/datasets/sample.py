@@ -7,7 +7,7 @@ including ``x1``, and its width is ``x1 - x0``. How each format counts, its read
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float32, Int64
@@ -38,6 +38,7 @@ class Sample:
     problems: tuple[str, ...] = ()
 
 
+@runtime_checkable
 class Dataset(Protocol):
     """Pictures in one fixed order; nothing is decoded before it is asked for."""
 
