@@ -9,6 +9,7 @@ import naspix
 def test_names():
     assert set(naspix.__all__) == {
         "__version__",
+        "ClassClustering",
         "Classifier",
         "Explanation",
         "Felzenszwalb",

@@ -24,6 +24,7 @@ _HOMES = {
     "NormalizedCut": "naspix.segmentation",
     "Grid": "naspix.segmentation",
     "Segmentation": "naspix.segmentation",
+    "ClassClustering": "naspix.segmentation",
     "consensus": "naspix.segmentation",
     "superpixelify": "naspix.superpixelify",
     "Explanation": "naspix.explain",
@@ -45,6 +46,7 @@ _ROOMS = (
 __all__ = [
     "NAS",
     "SLIC",
+    "ClassClustering",
     "Classifier",
     "Explanation",
     "Felzenszwalb",
@@ -81,6 +83,7 @@ if TYPE_CHECKING:
     from naspix.segmentation import (
         NAS,
         SLIC,
+        ClassClustering,
         Felzenszwalb,
         Grid,
         NormalizedCut,

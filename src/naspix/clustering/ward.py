@@ -110,6 +110,23 @@ def ward(features: UpsampledFeatures, *, max_points: int = 96 * 96) -> list[Ward
     return [_tree_of_image(features.image(b), max_points) for b in range(features.batch_size)]
 
 
+def ward_of_points(points: Float[Tensor, "n d"]) -> WardTree:
+    """Build the tree of Ward's linkage for points that need not be an image's pixels.
+
+    Args:
+        points: At least one; time and memory grow with the square of their number.
+
+    Returns:
+        A tree whose cuts are ``(1, n)``, in the order of the points.
+
+    Example:
+        >>> ward_of_points(torch.tensor([[0.0], [9.0], [0.1]])).cut(2)
+        tensor([[0, 1, 0]])
+    """
+    leaves = torch.arange(len(points), device=points.device)[None]
+    return WardTree(_linkage(points.double()), leaves)
+
+
 def _tree_of_image(features: UpsampledFeatures, max_points: int) -> WardTree:
     height, width = features.size
     shrink = (max_points / (height * width)) ** 0.5

@@ -7,6 +7,7 @@ from naspix.segmentation.baselines import (
     Quickshift,
     Watershed,
 )
+from naspix.segmentation.classwise import ClassClustering, ClassClusters
 from naspix.segmentation.consensus import Consensus, consensus
 from naspix.segmentation.matching import Match
 from naspix.segmentation.nas import NAS
@@ -16,6 +17,8 @@ from naspix.segmentation.segmentation import Segmentation
 __all__ = [
     "NAS",
     "SLIC",
+    "ClassClustering",
+    "ClassClusters",
     "Consensus",
     "Felzenszwalb",
     "Grid",

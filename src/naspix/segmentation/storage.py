@@ -40,7 +40,7 @@ def save(segmentation: "Segmentation", path: str | PathLike[str]) -> None:
         arrays[f"leaves_{i}"] = tree.leaves.cpu().numpy()
     content = io.BytesIO()
     np.savez_compressed(content, allow_pickle=False, **arrays)
-    _write_whole(path, content.getvalue())
+    write_whole(path, content.getvalue())
 
 
 def load(path: str | PathLike[str]) -> "Segmentation":
@@ -131,10 +131,10 @@ def save_png(labels: Int[np.ndarray, "H W"], path: str | PathLike[str]) -> None:
         image = Image.fromarray(labels.astype(np.uint16))
     content = io.BytesIO()
     image.save(content, format="PNG")
-    _write_whole(path, content.getvalue())
+    write_whole(path, content.getvalue())
 
 
-def _write_whole(path: str | PathLike[str], content: bytes) -> None:
+def write_whole(path: str | PathLike[str], content: bytes) -> None:
     """Write a file beside its place and move it there, so that no half of it is ever seen."""
     place = Path(path)
     part: str | None = None
