@@ -6,8 +6,9 @@ from torch import nn
 
 import naspix
 from naspix.errors import DeviceError, InputError
+from naspix.models.batches import in_batches
 from naspix.saliency import GradCAM, IntegratedGradients
-from naspix.saliency.method import in_batches, resolve_target
+from naspix.saliency.method import resolve_target
 
 
 @pytest.fixture

@@ -15,13 +15,13 @@ from torch import Tensor
 
 from naspix.errors import InputError, ModelError
 from naspix.models import Classifier, check_images
+from naspix.models.batches import in_batches
 from naspix.saliency.guided import check_guided, guided
 from naspix.saliency.method import (
     ReduceChannels,
     Target,
     check_finite,
     gradients_enabled,
-    in_batches,
     reduce_channels,
     resolve_target,
     target_scores,

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from naspix.errors import InputError, ModelError
 from naspix.models import Classifier, check_images
+from naspix.models.batches import in_batches
 from naspix.saliency import lrp_rules
 from naspix.saliency.lrp_rules import Layer, Rule, Shares
 from naspix.saliency.lrp_state import Composite, Propagation
@@ -24,7 +25,6 @@ from naspix.saliency.method import (
     Target,
     check_finite,
     gradients_enabled,
-    in_batches,
     pick_scores,
     reduce_channels,
     resolve_target,

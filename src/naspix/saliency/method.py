@@ -1,26 +1,24 @@
-"""What every saliency method shares: contract, target, gradients, one channel, batches that fit.
+"""What every saliency method shares: contract, target, gradients, one channel.
 
 A method is any callable ``(images (B, C, H, W), target) -> saliency (B, H, W)``; the ones of this
 room are frozen dataclasses. No behaviour is inherited: what they share are the functions below.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal, Protocol, TypeVar, get_args, runtime_checkable
+from typing import Literal, Protocol, get_args, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from naspix.errors import DeviceError, InputError, ModelError
+from naspix.errors import InputError, ModelError
 from naspix.models import Classifier
 
 # a class for all images, one for each, the predicted ones; or two of these: why one and not other
 OneTarget = int | Tensor | None
 Target = OneTarget | tuple[OneTarget, OneTarget]
 ReduceChannels = Literal["sum", "abs_sum", "sum_abs", "max_abs", "max"]
-
-_Result = TypeVar("_Result")
 
 
 @runtime_checkable
@@ -123,64 +121,3 @@ def check_finite(method: object, values: Tensor) -> None:
             f"{type(method).__name__}: the network's gradients are not finite (NaN or infinite); "
             "run the network in float32"
         )
-
-
-def in_batches(
-    compute: Callable[[slice], _Result], total: int, batch_size: int
-) -> Iterator[_Result]:
-    """Compute ``total`` things a batch at a time, in order; where memory ends, in smaller batches.
-
-    Args:
-        compute: What to do with the things of one slice of ``range(total)``; done again with half
-            of the slice where memory ran out.
-        total: How many there are.
-        batch_size: How many at once to begin with.
-
-    Raises:
-        DeviceError: memory is too small even for one.
-
-    Example:
-        >>> list(in_batches(lambda part: part.stop - part.start, 5, 2))
-        [2, 2, 1]
-    """
-    start = 0
-    while start < total:
-
-        def attempt(size: int, start: int = start) -> tuple[int, _Result]:
-            return size, compute(slice(start, start + size))
-
-        batch_size, result = halving(attempt, min(batch_size, total - start))
-        start += batch_size
-        yield result
-
-
-def halving(compute: Callable[[int], _Result], batch_size: int) -> _Result:
-    """``compute(batch_size)``, begun again with half of the batch each time that memory ran out.
-
-    Raises:
-        DeviceError: memory is too small even for a batch of one.
-    """
-    while True:
-        try:
-            return compute(batch_size)
-        except (RuntimeError, MemoryError) as error:
-            if not _is_out_of_memory(error):
-                raise
-            if batch_size <= 1:
-                raise DeviceError(
-                    "memory ran out on a single image; use smaller images or a smaller network"
-                ) from None
-        # outside the handler, whose traceback holds the batch that did not fit
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        batch_size //= 2
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out: in torch, or in a forward, where ``Classifier`` says so."""
-    words = str(error)
-    return (
-        isinstance(error, torch.OutOfMemoryError | MemoryError)
-        or "can't allocate memory" in words
-        or (isinstance(error, DeviceError) and "memory" in words)
-    )

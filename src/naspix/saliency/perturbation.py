@@ -17,7 +17,8 @@ from torch import Tensor
 
 from naspix.errors import InputError
 from naspix.models import Classifier, check_images
-from naspix.saliency.method import Target, check_finite, halving, resolve_target, target_scores
+from naspix.models.batches import halving
+from naspix.saliency.method import Target, check_finite, resolve_target, target_scores
 from naspix.saliency.superpixels import Segmenter, superpixels_of
 
 Score = Callable[[Tensor], Tensor]

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from naspix.errors import InputError, NaspixWarning
 from naspix.models import Classifier, check_images
-from naspix.saliency.method import Target, check_finite, in_batches, pick_scores, resolve_target
+from naspix.models.batches import in_batches
+from naspix.saliency.method import Target, check_finite, pick_scores, resolve_target
 
 # Masks between two looks at the standard error, whatever the batch size: a batch size must not
 # decide where a run ends.

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from naspix.errors import InputError
 from naspix.models import Classifier, check_images
-from naspix.saliency.method import Target, check_finite, in_batches, resolve_target, target_scores
+from naspix.models.batches import in_batches
+from naspix.saliency.method import Target, check_finite, resolve_target, target_scores
 from naspix.saliency.superpixels import Segmenter, superpixels_of
 
 Coalitions = Bool[Tensor, "n players"]

@@ -17,13 +17,13 @@ from torch import Tensor
 
 from naspix.errors import InputError
 from naspix.models import Classifier, check_images
+from naspix.models.batches import in_batches
 from naspix.saliency.growing import GrownRegions, Pixels, Variant, grow_regions
 from naspix.saliency.method import (
     SaliencyMethod,
     Target,
     check_finite,
     gradients_enabled,
-    in_batches,
     reduce_channels,
     resolve_target,
     target_scores,

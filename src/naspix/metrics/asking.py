@@ -1,0 +1,126 @@
+"""A model asked about partly hidden images: any callable from images to logits, in shared batches.
+
+Images (B, C, H, W) and masks of what is hidden in, the class's score of each out, in float64 on the
+CPU. The first question, about the images as they are, also says which classes are predicted.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from naspix.errors import InputError, ModelError
+from naspix.metrics.hiding import Baseline, Hider, hider_of
+from naspix.models.batches import in_batches
+
+Model = Callable[[Tensor], Tensor]
+Target = int | Tensor | None
+Score = Literal["logit", "probability"]
+
+
+@dataclass(frozen=True, eq=False)
+class Asking:
+    """A model asked about partly hidden images: the class's score of each.
+
+    Attributes:
+        model: Images to logits.
+        hide: Hides parts of the images.
+        target: ``(B,)``, on the CPU: whose score it is.
+        unhidden: ``(B,)``, the score with nothing hidden.
+        score: What a score is.
+        batch_size: How many images at once.
+    """
+
+    model: Model
+    hide: Hider
+    target: Int64[Tensor, " B"]
+    unhidden: Float[Tensor, " B"]
+    score: Score
+    batch_size: int
+
+    @classmethod
+    def begin(
+        cls,
+        model: Model,
+        images: Float[Tensor, "B C H W"],
+        target: Target,
+        baseline: Baseline | None,
+        score: Score,
+        batch_size: int,
+    ) -> "Asking":
+        """Ask about the images as they are, which also says what is predicted.
+
+        Raises:
+            InputError: classes, baseline or score that do not fit.
+            ModelError: a model that returns no finite logits.
+        """
+        if score not in get_args(Score):
+            raise InputError(f"score is one of {', '.join(get_args(Score))}, not {score!r}")
+        if batch_size < 1:
+            raise InputError(f"batch_size is at least 1, not {batch_size}")
+
+        def ask(part: slice) -> Tensor:
+            return _outputs(model, images[part], score)
+
+        outputs = torch.cat(list(in_batches(ask, len(images), batch_size)))
+        classes = _classes(target, outputs)
+        unhidden = outputs.gather(1, classes[:, None])[:, 0]
+        hide = hider_of(model, images, baseline)
+        return cls(model, hide, classes, unhidden, score, batch_size)
+
+    def __call__(
+        self, index: Int64[Tensor, " n"], hidden: Callable[[slice], Bool[Tensor, "k H W"]]
+    ) -> Float[Tensor, " n"]:
+        """Scores of image ``index[i]`` with mask i hidden, where ``hidden`` makes some masks."""
+
+        def ask(part: slice) -> Tensor:
+            where = index[part]
+            points = self.hide(where.to(self.hide.images.device), hidden(part))
+            outputs = _outputs(self.model, points, self.score)
+            return outputs.gather(1, self.target[where, None])[:, 0]
+
+        return torch.cat(list(in_batches(ask, len(index), self.batch_size)))
+
+
+@torch.no_grad()
+def _outputs(
+    model: Model, images: Float[Tensor, "n C H W"], score: Score
+) -> Float[Tensor, "n n_classes"]:
+    """Logits or probabilities, in float64 on the CPU."""
+    logits = model(images)
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images):
+        what = (
+            f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
+        )
+        raise ModelError(
+            f"the model returns no logits (B, n_classes) for {len(images)} images but {what}; "
+            "wrap it with naspix.wrap_model, or in a function that does"
+        )
+    logits = logits.double().cpu() if logits.device.type != "mps" else logits.cpu().double()
+    if not bool(torch.isfinite(logits).all()):
+        raise ModelError(
+            "the model's logits are not finite (NaN or infinite); run it in float32, or look at "
+            "its weights"
+        )
+    return logits.softmax(1) if score == "probability" else logits
+
+
+def _classes(target: Target, outputs: Float[Tensor, "B n_classes"]) -> Int64[Tensor, " B"]:
+    n_images, n_classes = outputs.shape
+    if target is None:
+        return outputs.argmax(1)
+    classes = torch.as_tensor(target).cpu()
+    if classes.is_floating_point() or classes.is_complex() or classes.dtype == torch.bool:
+        raise InputError(f"a target must be a whole number, a class; {target!r} is not")
+    if classes.ndim > 1 or (classes.ndim == 1 and len(classes) != n_images):
+        raise InputError(
+            f"there must be one target, or one for each of the {n_images} images, but the shape "
+            f"given is {tuple(classes.shape)}"
+        )
+    wrong = [int(i) for i in classes.flatten() if not 0 <= i < n_classes]
+    if wrong:
+        raise InputError(f"there is no class {wrong[0]}: the model has {n_classes} of them")
+    return classes.long().expand(n_images).clone()
