@@ -12,11 +12,11 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from naspix.errors import InputError
+from naspix.images import check_images
 from naspix.metrics.asking import Asking, Model, Score, Target
 from naspix.metrics.curves import PerturbationCurves, curves_of
 from naspix.metrics.hiding import Baseline
 from naspix.metrics.orders import HidingOrder, Ties, order_pixels, order_superpixels
-from naspix.models.images import check_images
 
 
 def lerf(
