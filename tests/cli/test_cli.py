@@ -52,7 +52,16 @@ def explained(photos, tmp_path_factory) -> tuple[subprocess.CompletedProcess[str
 
 @pytest.mark.parametrize(
     "command",
-    [[], ["explain"], ["segment"], ["models"], ["levels"], ["data", "check"], ["data", "fetch"]],
+    [
+        [],
+        ["explain"],
+        ["segment"],
+        ["models"],
+        ["levels"],
+        ["check"],
+        ["data", "check"],
+        ["data", "fetch"],
+    ],
 )
 def test_help(command, snapshot):
     result = run(*command, "--help")

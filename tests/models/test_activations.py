@@ -273,8 +273,9 @@ def test_tracing_lists_calls_in_order() -> None:
     network = Twice().eval()
     with tracing(network) as calls:
         network(torch.rand(2, 3, 8, 8))
-    assert [type(module).__name__ for module, _ in calls] == ["Conv2d", "Conv2d", "Linear", "Twice"]
-    assert [size for _, size in calls] == [(8, 8), (8, 8), None, None]
+    kinds = [type(call.module).__name__ for call in calls]
+    assert kinds == ["Conv2d", "Conv2d", "Linear", "Twice"]
+    assert [call.size for call in calls] == [(8, 8), (8, 8), None, None]
 
 
 def test_tracing_keeps_the_random_state() -> None:

@@ -10,6 +10,7 @@ from cyclopts import App, CycloptsError
 import naspix
 from naspix.cli import talk
 from naspix.cli.bench import bench
+from naspix.cli.check import check
 from naspix.cli.data import data
 from naspix.cli.explain import explain
 from naspix.cli.models import levels, models
@@ -28,6 +29,7 @@ app.command(explain)
 app.command(segment)
 app.command(models)
 app.command(levels)
+app.command(check)
 app.command(bench)
 app.command(data)
 app.register_install_completion_command(help="Let the shell complete commands and choices.")

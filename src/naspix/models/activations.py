@@ -11,13 +11,27 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from naspix.errors import ActivationError
 from naspix.models.grids import Layout, TokenHints, covers, find_layout
+
+
+class ModuleCall(NamedTuple):
+    """One call of one module.
+
+    ``size`` is the `(h, w)` of its map, None if its output is none; ``channels`` and ``layout`` say
+    more about an output that can be read as one, ``problem`` why another cannot.
+    """
+
+    module: nn.Module
+    size: tuple[int, int] | None
+    channels: int = 0
+    layout: Layout | None = None
+    problem: str = ""
 
 
 class _ReachedError(BaseException):
@@ -59,6 +73,12 @@ def recording(
     """
     _check_readable(network)
     modules = {name: network.get_submodule(name) for name in dict.fromkeys(names)}
+    for name, module in modules.items():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise ActivationError(
+                f"level {name!r} is scripted, and runs outside of Python; choose another level, or "
+                "give the module it was compiled from"
+            )
     maps: dict[str, Tensor] = {}
     calls: Counter[str] = Counter()
     reader = _Reader(network)
@@ -105,20 +125,18 @@ def recording(
 
 
 @contextmanager
-def tracing(network: nn.Module) -> Iterator[list[tuple[nn.Module, tuple[int, int] | None]]]:
+def tracing(network: nn.Module) -> Iterator[list[ModuleCall]]:
     """List every module call inside the ``with`` block, in the order in which the calls end.
-
-    Each entry is the module and the height and width of its map, None if its output is no map.
 
     Example:
         >>> network = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2, padding=1), nn.Flatten())
         >>> with tracing(network) as calls:
         ...     _ = network(torch.zeros(2, 3, 8, 8))
-        >>> [(type(module).__name__, size) for module, size in calls]
+        >>> [(type(call.module).__name__, call.size) for call in calls]
         [('Conv2d', (4, 4)), ('Flatten', None), ('Sequential', None)]
     """
     _check_readable(network)
-    calls: list[tuple[nn.Module, tuple[int, int] | None]] = []
+    calls: list[ModuleCall] = []
     reader = _Reader(network)
     thread = threading.get_ident()
 
@@ -128,19 +146,24 @@ def tracing(network: nn.Module) -> Iterator[list[tuple[nn.Module, tuple[int, int
         tensor = first_tensor(output)
         try:
             layout = reader.layout("", tensor)
-        except ActivationError:
-            calls.append((module, None))
+        except ActivationError as error:
+            calls.append(ModuleCall(module, None, problem=str(error)))
             return
         assert tensor is not None
-        height, width = layout.grid or layout.read(tensor).shape[-2:]
+        channels, height, width = layout.read(tensor).shape[1:]
         fits = covers((height, width), reader.frame, slack=2)
         if layout.grid is not None and not reader.has_tokens:
             fits = False  # a coincidence: nothing says that this network works on tokens
-        calls.append((module, (int(height), int(width)) if fits else None))
+        size = (int(height), int(width)) if fits else None
+        calls.append(ModuleCall(module, size, int(channels), layout))
 
     handles = [reader.watch_frame(thread)]
     try:
-        handles += [module.register_forward_hook(record) for module in network.modules()]
+        handles += [
+            module.register_forward_hook(record)
+            for module in network.modules()
+            if not isinstance(module, torch.jit.ScriptModule)  # which takes no hooks
+        ]
         yield calls
     finally:
         for handle in handles:

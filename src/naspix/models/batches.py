@@ -52,7 +52,7 @@ def halving(compute: Callable[[int], _Result], batch_size: int) -> _Result:
         try:
             return compute(batch_size)
         except (RuntimeError, MemoryError) as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             if batch_size <= 1:
                 raise DeviceError(
@@ -64,7 +64,7 @@ def halving(compute: Callable[[int], _Result], batch_size: int) -> _Result:
         batch_size //= 2
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out: in torch, or in a forward, where ``Classifier`` says so."""
     words = str(error)
     return (

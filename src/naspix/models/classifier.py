@@ -8,7 +8,7 @@ itself is never changed: not its mode, hooks, weights, gradients or random state
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from numbers import Integral
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import torch
 from jaxtyping import Float, Int64
@@ -26,6 +26,9 @@ from naspix.images import (
 from naspix.models.activations import recording, tracing
 from naspix.models.asking import Logits, ask, pick_logits, unwrapped
 from naspix.models.levels import default_levels, family_levels, traced_levels
+
+if TYPE_CHECKING:
+    from naspix.doctor import Diagnosis
 
 Level = int | str
 
@@ -70,6 +73,7 @@ class Classifier(nn.Module):
         super().__init__()
         self.training = False
         self.network = unwrapped(network)
+        self.wrapper = None if self.network is network else type(network).__name__
         self.name = name
         self.input_size = input_size
         self.in_channels = len(mean)
@@ -254,6 +258,29 @@ class Classifier(nn.Module):
             max_pixels=max_pixels,
         ).to(self.device)
 
+    def check(self, images: Tensor | None = None) -> "Diagnosis":
+        """Examine the network: what tools stumble over in it, and which methods serve it.
+
+        The network is asked a handful of times on a tiny batch, and left as it came. The result
+        prints as a table, also in a notebook.
+
+        Args:
+            images: `(B, C, H, W)` in [0, 1], of which two are used; random ones by default.
+
+        Raises:
+            InputError: If the images are not in [0, 1], or not images.
+            ModelError: If the network fails on them.
+
+        Example:
+            >>> import naspix, torch
+            >>> model = naspix.load_model("efficientnet_lite0")
+            >>> model.check(torch.rand(1, 3, 64, 64)).serves("guided_backprop")
+            True
+        """
+        from naspix.doctor import check  # the one import upwards, see pyproject.toml
+
+        return check(self, images)
+
     def category(self, index: int) -> str:
         """The name of a class, or ``"class 7"`` where names are not known."""
         if self.categories is None:
@@ -349,15 +376,15 @@ class Classifier(nn.Module):
         ):
             self._ask(images)
         counts: dict[nn.Module, int] = {}
-        for module, _ in calls:
-            counts[module] = counts.get(module, 0) + 1
+        for call in calls:
+            counts[call.module] = counts.get(call.module, 0) + 1
         names = {module: name for name, module in self.network.named_modules()}
         self._calls = {
             name: counts.get(module, 0)
             for name, module in self.network.named_modules(remove_duplicate=False)
         }
         if self._levels is None and len(images) > 1:
-            self._levels = traced_levels([(names[module], size) for module, size in calls])
+            self._levels = traced_levels([(names[call.module], call.size) for call in calls])
 
 
 def _is_whole(value: object) -> bool:

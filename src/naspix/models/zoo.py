@@ -123,7 +123,7 @@ def wrap_model(
     if isinstance(categories, str):
         raise InputError("categories must be a list of names, not one string")
     return Classifier(
-        network,
+        module,
         name=name or type(network).__name__,
         input_size=_size(network, input_size),
         mean=_statistic("mean", mean, channels, 0.0),

@@ -13,15 +13,15 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from naspix.errors import InputError, ModelError
+from naspix.errors import InputError
 from naspix.models import Classifier, check_images
 from naspix.models.batches import in_batches
 from naspix.saliency.guided import check_guided, guided
 from naspix.saliency.method import (
     ReduceChannels,
     Target,
-    check_finite,
     gradients_enabled,
+    pixel_gradients,
     reduce_channels,
     resolve_target,
     target_scores,
@@ -313,18 +313,8 @@ def _pixel_gradients(
             points = images[part].clone().requires_grad_()
             with guided(model.network) if guide else nullcontext():
                 scores = target_scores(model, points, classes[part].clone())
-            gradients = None
-            if scores.requires_grad:
-                if guide:
-                    check_guided(model.name, model.network, scores)
-                (gradients,) = torch.autograd.grad(scores.sum(), points, allow_unused=True)
-        if gradients is None:
-            raise ModelError(
-                f"{type(method).__name__}: no gradients reach the pixels through {model.name} (is "
-                "it quantised, or under no_grad inside?); use a method that needs scores only, "
-                "such as RISE"
-            )
-        check_finite(method, gradients)
-        return gradients
+            if guide:
+                check_guided(model.name, model.network, scores)
+            return pixel_gradients(method, model, scores, points)
 
     return torch.cat(list(in_batches(gradients_of, len(images), batch_size)))

@@ -18,6 +18,7 @@ from naspix.models.activations import recording
 from naspix.saliency.method import (
     Target,
     check_finite,
+    differentiate,
     gradients_enabled,
     resolve_target,
     target_scores,
@@ -132,11 +133,11 @@ def _maps_and_gradients(
     with gradients_enabled(), recording(model.network, [name]) as maps:
         # gradients reach the layer through the pixels, so that frozen networks are served too
         scores = target_scores(model, images.clone().requires_grad_(), target.clone())
-        (gradients,) = torch.autograd.grad(scores.sum(), maps[name], allow_unused=True)
+        gradients = differentiate(method, model, scores, maps[name])
     if gradients is None:
         raise ModelError(
             f"{type(method).__name__}: the class's score does not depend on the output of layer "
-            f"{name!r}; choose another layer"
+            f"{name!r}, or no gradients reach it; choose another layer"
         )
     check_finite(method, gradients)
     return maps[name].detach().float(), gradients.float()

@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from naspix.errors import ModelError
-from naspix.saliency.operations import (
+from naspix.models.operations import (
     RECTIFIERS,
     calling_layer,
     first_argument,
@@ -54,11 +54,13 @@ class _PositiveGradients(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, copied: bool) -> Tensor:
+        ctx.set_materialize_grads(False)  # no gradient is not one of zeros
         return values.clone() if copied else values.view_as(values)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return gradients[0].clamp(min=0), None
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, None]:
+        (gradient,) = gradients
+        return None if gradient is None else gradient.clamp(min=0), None
 
 
 class guided(TorchFunctionMode):

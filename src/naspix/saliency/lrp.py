@@ -19,7 +19,7 @@ from naspix.models.batches import in_batches
 from naspix.saliency import lrp_rules
 from naspix.saliency.lrp_rules import Layer, Rule, Shares
 from naspix.saliency.lrp_state import Composite, Propagation
-from naspix.saliency.lrp_tracing import check_ruled, propagating
+from naspix.saliency.lrp_tracing import check_ruled, propagating, unruled
 from naspix.saliency.method import (
     ReduceChannels,
     Target,
@@ -170,6 +170,22 @@ class LRP:
             absorbed=torch.cat([part.absorbed for part in parts]),
             scores=torch.cat([part.scores for part in parts]),
         )
+
+    def unruled(self, images: Float[Tensor, "B C H W"]) -> tuple[str, ...]:
+        """Return every layer with an operation for which there is no rule; costs a forward.
+
+        Example:
+            >>> import naspix
+            >>> LRP(naspix.load_model("efficientnet_lite0")).unruled(torch.rand(1, 3, 64, 64))
+            ()
+        """
+        check_images(images, self.model.in_channels)
+        with gradients_enabled():
+            images = images.clone().requires_grad_()
+            state = Propagation(self._composite(), self.epsilon, len(images))
+            with propagating(self.model.network, images, state):
+                logits = self.model(images)
+            return tuple(dict.fromkeys(unruled(logits)))
 
     def _propagate(
         self, images: Float[Tensor, "B C H W"], classes: Int64[Tensor, "B ..."]

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from naspix.models.operations import first_argument, on_path, with_first
 from naspix.saliency.lrp_rules import Layer, epsilon_rule, shared, stabilized
 from naspix.saliency.lrp_state import Propagation, layer_output, passed, ruled
-from naspix.saliency.operations import first_argument, on_path, with_first
 
 Arguments = tuple[Any, ...]
 Options = dict[str, Any]

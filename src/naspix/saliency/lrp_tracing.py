@@ -15,9 +15,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from naspix.errors import ModelError
-from naspix.saliency import lrp_operations as rules
-from naspix.saliency.lrp_state import Propagation
-from naspix.saliency.operations import (
+from naspix.models.operations import (
     RECTIFIERS,
     calling_layer,
     first_argument,
@@ -28,6 +26,8 @@ from naspix.saliency.operations import (
     scripted_layer,
     with_first,
 )
+from naspix.saliency import lrp_operations as rules
+from naspix.saliency.lrp_state import Propagation
 
 # they only move values, copy them or choose among them: relevance goes back where values came from
 _ROUTING = frozenset(
@@ -201,17 +201,21 @@ def check_ruled(model_name: str, network: nn.Module, logits: Tensor) -> None:
             f"LRP: the logits of {model_name} do not depend on the pixels (is it quantised, or "
             "under no_grad inside?); use a method that needs scores only, such as RISE"
         )
+    for where in unruled(logits):
+        raise ModelError(
+            f"LRP cannot explain {model_name}: {where}, for which there is no rule; use "
+            "IntegratedGradients"
+        )
+
+
+def unruled(logits: Tensor) -> Iterator[str]:
+    """What relevance would pass without a rule, as ``"layer 'x' uses 'fft'"``; deepest first."""
     for step in graph_nodes(logits):
         if step.name() == "_NoRuleBackward":
-            raise ModelError(
-                f"LRP cannot explain {model_name}: {step.where}, "  # type: ignore[attr-defined]
-                "for which there is no rule; use IntegratedGradients"
-            )
-        if is_custom(step) and step.name() != "_RelevanceBackward":
-            raise ModelError(
-                f"LRP cannot explain {model_name}: there is no rule for its own "
-                f"autograd function {step.name().removesuffix('Backward')}; use IntegratedGradients"
-            )
+            yield step.where  # type: ignore[attr-defined]
+        elif is_custom(step) and step.name() != "_RelevanceBackward":
+            own = step.name().removesuffix("Backward")
+            yield f"the network has its own autograd function {own}"
 
 
 def _constant(value: Any) -> Any:

@@ -12,8 +12,9 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from naspix.errors import InputError, ModelError
+from naspix.errors import InputError, ModelError, NaspixError
 from naspix.models import Classifier
+from naspix.models.batches import is_out_of_memory
 
 # a class for all images, one for each, the predicted ones; or two of these: why one and not other
 OneTarget = int | Tensor | None
@@ -112,6 +113,46 @@ def reduce_channels(
     if rule == "max":
         return attributions.amax(1)
     raise InputError(f"reduce is one of {', '.join(get_args(ReduceChannels))}, not {rule!r}")
+
+
+def differentiate(
+    method: object, model: Classifier, scores: Float[Tensor, " B"], inputs: Tensor
+) -> Tensor | None:
+    """The gradients of the scores with respect to ``inputs``; None where they do not depend on it.
+
+    Raises:
+        ModelError: a step of the network has no backward, or one that fails.
+    """
+    if not scores.requires_grad:
+        return None
+    try:
+        return torch.autograd.grad(scores.sum(), inputs, allow_unused=True)[0]
+    except (RuntimeError, NotImplementedError) as error:
+        if isinstance(error, NaspixError) or is_out_of_memory(error):
+            raise
+        raise ModelError(
+            f"{type(method).__name__}: the backward pass of {model.name} fails "
+            f"({str(error).splitlines()[0]}); use a method that needs scores only, such as RISE"
+        ) from error
+
+
+def pixel_gradients(
+    method: object, model: Classifier, scores: Float[Tensor, " B"], points: Float[Tensor, "B C H W"]
+) -> Float[Tensor, "B C H W"]:
+    """The gradients of the scores with respect to the images they were computed from.
+
+    Raises:
+        ModelError: there are none, or ones that are not finite.
+    """
+    gradients = differentiate(method, model, scores, points)
+    if gradients is None:
+        raise ModelError(
+            f"{type(method).__name__}: no gradients reach the pixels through {model.name} (is it "
+            "quantised, or under no_grad inside?); use a method that needs scores only, such as "
+            "RISE"
+        )
+    check_finite(method, gradients)
+    return gradients
 
 
 def check_finite(method: object, values: Tensor) -> None:

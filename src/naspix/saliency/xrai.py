@@ -24,6 +24,7 @@ from naspix.saliency.method import (
     Target,
     check_finite,
     gradients_enabled,
+    pixel_gradients,
     reduce_channels,
     resolve_target,
     target_scores,
@@ -202,7 +203,7 @@ class XRAI:
                 points = points.contiguous(memory_format=torch.channels_last).requires_grad_()
                 classes = target.clone().expand(len(points), *target.shape)
                 scores = target_scores(self.model, points, classes)
-                (gradients,) = torch.autograd.grad(scores.sum(), points)
+                gradients = pixel_gradients(self, self.model, scores, points)
             return gradients.float().sum(0, keepdim=True)
 
         total = sum(in_batches(summed, self.n_steps, self.batch_size), torch.zeros_like(end))

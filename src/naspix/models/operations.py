@@ -1,12 +1,12 @@
 """Operations as the network calls them: their names, and the layer that is calling.
 
-What guided backpropagation and LRP stand on: a ``TorchFunctionMode`` sees every operation of a
-forward, whether a module or a function asks for it, so that no module is ever touched. Nothing here
-changes what an operation computes.
+What guided backpropagation, LRP and the diagnosis stand on: a ``TorchFunctionMode`` sees every
+operation of a forward, whether a module or a function asks for it, so that no module is ever
+touched. Nothing here changes what an operation computes.
 """
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -90,14 +90,25 @@ def on_path(value: object) -> bool:
 
 def calling_layer(network: nn.Module) -> str:
     """The module of ``network`` whose forward is running, for errors: ``"layer 'features.3'"``."""
-    names = {id(module): name for name, module in network.named_modules()}
+    name = running_module({id(module): name for name, module in network.named_modules()})
+    if name is None:
+        return "the network"
+    return f"layer {name!r}" if name else "the network's own forward"
+
+
+def running_module(names: Mapping[int, str]) -> str | None:
+    """The name of the innermost module whose forward is running.
+
+    Args:
+        names: ``id(module)`` -> its name, for each module of the network.
+    """
     frame = inspect.currentframe()
     while frame is not None:
         name = names.get(id(frame.f_locals.get("self")))
         if name is not None:
-            return f"layer {name!r}" if name else "the network's own forward"
+            return name
         frame = frame.f_back
-    return "the network"
+    return None
 
 
 def graph_nodes(output: Tensor) -> Iterator[torch.autograd.graph.Node]:

@@ -1,0 +1,37 @@
+"""``naspix check``: the doctor."""
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from naspix.cli.options import Json
+
+
+def check(
+    model: Annotated[str, Parameter(name="MODEL", help="As `naspix models` lists them.")],
+    /,
+    *,
+    weights: Annotated[
+        str,
+        Parameter(
+            help='"none" for random ones, so that nothing is downloaded; "default"; or a .pth, .pt '
+            "or .safetensors file."
+        ),
+    ] = "none",
+    device: Annotated[
+        str, Parameter(help='"auto" is a GPU where there is one; or cpu, cuda, cuda:1.')
+    ] = "auto",
+    json: Json = False,
+) -> int:
+    """Examine a network: its levels, what tools stumble over, which methods serve it.
+
+    One forward and one backward on random images, then one of each kind that saliency methods
+    need. Passes and memory are those of one photo.
+    """
+    import json as encoder
+
+    from naspix.cli.options import ModelOptions
+
+    diagnosis = ModelOptions(model=model, weights=weights, device=device).load().check()
+    print(encoder.dumps(diagnosis.to_dict()) if json else diagnosis)  # noqa: T201 - a result
+    return 0

@@ -1,0 +1,134 @@
+"""Which saliency methods serve a network: each kind of need is tried once, memory measured.
+
+A method needs scores alone, gradients, guided gradients, relevance (LRP) or a layer's map. What
+serves one method of a kind serves all of it. The table below is the only place that knows each
+method's need and cost; a test holds both to what the methods really do.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from naspix.errors import NaspixError
+from naspix.models import Classifier
+from naspix.models.memory import measuring_memory
+from naspix.registry import SALIENCY, TITLES
+from naspix.saliency import LRP, GradCAM, GuidedBackprop, VanillaGradient
+from naspix.saliency.superpixels import N_SEGMENTS
+
+Need = Literal["scores", "gradients", "guided gradients", "relevance", "a layer's map"]
+# (method, image's shape (C, H, W)) -> forwards, backwards of one photo
+Passes = Callable[[Any, torch.Size], tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class MethodDiagnosis:
+    """Whether one method serves the network, and what it costs with its default settings.
+
+    Attributes:
+        method: Its name in the registry.
+        title: As people write it.
+        needs: What it asks of the network.
+        serves: Whether the network gives it that.
+        why: Why not; empty where it does.
+        forwards: For one photo, without the one that predicts a class that is not given.
+        backwards: For one photo.
+        memory: Bytes of tensors at a time for one photo, estimated: those of one pass, measured,
+            times the passes that the method's ``batch_size`` puts together. 0 where it does not
+            serve.
+    """
+
+    method: str
+    title: str
+    needs: Need
+    serves: bool
+    why: str
+    forwards: int
+    backwards: int
+    memory: int
+
+
+def _once(method: Any, shape: torch.Size) -> tuple[int, int]:
+    return 1, 1
+
+
+def _windows(method: Any, shape: torch.Size) -> tuple[int, int]:
+    shorter = min(shape[1:])
+    window = math.ceil(shorter / 7)
+    stride = max(1, window // 2)
+    down, right = (math.ceil((side - window) / stride) + 1 for side in shape[1:])
+    return down * right + 1, 0
+
+
+WAYS: Mapping[str, tuple[Need, Passes]] = {
+    "grad_cam_plus_plus": ("a layer's map", _once),
+    "grad_cam": ("a layer's map", _once),
+    "integrated_gradients": ("gradients", lambda m, _: (m.n_steps + 2, m.n_steps)),
+    "vanilla_gradient": ("gradients", _once),
+    "input_x_gradient": ("gradients", _once),
+    "smoothgrad": ("gradients", lambda m, _: (m.n_samples, m.n_samples)),
+    "guided_backprop": ("guided gradients", _once),
+    "lrp": ("relevance", lambda m, _: (1, 3)),
+    "rise": ("scores", lambda m, _: (m.n_masks, 0)),
+    "xrai": ("gradients", lambda m, _: (2 * m.n_steps, 2 * m.n_steps)),
+    "swag": ("gradients", _once),
+    "occlusion": ("scores", _windows),
+    "lime": ("scores", lambda m, _: (m.n_samples, 0)),
+    "kernel_shap": ("scores", lambda m, _: (m.n_samples, 0)),
+    "shapley": ("scores", lambda m, _: (2 * m.n_pairs * (N_SEGMENTS - 1) + 2, 0)),
+}
+
+
+def try_methods(model: Classifier, images: Float[Tensor, "1 C H W"]) -> tuple[MethodDiagnosis, ...]:
+    """Try what methods need on one image; the registry's order."""
+    trials: dict[Need, tuple[str, int]] = {}
+    found = []
+    for name, kind in SALIENCY.items():
+        needs, passes = WAYS[name]
+        if needs not in trials:
+            trials[needs] = _try(model, needs, images)
+        why, bytes_each = trials[needs]
+        method = kind(model)
+        forwards, backwards = passes(method, images.shape[1:])
+        at_once = min(forwards, getattr(method, "batch_size", 1))
+        found.append(
+            MethodDiagnosis(
+                method=name,
+                title=TITLES[name],
+                needs=needs,
+                serves=not why,
+                why=why,
+                forwards=forwards,
+                backwards=backwards,
+                memory=0 if why else bytes_each * at_once,
+            )
+        )
+    return tuple(found)
+
+
+def _try(model: Classifier, needs: Need, images: Float[Tensor, "1 C H W"]) -> tuple[str, int]:
+    """Why a need is not met (empty where it is), and the memory of one pass."""
+    ways: Mapping[Need, Callable[[Tensor, int], Tensor]] = {
+        "scores": lambda images, _: _probabilities(model, images),
+        "gradients": VanillaGradient(model),
+        "guided gradients": GuidedBackprop(model),
+        "relevance": LRP(model),
+        "a layer's map": GradCAM(model),
+    }
+    method = ways[needs]
+    try:
+        with measuring_memory() as memory:
+            method(images, 0)
+    except NaspixError as error:
+        return str(error).removeprefix(f"{type(method).__name__}: "), 0
+    return "", memory.peak
+
+
+@torch.no_grad()
+def _probabilities(model: Classifier, images: Float[Tensor, "1 C H W"]) -> Tensor:
+    return model.probabilities(images)
