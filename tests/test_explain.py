@@ -156,7 +156,7 @@ def test_save(explanation, tmp_path):
         )
     assert not list(folder.rglob("*.part"))
     html = (folder / "report.html").read_text()
-    assert html.count("<section") == 2
+    assert html.count("<section id=") == 2
 
 
 def test_save_where_nothing_can_be_written(explanation, tmp_path):
@@ -182,4 +182,61 @@ def test_shows_itself(explanation):
         "Explanation(2 images, methods: grad_cam, lambda, segmenters: nas, grid)"
     )
     assert explanation._repr_html_().count("<img") == 2
-    assert len(explanation.plot(1).axes) == 3 * 3 + 2  # two bars: one map is signed
+    assert len(explanation.plot(1).axes) == 3 * 3 + 1  # one scale, one bar
+    assert len(explanation.plot(1, scale="own").axes) == 3 * 3 + 2  # one map is signed
+
+
+def test_many_methods_continue_in_further_rows(model, images, nas):
+    def plane(number):
+        def method(images, target):
+            return images.mean(1) + number
+
+        return method
+
+    explanation = naspix.explain(model, images, method=[plane(i) for i in range(8)], segmenter=nas)
+    figure = explanation.plot()
+    drawn = [ax.get_title() for ax in figure.axes if ax.get_title()]
+    assert len(drawn) == 2 * 2 + 8 * 2  # photo and clusters in both blocks
+    assert len(figure.axes) == 2 * 2 * 7 + 1
+    html = explanation.to_html()
+    assert html.count('class="card"') == 2 * 8
+
+
+def test_greedy_order_is_drawn_and_written(explanation, tmp_path):
+    from dataclasses import replace
+
+    counts = explanation.segmentations["grid"].n_superpixels.tolist()
+    order = tuple(torch.arange(n).flip(0) for n in counts)
+    asked = replace(explanation, hidden_first={"grid": order})
+    titles = [ax.get_title() for ax in asked.plot(1).axes]
+    assert "order over Grid" in titles
+    assert "order over NAS" not in titles
+    photo = next(asked.photos())
+    superpixels = asked.segmentations["grid"].superpixels[0].numpy()
+    assert (photo.orders["grid"] == counts[0] - 1 - superpixels).all()
+    assert photo.hidden_first("grid") == list(range(counts[0]))[::-1]
+    asked.save(tmp_path)
+    record = json.loads((tmp_path / "results.json").read_text())["photos"][0]
+    assert record["hidden_first"] == {"grid": list(range(counts[0]))[::-1]}
+    assert (tmp_path / record["files"]["order-grid"]).is_file()
+    assert "blue hidden first" in (tmp_path / "report.html").read_text()
+
+
+def test_agreement(explanation):
+    table = explanation.agreement()
+    assert table.methods == ("Grad-CAM", "lambda")
+    assert table.segmenters == ("NAS", "Grid")
+    assert len(table) == 2
+    photo = next(explanation.photos())
+    np.testing.assert_allclose(photo.agreement.variance_kept[0], table.variance_kept[0])
+    html = explanation.to_html()
+    assert html.count('class="agreement"') == 2 * 3  # a table a segmenter: each photo, and all
+    record = photo.to_json()["agreement"]["grid"]
+    assert record["methods"] == ["grad_cam", "lambda"]
+    assert record["rank_correlation"][0][0] == 1.0
+
+
+def test_progress_is_told(model, images, nas):
+    told = []
+    naspix.explain(model, images, method="grad_cam", segmenter=nas, told=told.append)
+    assert told == ["nas", "grad_cam"]

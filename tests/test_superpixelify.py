@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from naspix.errors import InputError
-from naspix.superpixelify import rank_superpixels, superpixelify
+from naspix.superpixelify import rank_superpixels, superpixelify, variance_kept
 
 
 def _case(seed: int, maps: int = 2, labels: int = 9) -> tuple[torch.Tensor, torch.Tensor]:
@@ -139,3 +139,40 @@ def test_ranking():
 def test_ranking_breaks_ties_by_label():
     labels = torch.tensor([[3, 1, 2]])
     assert [one.label for one in rank_superpixels(torch.ones(1, 3), labels)] == [1, 2, 3]
+
+
+def test_labels_of_another_size_serve_several_maps_and_every_reduction():
+    heat, _ = _case(2)
+    small = torch.randint(0, 4, (3, 4, 3), generator=torch.Generator().manual_seed(3))
+    large = torch.nn.functional.interpolate(small[:, None].float(), (11, 7), mode="nearest-exact")
+    for reduce in ("mean", "sum", "max", "median"):
+        pooled = superpixelify(heat, small, reduce=reduce)
+        torch.testing.assert_close(
+            pooled, superpixelify(heat, large[:, 0].long(), reduce=reduce), rtol=0, atol=0
+        )
+        for number in range(2):  # several maps at once are each map alone
+            alone = superpixelify(heat[:, number], small, reduce=reduce)
+            torch.testing.assert_close(pooled[:, number], alone, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("reduce", ["sum", "max", "median"])
+def test_every_reduction_refuses_what_is_not_finite(reduce):
+    heat = torch.tensor([[[1.0, torch.nan]]])
+    with pytest.raises(InputError, match="finite"):
+        superpixelify(heat, torch.zeros(1, 1, 2, dtype=torch.int64), reduce=reduce)
+
+
+@given(seed=st.integers(0, 2**16), labels=st.integers(1, 40))
+def test_variance_between_and_within_superpixels_is_all_there_is(seed, labels):
+    heat, regions = _case(seed, labels=labels)
+    kept = variance_kept(heat, regions)
+    within = (heat.double() - superpixelify(heat.double(), regions)).square().mean((2, 3))
+    total = heat.double().flatten(2).var(-1, correction=0)
+    torch.testing.assert_close(kept, 1 - within / total)
+
+
+def test_variance_kept_at_its_ends():
+    labels = torch.tensor([[[0, 0, 1, 1]]])
+    assert variance_kept(torch.tensor([[[1.0, 1.0, 5.0, 5.0]]]), labels).tolist() == [1.0]
+    assert variance_kept(torch.tensor([[[1.0, 5.0, 5.0, 1.0]]]), labels).tolist() == [0.0]
+    assert variance_kept(torch.full((1, 1, 4), 0.1), labels).isnan().all()

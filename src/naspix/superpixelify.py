@@ -64,6 +64,36 @@ def superpixelify(
     return torch.cat(pooled).view(saliency.shape)
 
 
+def variance_kept(saliency: Tensor, labels: Tensor) -> Float[Tensor, " B *M"]:
+    """Return the share of each map's variance that is left once it is pooled.
+
+    1 for a map that is constant on every superpixel already: the regions follow it. Near 0 for one
+    that varies inside the regions only: its pooled map says next to nothing of it.
+
+    Args:
+        saliency: As for ``superpixelify``.
+        labels: The same.
+
+    Returns:
+        Float64 from 0 to 1; NaN for a constant map, which has no variance.
+
+    Raises:
+        InputError: As ``superpixelify``.
+
+    Example:
+        >>> heat = torch.tensor([[[1.0, 3.0, 6.0, 6.0]]])
+        >>> variance_kept(heat, torch.tensor([[[0, 0, 1, 1]]]))
+        tensor([0.8889], dtype=torch.float64)
+    """
+    exact = saliency.double().cpu() if saliency.device.type == "mps" else saliency.double()
+    before, after = (
+        maps.flatten(-2).var(-1, correction=0)
+        for maps in (exact, superpixelify(exact, labels.to(exact.device)))
+    )
+    varies = before > torch.finfo(torch.float64).eps * exact.flatten(-2).square().mean(-1)
+    return torch.where(varies, (after / before).clamp(0, 1), torch.nan)
+
+
 @dataclass(frozen=True)
 class RankedSuperpixel:
     """One superpixel of one photo and its place among the others.

@@ -107,3 +107,24 @@ def test_drawing_alone_and_on_given_axes():
     assert len(plots.draw_saliency(HEAT).figure.axes) == 2
     assert len(plots.draw_saliency(HEAT, bar=False).figure.axes) == 1
     assert len(plots.segmentation_figure(PHOTO, HALVES, HALVES, "title").axes) == 2
+
+
+def test_unit_scale_brings_any_map_to_0_to_1():
+    heat = np.random.default_rng(0).normal(size=(20, 20)) - 3
+    position = plots.unit_scale(heat).position(heat)
+    assert (position.min(), position.max()) == (0, 1)
+    np.testing.assert_allclose(position, (heat - heat.min()) / np.ptp(heat))
+    clipped = plots.unit_scale(heat, outliers=0.1).position(heat)
+    assert (clipped == 0).mean() == pytest.approx(0.05, abs=0.005)
+    assert (clipped == 1).mean() == pytest.approx(0.05, abs=0.005)
+
+
+def test_order_goes_from_blue_to_red():
+    order = np.repeat(np.repeat([[0, 1], [2, 3]], 8, 0), 8, 1)
+    picture = plots.order_picture(order, zoom=2).astype(int)
+    assert picture.shape == (32, 32, 3)
+    redness = [picture[y, x, 0] - picture[y, x, 2] for y, x in ((4, 4), (4, 28), (28, 4), (28, 28))]
+    assert redness == sorted(redness)
+    assert redness[0] < -80
+    assert redness[-1] > 80
+    assert plots.draw_order(np.zeros((4, 4), np.int64)).images

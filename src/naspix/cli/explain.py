@@ -68,17 +68,24 @@ def explain(
     )
     run = _run_record(model, nas, inputs, asked)
     width = min(40, max(len(photo.name) for photo in photos))
-    with talk.progress(len(photos), "explaining") as step, ResultsFolder(output, run) as results:
+    with (
+        talk.progress_of_parts(len(photos), "explaining", n_parts=asked.n_parts) as step,
+        ResultsFolder(output, run) as results,
+    ):
+        done = 0
 
         def fail(photo: Photo, reason: str) -> None:
+            nonlocal done
             results.fail(photo.source, reason)
             talk.say(f"left out {photo.source}: {reason}")
-            step()
+            done += 1
 
+        asked.told = lambda part, doing: step(done + part, doing)
         for batch in read_batches(photos, network, inputs, fail):
             for explained in _explained(batch, asked, fail):
                 results.add(explained)
-                step()
+                done += 1
+                step(done, "explaining")
                 if not json:
                     _print_line(explained, width)
     if json:
@@ -100,9 +107,34 @@ class _Question:
     ) -> None:
         self.network, self.methods = network, methods
         self.segmenters, self.target = segmenters, target
+        self.told: Callable[[float, str], None] = lambda part, doing: None
+
+    @property
+    def n_parts(self) -> int:
+        """How many things are asked of a photo."""
+        return len(self.segmenters) + len(self.methods)
+
+    def parts(self, batch: Batch) -> Iterator[Batch]:
+        """What is asked about together.
+
+        On a CPU a batch is no faster than its photos one by one, and these come out sooner.
+        """
+        if self.network.device.type != "cpu" or len(self.methods) == 1:
+            yield batch
+            return
+        for index, photo in enumerate(batch.photos):
+            yield Batch([photo], batch.images[index : index + 1])
 
     def ask(self, batch: Batch) -> "Explanation":
+        from naspix import registry
         from naspix.explain import explain
+
+        begun = 0
+
+        def told(name: str) -> None:
+            nonlocal begun
+            self.told(len(batch.photos) * begun / self.n_parts, registry.TITLES.get(name, name))
+            begun += 1
 
         return explain(
             self.network,
@@ -111,15 +143,17 @@ class _Question:
             method=self.methods,
             segmenter=list(self.segmenters.values()),
             names=[photo.name for photo in batch.photos],
+            told=told,
         )
 
 
 def _explained(
     batch: Batch, question: _Question, fail: Callable[[Photo, str], None]
 ) -> "Iterator[PhotoExplanation]":
-    for part, explanation in answers(batch, question.ask, fail):
-        for photo, explained in zip(part.photos, explanation.photos(), strict=True):
-            yield replace(explained, name=photo.name, source=photo.source)
+    for together in question.parts(batch):
+        for part, explanation in answers(together, question.ask, fail):
+            for photo, explained in zip(part.photos, explanation.photos(), strict=True):
+                yield replace(explained, name=photo.name, source=photo.source)
 
 
 def _segmenters(

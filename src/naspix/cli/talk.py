@@ -100,3 +100,43 @@ def progress(total: int, doing: str) -> Iterator[Callable[[], None]]:
     with progress_of_items(doing, hidden=total < 2) as step:
         step(0, total)
         yield lambda: step(next(done), total)
+
+
+@contextmanager
+def progress_of_parts(
+    total: int, doing: str, *, n_parts: int
+) -> Iterator[Callable[[float | int, str], None]]:
+    """A bar on standard error, where that is a terminal, for things that take long.
+
+    Args:
+        total: How many things are to be done.
+        doing: Said beside the bar.
+        n_parts: Into how many parts a thing falls; a single one of a single part needs no bar.
+
+    Yields:
+        What takes how many things are done by now, broken numbers too, and what is under way.
+    """
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    console = Console(stderr=True)
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal or total * n_parts < 2,
+    ) as bar:
+        task = bar.add_task(doing, total=total)
+        yield lambda done, doing: bar.update(task, completed=done, description=doing)

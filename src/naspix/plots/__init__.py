@@ -4,8 +4,9 @@
 axes (what notebooks show), ``colours`` says which colours both use. Nothing here knows a model.
 """
 
-from naspix.plots.colours import Scale, cluster_colours, saliency_scale
+from naspix.plots.colours import Scale, cluster_colours, saliency_scale, unit_scale
 from naspix.plots.figures import (
+    draw_order,
     draw_overlay,
     draw_photo,
     draw_saliency,
@@ -16,6 +17,7 @@ from naspix.plots.figures import (
 from naspix.plots.pictures import (
     boundary_picture,
     cluster_picture,
+    order_picture,
     overlay_picture,
     photo_picture,
     saliency_picture,
@@ -27,15 +29,18 @@ __all__ = [
     "boundary_picture",
     "cluster_colours",
     "cluster_picture",
+    "draw_order",
     "draw_overlay",
     "draw_photo",
     "draw_saliency",
     "draw_segmentation",
     "explanation_figure",
+    "order_picture",
     "overlay_picture",
     "photo_picture",
     "saliency_picture",
     "saliency_scale",
     "segmentation_figure",
+    "unit_scale",
     "with_colour_bar",
 ]

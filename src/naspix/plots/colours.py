@@ -77,6 +77,25 @@ class Scale:
         return np.clip((saliency.astype(np.float64) - self.low) / width, 0, 1)
 
 
+def unit_scale(saliency: Float[np.ndarray, "*S"], *, outliers: float = 0.0) -> Scale:
+    """The scale on which a map reaches from 0, its least value, to 1, its largest.
+
+    On it maps of any unit and sign can share their colours, as in the paper's figure 5; what speaks
+    against the class is then dark rather than of another colour.
+
+    Args:
+        saliency: The map.
+        outliers: The share of pixels that may lie beyond both ends together.
+
+    Example:
+        >>> unit_scale(np.array([-1.0, 0.0, 4.0]))
+        Scale(low=-1.0, high=4.0, signed=False)
+    """
+    values = saliency.astype(np.float64)
+    low, high = np.quantile(values, [outliers / 2, 1 - outliers / 2])
+    return Scale(low=float(low), high=float(high), signed=False)
+
+
 def saliency_scale(
     saliency: Float[np.ndarray, "*S"], *, signed: bool | None = None, outliers: float = 0.0
 ) -> Scale:

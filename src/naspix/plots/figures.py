@@ -7,7 +7,7 @@ closing. ``explanation_figure`` has the layout of the paper's figure 5.
 import base64
 import io
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -15,10 +15,12 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from naspix.plots.colours import Scale, saliency_scale
+from naspix.plots.colours import Scale, saliency_scale, unit_scale
 from naspix.plots.pictures import (
+    ORDER_COLOURS,
     boundary_picture,
     cluster_picture,
+    order_picture,
     overlay_picture,
     photo_picture,
     saliency_picture,
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 _PANEL = 2.3  # inches a photo is wide
 _TITLE_SIZE = 10
+_COLUMNS = 6  # methods beside each other
 
 
 class NotebookFigure(Figure):
@@ -119,6 +122,16 @@ def draw_overlay(
     return _show(overlay_picture(image, saliency, scale, opacity=opacity), ax)
 
 
+def draw_order(order: Int[np.ndarray, "H W"], ax: Axes | None = None) -> Axes:
+    """Draw the order in which superpixels are hidden, blue first and red last.
+
+    Args:
+        order: At each pixel the step at which its superpixel is hidden, from 0.
+        ax: Where to draw; on a figure of its own by default.
+    """
+    return _show(order_picture(order, zoom=max(1, round(448 / max(order.shape)))), ax)
+
+
 def segmentation_figure(
     image: Float[np.ndarray, "H W C"],
     clusters: Int[np.ndarray, "H W"],
@@ -144,12 +157,16 @@ def explanation_figure(
     raw: Mapping[str, Float[np.ndarray, "H W"]],
     pooled: Mapping[tuple[str, str], Float[np.ndarray, "H W"]],
     title: str = "",
+    *,
+    orders: Mapping[str, Int[np.ndarray, "H W"]] | None = None,
+    scale: Literal["unit", "own"] = "unit",
 ) -> Figure:
-    """Draw one photo's explanation: a row for each segmenter, a column for each method.
+    """Draw one photo's explanation as the paper's figure 5 does.
 
-    The first row is the photo and the methods' maps as they are, each further row one segmenter's
-    clusters and the same maps pooled over its superpixels. One method alone is also laid over the
-    photo. Every map fills its own colours.
+    A row for each segmenter, a column for each method. The first row is the photo and the methods'
+    maps as they are, each further row one segmenter's clusters and the same maps pooled over its
+    superpixels. More than six methods continue in further rows. One method alone is also laid over
+    the photo.
 
     Args:
         image: Values in [0, 1].
@@ -157,6 +174,10 @@ def explanation_figure(
         raw: Method's name -> its saliency map.
         pooled: ``(method, segmenter)`` -> the map pooled.
         title: Stands above everything.
+        orders: Segmenter's name -> at each pixel the step, from 0, at which its superpixel is
+            hidden: a last column, blue hidden first and red last.
+        scale: ``"unit"`` brings every map to 0 to 1 by its least and largest value, so that all
+            share their colours; ``"own"`` leaves maps that may be negative zero in the middle.
 
     Example:
         >>> halves, heat = np.array([[0, 1], [0, 1]]), np.eye(2)
@@ -166,38 +187,66 @@ def explanation_figure(
         >>> len(figure.axes)
         7
     """
-    overlaid = len(raw) == 1
-    signed = {name: bool(heat.min() < 0) for name, heat in raw.items()}
-    n_rows, n_columns = 1 + len(segmentations), 1 + len(raw) + overlaid
-    row_height = _PANEL * image.shape[0] / image.shape[1] + 0.27
+    orders = orders or {}
+    methods = list(raw)
+    blocks = [methods[i : i + _COLUMNS] for i in range(0, len(methods), _COLUMNS)]
+    overlaid = len(methods) == 1
+    height = 1 + len(segmentations)
+    n_rows = height * len(blocks)
+    n_columns = 1 + len(blocks[0]) + overlaid + bool(orders)
+    scales = {
+        key: _scale_of(heat, scale, signed=bool(raw[_method_of(key)].min() < 0), pooled=pooled_one)
+        for maps, pooled_one in ((raw, False), (pooled, True))
+        for key, heat in maps.items()
+    }
+    kinds = sorted({one.signed for one in scales.values()})
     figure = NotebookFigure(
-        n_columns * (_PANEL + 0.08) + 0.72 * len(set(signed.values())),
-        n_rows * row_height + (0.35 if title else 0.05),
+        n_columns * (_PANEL + 0.08) + 0.72 * (len(kinds) + bool(orders)),
+        n_rows * (_PANEL * image.shape[0] / image.shape[1] + 0.27) + (0.35 if title else 0.05),
     )
     axes = figure.subplots(n_rows, n_columns, squeeze=False)
-    _title(draw_photo(image, axes[0, 0]), "photo")
-    for row, (segmenter, (clusters, superpixels)) in enumerate(segmentations.items(), start=1):
-        ax = draw_segmentation(image, clusters, superpixels, axes[row, 0])
-        _title(ax, f"{segmenter}: {_counted(len(np.unique(superpixels)), 'superpixel')}")
-    for column, (method, heat) in enumerate(raw.items(), start=1):
-        maps = [("", heat, saliency_scale(heat, outliers=0.005))] + [
-            (
-                f" over {segmenter}",
-                pooled[method, segmenter],
-                saliency_scale(pooled[method, segmenter], signed=signed[method], outliers=0.01),
-            )
-            for segmenter in segmentations
-        ]
-        for row, (over, values, scale) in enumerate(maps):
-            _title(draw_saliency(values, axes[row, column], scale=scale, bar=False), method + over)
-            if overlaid:
-                _title(draw_overlay(image, values, axes[row, -1], scale=scale), "over the photo")
-    for kind in sorted(set(signed.values())):
+    for ax in axes.flat:
+        ax.set_axis_off()
+    for top, block in enumerate(blocks):
+        rows = axes[height * top : height * (top + 1)]
+        _title(draw_photo(image, rows[0, 0]), "photo")
+        for row, (segmenter, (clusters, superpixels)) in zip(
+            rows[1:], segmentations.items(), strict=True
+        ):
+            ax = draw_segmentation(image, clusters, superpixels, row[0])
+            _title(ax, f"{segmenter}: {_counted(len(np.unique(superpixels)), 'superpixel')}")
+        for column, method in enumerate(block, start=1):
+            maps: list[tuple[str, str | tuple[str, str], np.ndarray]] = [("", method, raw[method])]
+            maps += [(f" over {s}", (method, s), pooled[method, s]) for s in segmentations]
+            for row, (over, key, heat) in zip(rows, maps, strict=True):
+                ax = draw_saliency(heat, row[column], scale=scales[key], bar=False)
+                _title(ax, method + over)
+                if overlaid:
+                    over_photo = draw_overlay(image, heat, row[column + 1], scale=scales[key])
+                    _title(over_photo, "over the photo")
+    for row, segmenter in zip(axes[1:height], segmentations, strict=True):
+        if segmenter in orders:
+            _title(draw_order(orders[segmenter], row[-1]), f"order over {segmenter}")
+    for kind in kinds:
         bar = _add_bar(list(axes[:, -1]), Scale(0.0, 1.0, kind))
         bar.set_label("relative saliency", fontsize=_TITLE_SIZE - 1)
+    if orders:
+        _add_order_bar(list(axes[:, -1]))
     if title:
         figure.suptitle(title, fontsize=_TITLE_SIZE + 1)
     return figure
+
+
+def _method_of(key: str | tuple[str, str]) -> str:
+    return key if isinstance(key, str) else key[0]
+
+
+def _scale_of(heat: Float[np.ndarray, "H W"], kind: str, *, signed: bool, pooled: bool) -> Scale:
+    outliers = 0.01 if pooled else 0.005
+    if kind == "unit":
+        # tiny superpixels must not leave a pooled map black; of a raw map's pixels both ends go
+        return unit_scale(heat, outliers=outliers)
+    return saliency_scale(heat, signed=signed, outliers=outliers)
 
 
 def _show(picture: np.ndarray, ax: Axes | None) -> Axes:
@@ -221,6 +270,17 @@ def _add_bar(axes: Axes | list[Axes], scale: Scale) -> "Colorbar":
     bar.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks])
     bar.ax.tick_params(labelsize=_TITLE_SIZE - 2)
     return bar
+
+
+def _add_order_bar(axes: list[Axes]) -> None:
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    colours = ScalarMappable(Normalize(0, 1), ORDER_COLOURS)
+    bar = axes[0].figure.colorbar(colours, ax=axes, fraction=0.06, pad=0.03, aspect=30)
+    bar.set_ticks([0, 1], labels=["first", "last"])
+    bar.set_label("hidden", fontsize=_TITLE_SIZE - 1)
+    bar.ax.tick_params(labelsize=_TITLE_SIZE - 2)
 
 
 def _title(ax: Axes, text: str) -> None:

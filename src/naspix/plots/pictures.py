@@ -13,6 +13,8 @@ from naspix.plots.colours import Scale, cluster_colours
 
 Picture = UInt8[np.ndarray, "y x 3"]
 
+ORDER_COLOURS = "coolwarm"  # matplotlib's, blue to red
+
 
 def photo_picture(image: Float[np.ndarray, "H W C"], *, zoom: int = 1) -> Picture:
     """The photo itself; one channel is shown grey, of more than three the first three.
@@ -75,6 +77,25 @@ def saliency_picture(saliency: Float[np.ndarray, "H W"], scale: Scale, *, zoom: 
 
     rgba = colormaps[scale.colormap](_zoomed(scale.position(saliency), zoom), bytes=True)
     return np.ascontiguousarray(rgba[..., :3])
+
+
+def order_picture(order: Int[np.ndarray, "H W"], *, zoom: int = 1) -> Picture:
+    """The order in which superpixels are hidden: blue first, red last.
+
+    Args:
+        order: At each pixel the step at which its superpixel is hidden, from 0.
+        zoom: As in :func:`photo_picture`.
+
+    Example:
+        >>> first, *_, last = order_picture(np.array([[0, 0, 0, 1, 1, 1]]))[0].tolist()
+        >>> first[2] > first[0], last[0] > last[2]
+        (True, True)
+    """
+    from matplotlib import colormaps
+
+    steps = order.astype(np.float64) / max(1, int(order.max()))
+    rgba = colormaps[ORDER_COLOURS](_zoomed(steps, zoom), bytes=True)
+    return _draw_boundaries(np.ascontiguousarray(rgba[..., :3]), _zoomed(order, zoom))
 
 
 def overlay_picture(

@@ -4,15 +4,18 @@ In: one ``PhotoExplanation`` after the other, plain numpy arrays and names. Out:
 from disk and needs nothing from elsewhere, PNG files, ``results.json``. No network is asked here.
 """
 
+from naspix.report.agreement import Agreement, agreement
 from naspix.report.folder import ResultsFolder, unique_names
 from naspix.report.page import page
 from naspix.report.record import PhotoExplanation, Prediction, RunRecord
 
 __all__ = [
+    "Agreement",
     "PhotoExplanation",
     "Prediction",
     "ResultsFolder",
     "RunRecord",
+    "agreement",
     "page",
     "unique_names",
 ]

@@ -21,6 +21,7 @@ from jaxtyping import UInt8
 from naspix import plots
 from naspix.errors import OutputError
 from naspix.report import page
+from naspix.report.agreement import Agreement
 from naspix.report.gallery import gallery
 from naspix.report.record import SCHEMA, PhotoExplanation, RunRecord
 
@@ -44,6 +45,7 @@ class ResultsFolder:
         self.finished = False
         self._run = run
         self._links: list[str] = []
+        self._agreements: list[Agreement] = []
         self._first = True
 
     def __enter__(self) -> Self:
@@ -81,6 +83,7 @@ class ResultsFolder:
             self._record.append(record)
         self._first = False
         self._links.append(page.link(photo))
+        self._agreements.append(photo.agreement)
         return entry
 
     def fail(self, source: str, reason: str) -> None:
@@ -99,7 +102,8 @@ class ResultsFolder:
             return
         self.finished = kind is None
         with written(self.folder):
-            self._page.append(page.tail(self._links, self._run, self.failed, self.finished))
+            ending = page.tail(self._links, self._run, self.failed, self.finished, self._agreements)
+            self._page.append(ending)
             failed = [{"source": source, "error": reason} for source, reason in self.failed]
             self._record.append(
                 f'\n ],\n "failed": {_dump(failed)},\n "finished": {_dump(self.finished)}\n}}\n'

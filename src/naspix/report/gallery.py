@@ -30,6 +30,7 @@ class CaptionedPicture:
         scale: What its colours mean, if they mean saliency.
         flat: Whether it has few colours.
         group: Pictures of one group stand together.
+        note: Smaller, after the caption.
     """
 
     kind: str
@@ -39,12 +40,14 @@ class CaptionedPicture:
     scale: Scale | None = None
     flat: bool = False
     group: str = ""
+    note: str = ""
 
 
 def gallery(photo: PhotoExplanation) -> Iterator[CaptionedPicture]:
     """List the pictures of one photo.
 
-    The photo; with each segmenter's boundaries and clusters; each method's raw map; and the map
+    The photo; with each segmenter's boundaries and clusters, and the greedy order where it was
+    asked for; each method's raw map; and the map
     pooled over each segmenter's superpixels, alone and over the photo.
     """
     image = photo.image
@@ -94,6 +97,14 @@ def _segmentation_pictures(
         f"The {_counted(n_clusters, 'cluster')} by {title} in colours over the photo",
         lambda: plots.cluster_picture(photo.image, clusters, superpixels, zoom=zoom),
     )
+    if segmenter in photo.orders:
+        yield CaptionedPicture(
+            f"order-{segmenter}",
+            f"{title}: greedy order, blue hidden first, red last",
+            f"The superpixels by {title} in the order in which the greedy search hides them",
+            lambda: plots.order_picture(photo.orders[segmenter], zoom=zoom),
+            flat=True,
+        )
 
 
 def _pooled_pictures(

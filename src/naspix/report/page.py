@@ -16,6 +16,8 @@ import numpy as np
 from jaxtyping import UInt8
 
 from naspix.plots import Scale, cluster_colours
+from naspix.report.agreement import Agreement
+from naspix.report.comparison import Card, comparison
 from naspix.report.gallery import CaptionedPicture, gallery
 from naspix.report.record import PhotoExplanation, RunRecord
 
@@ -30,7 +32,12 @@ def page(photos: Iterable[PhotoExplanation], run: RunRecord) -> str:
         run: What made them, told at the end.
     """
     shown = list(photos)
-    return head() + "".join(map(section, shown)) + tail([link(one) for one in shown], run)
+    tables = [one.agreement for one in shown]
+    return (
+        head()
+        + "".join(map(section, shown))
+        + tail([link(one) for one in shown], run, agreements=tables)
+    )
 
 
 def head() -> str:
@@ -54,11 +61,16 @@ def section(photo: PhotoExplanation) -> str:
     verdict = f"Predicted <b>{escape(predicted.name)}</b> ({predicted.probability:.1%})"
     if target.index != predicted.index:
         verdict += f", explained for <b>{escape(target.name)}</b> ({target.probability:.1%})"
+    several = len(photo.raw) > 1
     pictures = "\n".join(
-        _pictures(group if len(photo.raw) > 1 else "", members)
+        _pictures(members)
         for group, members in groupby(gallery(photo), key=lambda picture: picture.group)
+        if not (several and group)  # small pictures instead
     )
     tables = "\n".join(_ranking(photo, *pair) for pair in photo.ranking)
+    if several:
+        pictures += f"\n{_comparison(photo)}"
+        tables = f"<details><summary>Superpixels, ranked</summary>\n{tables}</details>"
     return (
         f'<section id="{escape(_anchor(photo), quote=True)}">\n<h2>{escape(photo.name)}</h2>\n'
         f"<p>{verdict}</p>\n"
@@ -80,6 +92,7 @@ def tail(
     run: RunRecord,
     failed: Sequence[tuple[str, str]] = (),
     finished: bool = True,
+    agreements: Sequence[Agreement] = (),
 ) -> str:
     """Everything after the last photo.
 
@@ -88,6 +101,7 @@ def tail(
         run: What made them.
         failed: Source and reason of each photo that could not be explained.
         finished: Whether all photos asked for had their turn.
+        agreements: One table a photo; their means are shown where there are several methods.
     """
     notes = "" if finished else '<p class="note">The run was stopped before the end.</p>\n'
     if failed:
@@ -100,6 +114,11 @@ def tail(
         notes += (
             f"<nav><details{opened}><summary>{len(links)} photos</summary>"
             f"<ol>{''.join(links)}</ol></details></nav>\n"
+        )
+    if len(agreements) > 1 and len(agreements[0].methods) > 1:
+        notes += (
+            "<section><h2>Do the methods agree?</h2>\n"
+            f"{_agreement(Agreement.joined(agreements))}</section>\n"
         )
     return (
         f'</main>\n<div class="above">\n{notes}</div>\n'
@@ -125,19 +144,46 @@ def _predictions(photo: PhotoExplanation) -> str:
     )
 
 
-def _pictures(heading: str, pictures: Iterable[CaptionedPicture]) -> str:
+def _pictures(pictures: Iterable[CaptionedPicture]) -> str:
     """One group side by side."""
-    title = f"<h3>{escape(heading)}</h3>\n" if heading else ""
     figures = "\n".join(map(_figure, pictures))
-    return f'{title}<div class="pictures">\n{figures}\n</div>'
+    return f'<div class="pictures">\n{figures}\n</div>'
+
+
+def _comparison(photo: PhotoExplanation) -> str:
+    """A card a method, what all share, and how far they agree."""
+    n_pictures = 1 + len(photo.segmentations)
+    cards = "\n".join(map(_card, comparison(photo)))
+    return (
+        '<div class="legend"><p>Every map on one scale, from 0, its least value, to 1, its '
+        f"largest; its own values stand below it.</p>{_bar(Scale(0.0, 1.0, signed=False))}</div>\n"
+        f'<div class="cards" style="--n:{n_pictures}">\n{cards}\n</div>\n'
+        "<details open><summary>Do the methods agree on this photo?</summary>\n"
+        f"{_agreement(photo.agreement)}</details>"
+    )
+
+
+def _card(card: Card) -> str:
+    figures = "\n".join(map(_figure, card.pictures))
+    return f'<div class="card"><h3>{escape(card.title)}</h3>\n<div>\n{figures}\n</div></div>'
+
+
+def _agreement(table: Agreement) -> str:
+    return (
+        "<p>1 means that two methods rank the superpixels alike, 0 that their orders have nothing "
+        "to do with each other. The variance kept says how much of a map is left once it is "
+        "pooled: little, where a map varies inside the regions rather than between them.</p>\n"
+        f'<div class="tables">{table.to_html()}</div>'
+    )
 
 
 def _figure(picture: CaptionedPicture) -> str:
     bar = "" if picture.scale is None else _bar(picture.scale)
+    note = f" <small>{escape(picture.note)}</small>" if picture.note else ""
     source = _data_url(picture.draw(), lossless=picture.flat)
     return (
         f'<figure><img loading="lazy" alt="{escape(picture.description, quote=True)}" '
-        f'src="{source}">{bar}<figcaption>{escape(picture.caption)}</figcaption></figure>'
+        f'src="{source}">{bar}<figcaption>{escape(picture.caption)}{note}</figcaption></figure>'
     )
 
 

@@ -9,6 +9,8 @@
                  "segmentations": {segmenter: {"n_clusters", "n_superpixels"}},
                  "explanations": [{"method", "segmenter", "superpixels": [
                      {"rank", "label", "cluster", "area", "box", "saliency"}, ...]}, ...],
+                 "agreement": {segmenter: {"methods", "rank_correlation", "variance_kept"}},
+                 "hidden_first": {segmenter: [label, ...]},
                  "files": {kind: path below the folder}}, ...],
      "failed": [{"source", "error"}, ...], "finished": true}
 
@@ -19,11 +21,14 @@ import datetime
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib import metadata
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int
 
+from naspix.report.agreement import Agreement, agreement
 from naspix.superpixelify import RankedSuperpixel
 
 SCHEMA = 1
@@ -76,6 +81,8 @@ class PhotoExplanation:
         raw: Method's name -> its saliency map.
         pooled: ``(method, segmenter)`` -> the map, constant on superpixels.
         ranking: ``(method, segmenter)`` -> superpixels, the most salient first.
+        orders: Segmenter's name -> at each pixel the step, from 0, at which the greedy search hides
+            its superpixel; only where it was asked for.
         titles: Name of a method or segmenter -> how people write it.
     """
 
@@ -88,11 +95,30 @@ class PhotoExplanation:
     raw: Mapping[str, Float[np.ndarray, "H W"]]
     pooled: Mapping[tuple[str, str], Float[np.ndarray, "H W"]]
     ranking: Mapping[tuple[str, str], list[RankedSuperpixel]]
+    orders: Mapping[str, Int[np.ndarray, "H W"]] = field(default_factory=dict)
     titles: Mapping[str, str] = field(default_factory=dict)
 
     def title(self, name: str) -> str:
         """How people write the name of a method or segmenter."""
         return self.titles.get(name, name)
+
+    @cached_property
+    def agreement(self) -> Agreement:
+        """How far the methods agree, under the names that people write."""
+        table = agreement(
+            {method: torch.from_numpy(heat)[None] for method, heat in self.raw.items()},
+            {
+                segmenter: torch.from_numpy(superpixels)[None]
+                for segmenter, (_, superpixels) in self.segmentations.items()
+            },
+        )
+        return table.titled(self.titles)
+
+    def hidden_first(self, segmenter: str) -> list[int]:
+        """Superpixels in the order in which the greedy search hides them."""
+        superpixels, order = self.segmentations[segmenter][1], self.orders[segmenter]
+        labels, first = np.unique(superpixels, return_index=True)
+        return [int(label) for label in labels[np.argsort(order.ravel()[first])]]
 
     def cluster_of(self, segmenter: str) -> dict[int, int]:
         """Superpixel -> the cluster it belongs to."""
@@ -128,6 +154,8 @@ class PhotoExplanation:
                 }
                 for (method, segmenter), ranking in self.ranking.items()
             ],
+            "agreement": _agreement_json(self),
+            "hidden_first": {segmenter: self.hidden_first(segmenter) for segmenter in self.orders},
             "files": dict(files or {}),
         }
 
@@ -138,6 +166,26 @@ def _prediction_json(prediction: Prediction) -> dict[str, object]:
         "name": prediction.name,
         "probability": round(prediction.probability, 6),
     }
+
+
+def _agreement_json(photo: PhotoExplanation) -> dict[str, object]:
+    """Segmenter -> rank correlations and variances kept, in the order of the methods."""
+    table = photo.agreement
+    return {
+        segmenter: {
+            "methods": list(photo.raw),
+            "rank_correlation": _rounded(table.rank_correlation[0, place]),
+            "variance_kept": _rounded(table.variance_kept[0, place]),
+        }
+        for place, segmenter in enumerate(photo.segmentations)
+    }
+
+
+def _rounded(values: np.ndarray) -> object:
+    """Lists of numbers, and null for what is none."""
+    if values.ndim > 1:
+        return [_rounded(one) for one in values]
+    return [None if np.isnan(one) else round(one, 6) for one in values.tolist()]
 
 
 def _ranking_json(
