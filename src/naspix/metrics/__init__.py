@@ -12,6 +12,7 @@ from naspix.metrics.agreement import (
     saliency_agreement,
     segmentation_agreement,
 )
+from naspix.metrics.audit import Suspect, clever_hans_audit, outside_shares
 from naspix.metrics.boxes import scale_boxes
 from naspix.metrics.control import random_segmentation
 from naspix.metrics.curves import MeanCurve, PerturbationCurves
@@ -19,6 +20,13 @@ from naspix.metrics.hiding import Blurred, Inpainted
 from naspix.metrics.maximum import BestOrder, greedy_lerf, optimal_lerf
 from naspix.metrics.perturbation import RelevanceGain, deletion, insertion, lerf, morf, srg
 from naspix.metrics.pointing import energy_inside, pointing_game
+from naspix.metrics.semantics import (
+    ClusterSaliency,
+    SaliencyByCluster,
+    SaliencyRow,
+    cluster_saliency,
+    saliency_by_cluster,
+)
 from naspix.metrics.significance import Comparison, Contender, compare
 
 if TYPE_CHECKING:
@@ -29,6 +37,7 @@ _LOCALIZATION = ("LocalizationCurve", "MaxBoxAcc", "MaxBoxAccV2", "PxAP")
 __all__ = [
     "BestOrder",
     "Blurred",
+    "ClusterSaliency",
     "Comparison",
     "Contender",
     "Inpainted",
@@ -39,7 +48,12 @@ __all__ = [
     "PerturbationCurves",
     "PxAP",
     "RelevanceGain",
+    "SaliencyByCluster",
+    "SaliencyRow",
     "SegmentationAgreement",
+    "Suspect",
+    "clever_hans_audit",
+    "cluster_saliency",
     "compare",
     "deletion",
     "energy_inside",
@@ -48,9 +62,11 @@ __all__ = [
     "lerf",
     "morf",
     "optimal_lerf",
+    "outside_shares",
     "pointing_game",
     "random_segmentation",
     "saliency_agreement",
+    "saliency_by_cluster",
     "scale_boxes",
     "segmentation_agreement",
     "srg",

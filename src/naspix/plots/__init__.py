@@ -17,6 +17,7 @@ from naspix.plots.figures import (
 from naspix.plots.pictures import (
     boundary_picture,
     cluster_picture,
+    highlight_picture,
     order_picture,
     overlay_picture,
     photo_picture,
@@ -35,6 +36,7 @@ __all__ = [
     "draw_saliency",
     "draw_segmentation",
     "explanation_figure",
+    "highlight_picture",
     "order_picture",
     "overlay_picture",
     "photo_picture",

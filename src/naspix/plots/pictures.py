@@ -71,6 +71,27 @@ def cluster_picture(
     return _draw_boundaries(_blend(grey, colours, opacity), _zoomed(superpixels, zoom))
 
 
+def highlight_picture(
+    image: Float[np.ndarray, "H W C"], mask: Bool[np.ndarray, "H W"], *, zoom: int = 1
+) -> Picture:
+    """The photo as it is inside a mask, grey and dim outside, the mask's boundary drawn.
+
+    Args:
+        image: Values in [0, 1].
+        mask: What is shown.
+        zoom: As in :func:`photo_picture`.
+
+    Example:
+        >>> white = np.ones((2, 4, 3))
+        >>> highlight_picture(white, np.array([[True, True, False, False]] * 2))[0, [0, 3], 0]
+        array([255,  89], dtype=uint8)
+    """
+    photo = photo_picture(image, zoom=zoom)
+    dim = np.repeat(0.35 * photo.mean(axis=-1, keepdims=True), 3, axis=-1).astype(np.uint8)
+    shown = _zoomed(mask, zoom)
+    return _draw_boundaries(np.where(shown[..., None], photo, dim), shown.astype(np.int64))
+
+
 def saliency_picture(saliency: Float[np.ndarray, "H W"], scale: Scale, *, zoom: int = 1) -> Picture:
     """The saliency map in the colours of its scale."""
     from matplotlib import colormaps

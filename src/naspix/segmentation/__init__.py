@@ -1,5 +1,6 @@
 """Segmenters: images ``(B, C, H, W)`` in [0, 1] to ``Segmentation``; NAS and its baselines."""
 
+from naspix.segmentation.atlas import Atlas, AtlasEntry, AtlasMaker, Example
 from naspix.segmentation.baselines import (
     SLIC,
     Felzenszwalb,
@@ -17,9 +18,13 @@ from naspix.segmentation.segmentation import Segmentation
 __all__ = [
     "NAS",
     "SLIC",
+    "Atlas",
+    "AtlasEntry",
+    "AtlasMaker",
     "ClassClustering",
     "ClassClusters",
     "Consensus",
+    "Example",
     "Felzenszwalb",
     "Grid",
     "Match",

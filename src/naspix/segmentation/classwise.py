@@ -9,7 +9,7 @@ same in every image: the head, the grass. In: batches of images of one class. Ou
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from os import PathLike
-from typing import Literal, final
+from typing import TYPE_CHECKING, Literal, final
 
 import torch
 from jaxtyping import Float, Int64
@@ -22,6 +22,9 @@ from naspix.clustering.ward import WardTree, ward_of_points
 from naspix.errors import InputError
 from naspix.models import Classifier
 from naspix.segmentation.segmentation import Segmentation
+
+if TYPE_CHECKING:
+    from naspix.segmentation.atlas import Atlas
 
 _IMAGES_AT_ONCE = 16  # whatever the batches that come
 
@@ -235,6 +238,17 @@ class ClassClusters:
     def title(self, cluster: int) -> str:
         """The cluster's name, or ``"cluster 3"`` where it has none."""
         return self.names[cluster] or f"cluster {cluster}"
+
+    def atlas(self, images: Batches, *, n_examples: int = 8) -> "Atlas":
+        """Show where each cluster is strongest, so that a person can name it.
+
+        Args:
+            images: As for ``fit``; the same, or others of the class.
+            n_examples: Photos kept for each cluster.
+        """
+        from naspix.segmentation.atlas import make_atlas
+
+        return make_atlas(self, _batches(images), n_examples=n_examples)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write all but the network to an ``.npz`` file, without pickle, whole or not at all.
