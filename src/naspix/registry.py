@@ -6,7 +6,7 @@ and one line here.
 
 from collections.abc import Mapping
 
-from naspix.datasets import CUB200, STL10, COCOBoxes, ImageFolder, VOCBoxes
+from naspix.datasets import CUB200, STL10, COCOBoxes, ImageFolder, Photos, VOCBoxes
 from naspix.errors import UnknownNameError
 from naspix.saliency import (
     LIME,
@@ -69,6 +69,7 @@ DATASETS: Mapping[str, type] = {
     "voc": VOCBoxes,
     "folder": ImageFolder,
     "coco": COCOBoxes,
+    "photos": Photos,
 }
 
 # how people write the names

@@ -12,6 +12,7 @@ from naspix.cli import talk
 from naspix.cli.bench import bench
 from naspix.cli.check import check
 from naspix.cli.data import data
+from naspix.cli.evaluate import evaluate
 from naspix.cli.explain import explain
 from naspix.cli.models import levels, models
 from naspix.cli.segment import segment
@@ -31,6 +32,7 @@ app.command(models)
 app.command(levels)
 app.command(check)
 app.command(bench)
+app.command(evaluate)
 app.command(data)
 app.register_install_completion_command(help="Let the shell complete commands and choices.")
 

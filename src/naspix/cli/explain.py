@@ -64,7 +64,7 @@ def explain(
         network,
         methods=tuple(dict.fromkeys(method)),
         segmenters=_segmenters(segmenter, network, nas),
-        target=_target_class(network, target),
+        target=target_class(network, target),
     )
     run = _run_record(model, nas, inputs, asked)
     width = min(40, max(len(photo.name) for photo in photos))
@@ -162,7 +162,7 @@ def _segmenters(
     return {name: nas.make(network) if name == "nas" else name for name in names}
 
 
-def _target_class(network: "Classifier", target: str | None) -> int | None:
+def target_class(network: "Classifier", target: str | None) -> int | None:
     """A class by its number or its name."""
     if target is None:
         return None

@@ -34,7 +34,7 @@ MethodName = Literal[
     "kernel_shap",
     "shapley",
 ]
-DatasetName = Literal["stl10", "cub", "voc", "folder", "coco"]
+DatasetName = Literal["stl10", "cub", "voc", "folder", "coco", "photos"]
 Resize = Literal["crop", "squash", "none"]
 
 

@@ -5,6 +5,7 @@ from naspix.datasets.coco import COCOBoxes
 from naspix.datasets.cub import CUB200
 from naspix.datasets.downloading import ARCHIVES, Archive, fetch
 from naspix.datasets.folder import ImageFolder
+from naspix.datasets.photos import Photos
 from naspix.datasets.sample import Dataset, Sample
 from naspix.datasets.stl10 import STL10
 from naspix.datasets.voc import VOCBoxes
@@ -18,6 +19,7 @@ __all__ = [
     "Dataset",
     "Findings",
     "ImageFolder",
+    "Photos",
     "Sample",
     "VOCBoxes",
     "check",

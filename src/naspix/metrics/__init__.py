@@ -18,6 +18,7 @@ from naspix.metrics.control import random_segmentation
 from naspix.metrics.curves import MeanCurve, PerturbationCurves
 from naspix.metrics.hiding import Blurred, Inpainted
 from naspix.metrics.maximum import BestOrder, greedy_lerf, optimal_lerf
+from naspix.metrics.overlaps import Overlaps, overlaps
 from naspix.metrics.perturbation import RelevanceGain, deletion, insertion, lerf, morf, srg
 from naspix.metrics.pointing import energy_inside, pointing_game
 from naspix.metrics.semantics import (
@@ -45,6 +46,7 @@ __all__ = [
     "MaxBoxAcc",
     "MaxBoxAccV2",
     "MeanCurve",
+    "Overlaps",
     "PerturbationCurves",
     "PxAP",
     "RelevanceGain",
@@ -63,6 +65,7 @@ __all__ = [
     "morf",
     "optimal_lerf",
     "outside_shares",
+    "overlaps",
     "pointing_game",
     "random_segmentation",
     "saliency_agreement",

@@ -13,9 +13,8 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from naspix.errors import InputError
-from naspix.metrics.boxes import Boxes, box_ious, checked_boxes, contour_boxes, eight_bit
-
-_THRESHOLDS = np.arange(0, 1, 0.001)
+from naspix.metrics.boxes import Boxes, checked_boxes, eight_bit
+from naspix.metrics.overlaps import THRESHOLDS, checked_maps, overlaps_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +76,7 @@ class MaxBoxAccV2(Metric):  # type: ignore[misc, unused-ignore]
         if not ious or not all(0 < iou <= 1 for iou in ious):
             raise InputError(f"ious are numbers above 0 and at most 1, not {ious}")
         self.ious = tuple(ious)
-        zeros = torch.zeros(len(ious), len(_THRESHOLDS), dtype=torch.int64)
+        zeros = torch.zeros(len(ious), len(THRESHOLDS), dtype=torch.int64)
         self.add_state("hits", zeros, dist_reduce_fx="sum")
         for name in ("n_images", "n_constant", "n_not_finite"):
             self.add_state(name, torch.tensor(0), dist_reduce_fx="sum")
@@ -138,7 +137,7 @@ class MaxBoxAccV2(Metric):  # type: ignore[misc, unused-ignore]
         if int(self.n_images) == 0:
             raise InputError("no map was scored yet: call update(maps, boxes) first")
         return LocalizationCurve(
-            torch.from_numpy(_THRESHOLDS.copy()),
+            torch.from_numpy(THRESHOLDS.copy()),
             self.hits.cpu() / self.n_images.cpu().double(),
             self.ious,
         )
@@ -192,7 +191,7 @@ class PxAP(Metric):  # type: ignore[misc, unused-ignore]
     def __init__(self) -> None:
         super().__init__()
         for name in ("inside", "outside"):
-            zeros = torch.zeros(len(_THRESHOLDS) + 2, dtype=torch.int64)
+            zeros = torch.zeros(len(THRESHOLDS) + 2, dtype=torch.int64)
             self.add_state(name, zeros, dist_reduce_fx="sum")
 
     def update(self, maps: Tensor, masks: Tensor) -> None:
@@ -211,7 +210,7 @@ class PxAP(Metric):  # type: ignore[misc, unused-ignore]
             raise InputError(f"maps are of shape {arrays.shape} but masks of {truths.shape}")
         if not np.isin(truths, (0, 1, 255)).all():
             raise InputError("masks hold other numbers than 0, 1 and 255 (not looked at)")
-        edges = np.append(_THRESHOLDS, [1.0, 2.0, 3.0])
+        edges = np.append(THRESHOLDS, [1.0, 2.0, 3.0])
         values = np.stack([_scaled(array) for array in arrays])
         for state, wanted in ((self.inside, 1), (self.outside, 0)):
             counts, _ = np.histogram(values[truths == wanted], edges)
@@ -235,17 +234,6 @@ class PxAP(Metric):  # type: ignore[misc, unused-ignore]
         return (precision[1:] * recall.diff()).sum()
 
 
-def checked_maps(maps: Tensor) -> Float[np.ndarray, "B H W"]:
-    """The maps as arrays, or an error that says what they are instead."""
-    if maps.ndim != 3 or not maps.is_floating_point() or maps.numel() == 0:
-        raise InputError(
-            f"maps are floating (B, H, W) with pixels, not {maps.dtype} of shape "
-            f"{tuple(maps.shape)}"
-        )
-    maps = maps.detach().cpu()
-    return (maps if maps.dtype == torch.float64 else maps.float()).numpy()
-
-
 def localized(
     image: UInt8[np.ndarray, "H W"],
     truths: Integer[np.ndarray, "n 4"],
@@ -254,14 +242,8 @@ def localized(
     largest_only: bool = False,
 ) -> Bool[np.ndarray, "n_ious thresholds"]:
     """At which thresholds the image is localised, for each IoU."""
-    top = int(image.max())
-    cuts = (_THRESHOLDS * top).astype(np.int64)
-    levels = np.flatnonzero(np.bincount(image.ravel(), minlength=256))
-    best = np.zeros(256)
-    for low, high in zip(levels, [*levels[1:], 256], strict=True):
-        boxes = contour_boxes(image, int(low), largest_only=largest_only)
-        best[low:high] = box_ious(boxes, truths).max()
-    return np.stack([best[cuts] >= iou for iou in ious])
+    best = overlaps_of(image, truths, largest_only=largest_only).at_thresholds()
+    return np.stack([best >= iou for iou in ious])
 
 
 def _scaled(values: Float[np.ndarray, "H W"]) -> Float[np.ndarray, "H W"]:

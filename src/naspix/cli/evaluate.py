@@ -1,0 +1,289 @@
+"""``naspix evaluate``: a data set in, a run's folder with records, tables and a page out."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from naspix.cli import talk
+from naspix.cli.explain import target_class
+from naspix.cli.options import DatasetName, Json, ModelOptions
+from naspix.errors import InputError
+
+if TYPE_CHECKING:
+    from naspix.experiments.engine import Engine
+    from naspix.experiments.evaluation.settings import EvaluationSettings
+    from naspix.experiments.store import Run
+
+TaskName = Literal["lerf", "wsol"]
+_MODEL = ModelOptions()
+_CLUSTERS = {"lerf": 5, "wsol": 10}  # the paper's K
+_SECONDS_BETWEEN_LINES = 30.0
+
+
+def evaluate(
+    task: Annotated[TaskName, Parameter(help="What is measured.")],
+    /,
+    *,
+    dataset: Annotated[DatasetName, Parameter(help="What kind of files --root holds.")],
+    root: Annotated[Path, Parameter(help="The data set's folder.")],
+    output: Annotated[
+        Path, Parameter(alias="-o", help="The run's folder; given again, the run goes on.")
+    ],
+    method: Annotated[
+        tuple[str, ...],
+        Parameter(help="Saliency method; may be given several times.", negative=()),
+    ] = ("grad_cam_plus_plus",),
+    segmenter: Annotated[
+        tuple[str, ...],
+        Parameter(
+            help="What maps are pooled over: none, random (the control), nas, slic, ...; may be "
+            "given several times.",
+            negative=(),
+        ),
+    ] = ("none", "slic", "nas"),
+    target: Annotated[
+        str, Parameter(help="Class to explain: predicted, label, or a class's number or name.")
+    ] = "predicted",
+    set_: Annotated[
+        tuple[str, ...],
+        Parameter(
+            name="--set",
+            help="NAME.PARAMETER=VALUE of a method, segmenter, data set or the task, such as "
+            "rise.n_masks=500; may be given several times.",
+            negative=(),
+            show_default=False,
+        ),
+    ] = (),
+    levels: Annotated[
+        str,
+        Parameter(help="Of NAS, as in naspix segment.", show_default=False),
+    ] = "",
+    n_clusters: Annotated[
+        int | None,
+        Parameter(alias="-k", help="Of NAS; 5, and 10 for wsol, as in the paper."),
+    ] = None,
+    seed: Annotated[int, Parameter(help="Of everything random.")] = 0,
+    match: Annotated[
+        bool,
+        Parameter(
+            help="Give other segmenters, whose parameters are not set, as many superpixels as NAS "
+            "has."
+        ),
+    ] = True,
+    limit: Annotated[
+        int | None,
+        Parameter(help="Only so many pictures, in a shuffled order; may grow when a run goes on."),
+    ] = None,
+    batch_size: Annotated[int, Parameter(help="Pictures that are explained and kept at once.")] = 8,
+    model: ModelOptions = _MODEL,
+    engine: Annotated[Literal["local", "ray"], Parameter(help="Who computes.")] = "local",
+    workers: Annotated[int, Parameter(help="Processes, or Ray's actors.")] = 1,
+    threads: Annotated[
+        int, Parameter(help="Threads of each worker; 0 shares the cores among them.")
+    ] = 0,
+    ray_address: Annotated[
+        str | None, Parameter(help="A Ray cluster to join, such as auto or ray://host:10001.")
+    ] = None,
+    json: Json = False,
+) -> int:
+    """Judge explanations on a data set: LeRF curves or localisation, raw and pooled.
+
+    Writes records as it goes, then scores.csv, table.csv and report.html, into the output folder.
+    The same command goes on where it was stopped.
+    """
+    from naspix.experiments.evaluation.running import evaluate as carry_out
+    from naspix.experiments.evaluation.writing import write_results
+
+    settings = _settings(
+        task,
+        dataset=dataset,
+        root=root,
+        model=model,
+        methods=method,
+        segmenters=segmenter,
+        target=target,
+        assignments=set_,
+        nas={"levels": levels, "n_clusters": n_clusters or _CLUSTERS[task]},
+        seed=seed,
+        match=match,
+        limit=limit,
+        batch_size=batch_size,
+    )
+    chosen = _engine(engine, workers, threads, ray_address)
+    with _progress() as step:
+        run = carry_out(settings, output, engine=chosen, progress=step)
+    write_results(run)
+    _say_failures(run)
+    _show(run, json)
+    talk.say(f"see {output / 'report.html'}")
+    return 0
+
+
+def _settings(
+    task: TaskName,
+    *,
+    dataset: str,
+    root: Path,
+    model: ModelOptions,
+    methods: tuple[str, ...],
+    segmenters: tuple[str, ...],
+    target: str,
+    assignments: tuple[str, ...],
+    nas: dict[str, Any],
+    seed: int,
+    match: bool,
+    limit: int | None,
+    batch_size: int,
+) -> "EvaluationSettings":
+    from dataclasses import replace
+
+    from naspix.experiments.evaluation.parameters import read_assignments, read_value, settable
+    from naspix.experiments.evaluation.settings import EvaluationSettings
+    from naspix.models.devices import resolve_device
+    from naspix.segmentation import NAS
+
+    asked = EvaluationSettings(
+        task=task,
+        dataset=dataset,
+        root=str(root.absolute()),
+        model=model.model,
+        weights=model.weights,
+        device=str(resolve_device(model.device)),
+        methods=methods,
+        segmenters=segmenters,
+        limit=limit,
+        batch_size=batch_size,
+        match=match,
+    )
+    owners = asked.owners()
+    nas["levels"] = read_value(nas["levels"], settable(NAS)["levels"], "--levels")
+    parameters = {name: dict(nas) for name, owner in owners.items() if owner is NAS}
+    for name, owner in owners.items():
+        if "seed" in settable(owner):
+            parameters.setdefault(name, {})["seed"] = seed
+    for name, values in read_assignments(assignments, owners).items():
+        parameters.setdefault(name, {}).update(values)
+    chosen: str | int = target
+    if target not in ("predicted", "label"):
+        found = target_class(asked.make_model(), target)
+        assert found is not None
+        chosen = found
+    return replace(asked, parameters=parameters, target=chosen)
+
+
+def _engine(name: str, workers: int, threads: int, address: str | None) -> "Engine":
+    from naspix.experiments.engine import InProcess, Processes, limit_threads
+
+    if name == "ray":
+        from naspix.experiments.ray_engine import Ray
+
+        return Ray(workers=workers, threads=threads, address=address)
+    if address is not None:
+        raise InputError("--ray-address is for --engine ray")
+    if workers != 1:
+        return Processes(workers=workers, threads=threads)
+    if threads:
+        limit_threads(threads)
+    return InProcess()
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal; elsewhere a line now and then."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    console = Console(stderr=True)
+    bar = Progress(
+        TextColumn("evaluating"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(elapsed_when_finished=False),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    lines = None if console.is_terminal else _Lines()
+    with bar:
+        task = bar.add_task("evaluating", total=None)
+
+        def step(n_more: int, n_all: int) -> None:
+            bar.update(task, total=n_all)
+            bar.advance(task, n_more)
+            if lines is not None:
+                lines.step(n_more, n_all)
+
+        yield step
+
+
+class _Lines:
+    """Says now and then how far it is, and how long it will take."""
+
+    def __init__(self) -> None:
+        self._done = 0
+        self._at_start: int | None = None
+        self._begin = self._last = time.monotonic()
+
+    def step(self, n_more: int, n_all: int) -> None:
+        """Count more pictures."""
+        self._done += n_more
+        now = time.monotonic()
+        if self._at_start is None:  # what former runs have done
+            self._at_start, self._begin = self._done, now
+            if self._done:
+                talk.say(f"{self._done} of {n_all} pictures are done already")
+            return
+        if now - self._last < _SECONDS_BETWEEN_LINES:
+            return
+        self._last = now
+        rate = (self._done - self._at_start) / (now - self._begin)
+        talk.say(f"{self._done} of {n_all} pictures, {_duration((n_all - self._done) / rate)} left")
+
+
+def _duration(seconds: float) -> str:
+    """Hours and minutes, or minutes and seconds.
+
+    Example:
+        >>> _duration(3725), _duration(65)
+        ('1 h 02 min', '1 min 05 s')
+    """
+    minutes, left = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {left:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _say_failures(run: "Run") -> None:
+    failures = run.failures
+    for failure in failures[:10]:
+        talk.say(f"left out {failure.item}: {failure.reason}")
+    if len(failures) > 10:
+        talk.say(f"and {len(failures) - 10} more, see report.html")
+
+
+def _show(run: "Run", as_json: bool) -> None:
+    from naspix.experiments.evaluation.scores import scores_of
+
+    if as_json:
+        import json
+        from dataclasses import asdict
+
+        scores = [asdict(score) for score in scores_of(run)]
+        print(json.dumps(scores, indent=1))  # noqa: T201 - a result
+        return
+    from naspix.experiments.evaluation.tables import text_table
+
+    print(text_table(run))  # noqa: T201 - a result

@@ -1,0 +1,1 @@
+"""Explanations of a whole data set, judged: LeRF, localisation, saliency by meaning."""

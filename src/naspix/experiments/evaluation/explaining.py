@@ -1,0 +1,229 @@
+"""Everything that is asked of a batch of images, computed once for all settings.
+
+One forward gives logits and the activations of every NAS setting; each method is asked once, each
+segmenter once, and the maps pooled over superpixels are made of these.
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import final
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from naspix.errors import InputError
+from naspix.metrics import random_segmentation
+from naspix.models import Classifier
+from naspix.models.activations import recording
+from naspix.segmentation import NAS, Segmentation
+from naspix.superpixelify import superpixelify
+
+Method = Callable[[Tensor, int | Tensor | None], Tensor]
+Segmenter = Callable[[Tensor], Segmentation]
+
+RAW = "none"  # the segmenter of a map as it is
+_MANY_IMAGES = 2**31
+
+
+@final
+@dataclass(frozen=True)
+class RandomRegions:
+    """The control: random connected regions as many and as large as another segmenter's.
+
+    Attributes:
+        of: The other segmenter's name.
+        seed: Of the regions.
+    """
+
+    of: str = "nas"
+    seed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """An image as the network sees it, with what is known about it.
+
+    Attributes:
+        index: Its place in the data set.
+        id: Its name there.
+        image: ``(C, H, W)`` in [0, 1].
+        label: Its class in the model's numbers, None if not known.
+        boxes: ``(n, 4)`` whole pixels of the image, as ``naspix.metrics.scale_boxes`` makes them.
+        inside: ``(H, W)``, what lies in a box or mask, None where there is none.
+    """
+
+    index: int
+    id: str
+    image: Float[Tensor, "C H W"]
+    label: int | None
+    boxes: Int64[Tensor, "n 4"]
+    inside: Bool[Tensor, "H W"] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class ExplainedBatch:
+    """Images, what the network says, and how it is explained.
+
+    Attributes:
+        pictures: One an image.
+        images: ``(B, C, H, W)`` in [0, 1].
+        predicted: ``(B,)``.
+        target: ``(B,)``, the classes that are explained.
+        raw: Method -> ``(B, H, W)``.
+        superpixels: Segmenter -> ``(B, H, W)``.
+        clusters: Segmenter -> ``(B, H, W)``.
+    """
+
+    pictures: Sequence[Picture]
+    images: Float[Tensor, "B C H W"]
+    predicted: Int64[Tensor, " B"]
+    target: Int64[Tensor, " B"]
+    raw: Mapping[str, Float[Tensor, "B H W"]]
+    superpixels: Mapping[str, Int64[Tensor, "B H W"]]
+    clusters: Mapping[str, Int64[Tensor, "B H W"]]
+
+    def maps(self) -> Iterator[tuple[str, str, Float[Tensor, "B H W"], Tensor | None]]:
+        """Method, segmenter, saliency and superpixels of each setting, raw maps first."""
+        for method, heat in self.raw.items():
+            yield method, RAW, heat, None
+            for segmenter, superpixels in self.superpixels.items():
+                yield method, segmenter, superpixelify(heat, superpixels), superpixels
+
+
+@dataclass(frozen=True)
+class Explainer:
+    """Explains batches.
+
+    Attributes:
+        model: The classifier.
+        methods: Name -> saliency method.
+        segmenters: Name -> segmenter; those of ``RandomRegions`` after the one they imitate.
+        target: ``"predicted"``, ``"label"``, or a class for all.
+    """
+
+    model: Classifier
+    methods: Mapping[str, Method]
+    segmenters: Mapping[str, Segmenter | RandomRegions]
+    target: str | int = "predicted"
+    stopwatch: "Stopwatch" = field(default_factory=lambda: Stopwatch(), compare=False)
+
+    def __call__(self, pictures: Sequence[Picture]) -> ExplainedBatch:
+        """Explain pictures of one size.
+
+        Raises:
+            NaspixError: One of them cannot be explained.
+        """
+        images = torch.stack([picture.image for picture in pictures]).to(self.model.device)
+        with self.stopwatch("forward"):
+            logits, activations = self._forward(images)
+        target = self._targets(pictures, images, logits)
+        segmentations: dict[str, tuple[Tensor, Tensor]] = {}
+        for name, segmenter in self.segmenters.items():
+            with self.stopwatch(f"segmenter {name}"):
+                segmentations[name] = self._labels(
+                    segmenter, pictures, images, activations, segmentations
+                )
+        raw = {}
+        for name, method in self.methods.items():
+            with self.stopwatch(f"method {name}"):
+                raw[name] = _checked(name, method(images, target), images)
+        return ExplainedBatch(
+            pictures=pictures,
+            images=images,
+            predicted=logits.argmax(1),
+            target=target,
+            raw=raw,
+            superpixels={name: labels[0] for name, labels in segmentations.items()},
+            clusters={name: labels[1] for name, labels in segmentations.items()},
+        )
+
+    def _forward(self, images: Float[Tensor, "B C H W"]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Logits, and the activations of all levels that any NAS wants, in one pass."""
+        wanted = [
+            name
+            for segmenter in self.segmenters.values()
+            if isinstance(segmenter, NAS)
+            for name in self.model.level_names(segmenter.levels)
+        ]
+        with torch.no_grad():
+            if not wanted:
+                return self.model(images), {}
+            with recording(self.model.network, wanted, detach=True) as maps:
+                logits = self.model(images)
+        return logits, maps
+
+    def _labels(
+        self,
+        segmenter: Segmenter | RandomRegions,
+        pictures: Sequence[Picture],
+        images: Float[Tensor, "B C H W"],
+        activations: Mapping[str, Tensor],
+        before: Mapping[str, tuple[Tensor, Tensor]],
+    ) -> tuple[Int64[Tensor, "B H W"], Int64[Tensor, "B H W"]]:
+        """Superpixels and clusters."""
+        if isinstance(segmenter, RandomRegions):
+            labels = _random_each(before[segmenter.of][0], segmenter.seed, pictures)
+            return labels, labels
+        if isinstance(segmenter, NAS):
+            maps = [activations[name] for name in self.model.level_names(segmenter.levels)]
+            found = segmenter.segment(maps, segmenter.size or (images.shape[2], images.shape[3]))
+        else:
+            found = segmenter(images)
+        return found.superpixels, found.clusters
+
+    def _targets(
+        self, pictures: Sequence[Picture], images: Float[Tensor, "B C H W"], logits: Tensor
+    ) -> Int64[Tensor, " B"]:
+        if self.target == "predicted":
+            return self.model.resolve_target(images, None, logits)
+        if self.target != "label":
+            return self.model.resolve_target(images, int(self.target), logits)
+        labels = [picture.label for picture in pictures if picture.label is not None]
+        if len(labels) < len(pictures):
+            unlabeled = next(picture.id for picture in pictures if picture.label is None)
+            raise InputError(f"{unlabeled} has no label to be the target; take --target predicted")
+        return self.model.resolve_target(images, torch.tensor(labels), logits)
+
+
+class Stopwatch:
+    """Adds up the seconds that named steps take."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[str, float] = defaultdict(float)
+
+    @contextmanager
+    def __call__(self, step: str) -> Iterator[None]:
+        """Measure what is done inside the ``with`` block."""
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._seconds[step] += time.perf_counter() - begin
+
+    def reset(self) -> dict[str, float]:
+        """The seconds since the last reset, by step."""
+        seconds, self._seconds = dict(self._seconds), defaultdict(float)
+        return seconds
+
+
+def _random_each(
+    superpixels: Int64[Tensor, "B H W"], seed: int, pictures: Sequence[Picture]
+) -> Int64[Tensor, "B H W"]:
+    """Random regions by an image's place in the data set, whatever that in the batch."""
+    regions = [
+        random_segmentation(labels[None], seed * _MANY_IMAGES + picture.index)
+        for labels, picture in zip(superpixels, pictures, strict=True)
+    ]
+    return torch.cat(regions)
+
+
+def _checked(name: str, heat: object, images: Float[Tensor, "B C H W"]) -> Tensor:
+    expected = (len(images), *images.shape[-2:])
+    if not isinstance(heat, Tensor) or tuple(heat.shape) != expected:
+        shape = tuple(heat.shape) if isinstance(heat, Tensor) else type(heat).__name__
+        raise InputError(f"saliency method {name!r} returned {shape} instead of {expected}")
+    return heat.detach()

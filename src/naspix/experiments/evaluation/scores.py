@@ -1,0 +1,234 @@
+"""Records into scores: each setting's mean with its interval, and the difference by pooling.
+
+Pure functions of a run's records. Intervals are percentiles over pictures drawn anew (Poisson
+bootstrap: each picture counts a random number of times, 1 on average). A picture counts the same
+number of times in all settings, so that differences are paired.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float64, UInt8
+
+from naspix.errors import InputError
+from naspix.experiments.evaluation.explaining import RAW
+from naspix.experiments.evaluation.lerf import GREEDY
+from naspix.experiments.store import Run
+from naspix.metrics import Overlaps, compare
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+IOUS = (0.3, 0.5, 0.7)
+_N_RESAMPLES = 500
+_CONFIDENCE = 0.95
+_SEED = 0
+
+Setting = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Score:
+    """One figure of one method and segmenter.
+
+    Attributes:
+        method: Whose maps.
+        segmenter: Pooled over whose superpixels; ``"none"`` for the map as it is.
+        figure: What was measured, such as ``"iou_70"``.
+        value: Over all pictures; higher is better.
+        low: Lower end of its 95 % interval.
+        high: Upper end.
+        difference: The value less that of the raw map; None for raw maps, and where there is none.
+        difference_low: Lower end of its interval.
+        difference_high: Upper end.
+        as_good_as_best: Whether it cannot be told from the best of all settings (Wilcoxon, Holm);
+            None where that was not tested.
+        n_pictures: How many it stands on.
+        n_left_out: Pictures without a value, such as those whose curve's ends agree.
+        n_superpixels: Mean number of superpixels; None for raw maps.
+    """
+
+    method: str
+    segmenter: str
+    figure: str
+    value: float
+    low: float
+    high: float
+    difference: float | None
+    difference_low: float | None
+    difference_high: float | None
+    as_good_as_best: bool | None
+    n_pictures: int
+    n_left_out: int
+    n_superpixels: float | None
+
+
+def scores_of(run: Run) -> list[Score]:
+    """All scores of an evaluation, figure by figure.
+
+    Raises:
+        InputError: The run is no evaluation, or has no records.
+    """
+    if run.kind not in _SCORERS:
+        raise InputError(f"{run.folder} holds a run of {run.kind}, which is no evaluation")
+    return _SCORERS[run.kind](run)
+
+
+@dataclass(frozen=True, eq=False)
+class _Sample:
+    """A figure of one setting: over all pictures, and over each resample.
+
+    Attributes:
+        value: Over all pictures.
+        draws: Over each resample.
+        of_pictures: Of each picture, NaN where it has none; None where there is no such thing.
+        n_left_out: Pictures without a value.
+    """
+
+    value: float
+    draws: Float64[np.ndarray, " R"]
+    of_pictures: Float64[np.ndarray, " n"] | None = None
+    n_left_out: int = 0
+
+
+def _lerf_scores(run: Run) -> list[Score]:
+    columns = ["index", "method", "segmenter", "n_superpixels", "auc", "auc_morf"]
+    frame = run.records(columns).to_pandas()
+    frame["srg"] = frame["auc"] - frame["auc_morf"]
+    figures = ["auc"] + (["srg"] if frame["srg"].notna().any() else [])
+    scores = []
+    for figure in figures:
+        samples = {
+            setting: _mean(np.array(group[figure], np.float64), group["index"].to_numpy())
+            for setting, group in _by_setting(frame)
+        }
+        scores += _compared(figure, samples, frame)
+    return scores
+
+
+def _wsol_scores(run: Run) -> list[Score]:
+    frame = run.records(
+        ["index", "method", "segmenter", "n_superpixels", "top", "cut", "iou", "pointing", "energy"]
+    ).to_pandas()
+    figures: dict[str, dict[Setting, _Sample]] = {}
+    for setting, group in _by_setting(frame):
+        for figure, sample in _localized(group).items():
+            figures.setdefault(figure, {})[setting] = sample
+        for figure in ("pointing", "energy"):
+            sample = _mean(np.array(group[figure], np.float64), group["index"].to_numpy())
+            figures.setdefault(figure, {})[setting] = sample
+    return [
+        score for figure, samples in figures.items() for score in _compared(figure, samples, frame)
+    ]
+
+
+_SCORERS: Mapping[str, Callable[[Run], list[Score]]] = {"lerf": _lerf_scores, "wsol": _wsol_scores}
+
+
+def overlaps_in(group: "DataFrame") -> Float64[np.ndarray, "n thresholds"]:
+    """The best IoU of each picture at each threshold, from records."""
+    rows = zip(group["top"], group["cut"], group["iou"], strict=True)
+    return np.stack([Overlaps(int(top), cut, iou).at_thresholds() for top, cut, iou in rows])
+
+
+def _localized(group: "DataFrame") -> dict[str, _Sample]:
+    """MaxBoxAccV2, and its parts: one best threshold for all pictures, found in each resample."""
+    overlaps = overlaps_in(group)
+    _, kept = np.unique(overlaps, axis=1, return_index=True)  # thresholds that differ
+    overlaps = overlaps[:, kept]
+    counts = _counts(group["index"].to_numpy())
+    parts = {}
+    for iou in IOUS:
+        hits = (overlaps >= iou).astype(np.float64)
+        with np.errstate(invalid="ignore"):  # resamples without any picture
+            draws = (counts.T @ hits).max(1) / counts.sum(0)
+        parts[f"iou_{100 * iou:g}"] = _Sample(float(hits.mean(0).max()), draws)
+    mean = _Sample(
+        float(np.mean([part.value for part in parts.values()])),
+        np.mean([part.draws for part in parts.values()], axis=0),
+    )
+    return {"mean": mean, **parts}
+
+
+def _mean(values: Float64[np.ndarray, " n"], index: Any) -> _Sample:
+    known = ~np.isnan(values)
+    if not known.any():
+        nothing = np.full(_N_RESAMPLES, np.nan)
+        return _Sample(float("nan"), nothing, values, len(values))
+    counts = _counts(index[known])
+    with np.errstate(invalid="ignore"):
+        draws = values[known] @ counts / counts.sum(0)
+    return _Sample(float(values[known].mean()), draws, values, int((~known).sum()))
+
+
+def _counts(index: Any) -> Float64[np.ndarray, "n R"]:
+    """How often each picture counts in each resample; the same for a picture in every setting."""
+    return np.stack([_count(int(each)) for each in index]).astype(np.float64)
+
+
+@lru_cache(maxsize=100_000)
+def _count(index: int) -> UInt8[np.ndarray, " R"]:
+    drawn = np.random.default_rng([_SEED, index]).poisson(1, _N_RESAMPLES)
+    return np.asarray(drawn, np.uint8)
+
+
+def _compared(figure: str, samples: Mapping[Setting, _Sample], frame: "DataFrame") -> list[Score]:
+    best = _as_good_as_best(samples)
+    scores = []
+    for (method, segmenter), sample in samples.items():
+        raw = samples.get((method, RAW)) if segmenter != RAW else None
+        low, high = _interval(sample.draws)
+        apart = (None, None) if raw is None else _interval(sample.draws - raw.draws)
+        rows = frame[(frame["method"] == method) & (frame["segmenter"] == segmenter)]
+        scores.append(
+            Score(
+                method=method,
+                segmenter=segmenter,
+                figure=figure,
+                value=sample.value,
+                low=low,
+                high=high,
+                difference=None if raw is None else sample.value - raw.value,
+                difference_low=apart[0],
+                difference_high=apart[1],
+                as_good_as_best=None if best is None else (method, segmenter) in best,
+                n_pictures=len(rows) - sample.n_left_out,
+                n_left_out=sample.n_left_out,
+                n_superpixels=None if segmenter == RAW else float(rows["n_superpixels"].mean()),
+            )
+        )
+    return scores
+
+
+def _as_good_as_best(samples: Mapping[Setting, _Sample]) -> set[Setting] | None:
+    """The settings that a test over pictures does not tell from the best."""
+    values = {
+        f"{method} {segmenter}": (setting, sample.of_pictures)
+        for setting, sample in samples.items()
+        for method, segmenter in [setting]
+        if sample.of_pictures is not None and method != GREEDY
+    }
+    if len(values) < 2:
+        return None
+    table = np.stack([each for _, each in values.values() if each is not None])
+    if not np.isfinite(table).all(0).any():
+        return None
+    found = compare({name: each for name, (_, each) in values.items() if each is not None})
+    return {values[name][0] for name in found.as_good_as_best}
+
+
+def _interval(draws: Float64[np.ndarray, " R"]) -> tuple[float, float]:
+    known = draws[np.isfinite(draws)]
+    if not known.size:
+        return float("nan"), float("nan")
+    low, high = np.quantile(known, [(1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2])
+    return float(low), float(high)
+
+
+def _by_setting(frame: "DataFrame") -> "Iterator[tuple[Setting, DataFrame]]":
+    """Records of each setting, in the order in which they were asked for."""
+    for (method, segmenter), group in frame.groupby(["method", "segmenter"], sort=False):
+        yield (str(method), str(segmenter)), group

@@ -1,0 +1,33 @@
+"""What a finished evaluation's records are written out as: csv files and a page."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+
+from naspix.experiments.evaluation.scores import scores_of
+from naspix.experiments.evaluation.tables import paper_rows
+from naspix.experiments.store import Run
+from naspix.report.folder import write_whole, written
+
+SCORES, TABLE = "scores.csv", "table.csv"
+
+
+def write_results(run: Run) -> None:
+    """Write ``scores.csv`` (a row a score) and ``table.csv`` (the paper's form).
+
+    Raises:
+        OutputError: They cannot be written.
+    """
+    _write(run, SCORES, [asdict(score) for score in scores_of(run)])
+    _write(run, TABLE, paper_rows(run))
+
+
+def _write(run: Run, name: str, rows: Sequence[Mapping[str, object]]) -> None:
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    with written(run.folder), write_whole(run.folder / name) as file:
+        file.write(text.getvalue().encode())

@@ -1,0 +1,140 @@
+"""The engine of many machines: Ray Data has actors compute spans and brings the parts back.
+
+Each actor holds the model. Ray restarts actors and repeats spans that are lost with a worker or a
+machine; parts stream to this process, which alone writes them. The data set's folder, and files of
+weights, must be where every machine finds them by the same path.
+"""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+from naspix.errors import DeviceError, InputError, MissingExtraError
+from naspix.experiments.engine import MakeWorker, Worker, limit_threads, share_of_cores
+from naspix.experiments.parts import Span
+
+_RETRIES = 5  # of a span whose worker was lost
+_QUEUED = 2  # spans an actor has ahead of it
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Ray:
+    """The engine on a Ray cluster, begun on this machine if none is to be joined.
+
+    Attributes:
+        workers: How many actors; each holds the network.
+        threads: Threads each may use; 0 shares this machine's cores among them.
+        gpus: GPUs each is given, which may be a share of one.
+        address: A running cluster, such as ``"auto"`` or ``"ray://head:10001"``.
+    """
+
+    workers: int = 2
+    threads: int = 0
+    gpus: float | int = 0
+    address: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise InputError(f"--workers is at least 1, not {self.workers}")
+        if self.threads < 0:
+            raise InputError(f"--threads is 0 or more, not {self.threads}")
+
+    def __call__(
+        self, make_worker: MakeWorker, spans: Sequence[Span]
+    ) -> Iterator[tuple[Span, bytes]]:
+        """Yield each span with its encoded part as it is done.
+
+        Raises:
+            MissingExtraError: Ray is not installed.
+            DeviceError: The cluster cannot be reached, or workers are lost again and again.
+        """
+        ray = _imported()
+        threads = self.threads or share_of_cores(self.workers)
+        with _connected(ray, self.address, n_cpus=self.workers * threads):
+            items = [{"start": span.start, "stop": span.stop} for span in spans]
+            computed = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
+                _Actor,
+                fn_constructor_args=(make_worker, threads),
+                batch_size=1,
+                batch_format="numpy",
+                compute=ray.data.ActorPoolStrategy(
+                    size=min(self.workers, len(items)), max_tasks_in_flight_per_actor=_QUEUED
+                ),
+                num_cpus=threads,
+                num_gpus=self.gpus or None,
+                max_restarts=-1,
+                max_task_retries=_RETRIES,
+            )
+            try:
+                for batch in computed.iter_batches(batch_size=None, batch_format="numpy"):
+                    yield from _parts(batch)
+            except ray.exceptions.RayError as error:
+                raise DeviceError(f"Ray gave up: {_reason(error)}") from None
+
+
+class _Actor:
+    """A worker in a process of Ray's."""
+
+    def __init__(self, make_worker: MakeWorker, threads: int) -> None:
+        limit_threads(threads)
+        self._worker: Worker = make_worker()
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
+        spans = [Span(int(a), int(b)) for a, b in zip(batch["start"], batch["stop"], strict=True)]
+        return {
+            "start": [span.start for span in spans],
+            "stop": [span.stop for span in spans],
+            "part": [self._worker(span, None).encode() for span in spans],
+        }
+
+
+def _parts(batch: dict[str, Any]) -> Iterator[tuple[Span, bytes]]:
+    for start, stop, part in zip(batch["start"], batch["stop"], batch["part"], strict=True):
+        yield Span(int(start), int(stop)), bytes(part)
+
+
+def _imported() -> Any:
+    try:
+        import ray
+        import ray.data
+    except ImportError:
+        raise MissingExtraError(
+            "--engine ray needs Ray; install it with pip install 'naspix[ray]'"
+        ) from None
+    return ray
+
+
+@contextlib.contextmanager
+def _connected(ray: Any, address: str | None, *, n_cpus: int) -> Iterator[None]:
+    """A cluster for the ``with`` block; one that was there before is left running."""
+    if ray.is_initialized():
+        _quiet(ray)
+        yield
+        return
+    try:
+        if address is None:
+            ray.init(num_cpus=n_cpus, include_dashboard=False, log_to_driver=False)
+        else:
+            ray.init(address=address, log_to_driver=False)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise DeviceError(
+            f"the Ray cluster {address or 'on this machine'} cannot be reached: {_reason(error)}"
+        ) from None
+    try:
+        _quiet(ray)
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _quiet(ray: Any) -> None:
+    """No progress bars of Ray's beside ours."""
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+
+
+def _reason(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return (lines[-1] if lines else type(error).__name__).rstrip(".")

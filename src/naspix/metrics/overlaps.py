@@ -1,0 +1,89 @@
+"""How far a map's boxes overlap the true ones, at every threshold: what MaxBoxAccV2 counts.
+
+Maps (B, H, W) and boxes in their frame in, one small record an image out, of which the share of
+localised images follows for any threshold and any IoU. No metric is kept here.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Integer, UInt8
+from torch import Tensor
+
+from naspix.errors import InputError
+from naspix.metrics.boxes import Boxes, box_ious, checked_boxes, contour_boxes, eight_bit
+
+THRESHOLDS = np.arange(0, 1, 0.001)
+
+
+@dataclass(frozen=True, eq=False)
+class Overlaps:
+    """The best IoU of a map's boxes with a true one, at every cut that changes something.
+
+    All that an image adds to `MaxBoxAccV2`, for any IoU wanted: small enough to be kept.
+
+    Attributes:
+        top: The highest value of the map in 8 bits, of which thresholds are shares.
+        cut: The values that occur, ascending; a pooled map has one a superpixel at most.
+        iou: For each of them, the best IoU of the boxes around what lies above it.
+    """
+
+    top: int
+    cut: UInt8[np.ndarray, " n"]
+    iou: Float[np.ndarray, " n"]
+
+    def at_thresholds(self) -> Float[np.ndarray, " thresholds"]:
+        """The best IoU at each of the thousand thresholds."""
+        wanted = (THRESHOLDS * self.top).astype(np.int64)
+        place = np.searchsorted(self.cut, wanted, side="right") - 1
+        return np.where(place < 0, 0.0, self.iou[place])
+
+
+def overlaps(maps: Tensor, boxes: Boxes) -> list[Overlaps]:
+    """What each image adds to `MaxBoxAccV2`.
+
+    Args:
+        maps: ``(B, H, W)`` floating.
+        boxes: As for ``MaxBoxAccV2.update``.
+
+    Raises:
+        InputError: As ``MaxBoxAccV2.update``.
+
+    Example:
+        >>> heat = torch.zeros(1, 32, 32)
+        >>> heat[0, 8:16, 8:16] = 1
+        >>> overlaps(heat, torch.tensor([[8, 8, 16, 16]]))[0].iou.tolist()
+        [1.0, 0.00...]
+    """
+    arrays = checked_maps(maps)
+    truths = checked_boxes(boxes, len(arrays))
+    return [
+        overlaps_of(eight_bit(array), truth) for array, truth in zip(arrays, truths, strict=True)
+    ]
+
+
+def overlaps_of(
+    image: UInt8[np.ndarray, "H W"],
+    truths: Integer[np.ndarray, "n 4"],
+    *,
+    largest_only: bool = False,
+) -> Overlaps:
+    """The overlaps of one map in 8 bits."""
+    cuts = np.flatnonzero(np.bincount(image.ravel(), minlength=256))
+    ious = [
+        box_ious(contour_boxes(image, int(cut), largest_only=largest_only), truths).max()
+        for cut in cuts
+    ]
+    return Overlaps(int(image.max()), cuts.astype(np.uint8), np.array(ious, np.float64))
+
+
+def checked_maps(maps: Tensor) -> Float[np.ndarray, "B H W"]:
+    """The maps as arrays, or an error that says what they are instead."""
+    if maps.ndim != 3 or not maps.is_floating_point() or maps.numel() == 0:
+        raise InputError(
+            f"maps are floating (B, H, W) with pixels, not {maps.dtype} of shape "
+            f"{tuple(maps.shape)}"
+        )
+    maps = maps.detach().cpu()
+    return (maps if maps.dtype == torch.float64 else maps.float()).numpy()
