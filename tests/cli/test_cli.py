@@ -59,6 +59,7 @@ def explained(photos, tmp_path_factory) -> tuple[subprocess.CompletedProcess[str
         ["models"],
         ["levels"],
         ["check"],
+        ["evaluate"],
         ["data", "check"],
         ["data", "fetch"],
     ],
