@@ -1,5 +1,6 @@
 """UpsampledFeatures against Algorithm 1's dense matrix, built with torch's own upsampling."""
 
+import itertools
 import sys
 from pathlib import Path
 
@@ -96,14 +97,43 @@ def test_the_scale_and_the_order_of_channels_do_not_matter(seed, factor):
     torch.testing.assert_close(changed, plain, rtol=1e-4, atol=1e-8)
 
 
-def test_every_nth_pixel_is_the_dense_features_subsampled():
+def test_a_tile_is_the_mean_vector_times_the_mean_scale():
     activations = activations_of("odd", torch.float64)
     features = UpsampledFeatures(activations, (37, 53))
-    grid = features.every(5)
-    assert grid.size == (7, 11)
-    subsampled = literal_features(activations, (37, 53))[:, :, 2::5, 2::5]
-    assert relative_error(grid.dense(), subsampled) < 1e-12
-    assert features.every(5)._levels[0].upsampling is grid._levels[0].upsampling  # kept
+    tiles = features.tiles(5)
+    assert tiles.size == (8, 11)
+    raw = literal_features(activations, (37, 53), normalize=False, weight=False)
+    ends = itertools.accumulate(activation.shape[1] for activation in activations)
+    for activation, scale, end in zip(activations, features.scales, ends, strict=True):
+        channels = slice(end - activation.shape[1], end)
+        for row, column in [(0, 0), (3, 7), (7, 10)]:  # the last has 2 x 3 pixels
+            pixels = (
+                slice(None),
+                slice(5 * row, 5 * row + 5),
+                slice(5 * column, 5 * column + 5),
+            )
+            vectors = raw[:, channels][:, *pixels].flatten(2)
+            expected = vectors.mean(2) * scale[pixels].flatten(1).mean(1)[:, None]
+            tile = tiles.dense()[:, channels, row, column]
+            assert relative_error(tile, expected) < 1e-12
+    assert features.tiles(5)._levels[0].upsampling is tiles._levels[0].upsampling  # kept
+
+
+def test_what_is_kept_for_reuse_is_an_ordinary_tensor():
+    size = (31, 29)  # of no other test, so that nothing is kept yet
+    with torch.inference_mode():
+        features = UpsampledFeatures([torch.rand(1, 40, 5, 4)], size)
+        features.tiles(3).pixel_products()
+        features.collect(features.expand(torch.rand(1, 2, 20)))
+    upsampling = features._levels[0].upsampling
+    kept = [
+        value
+        for each in (upsampling, upsampling.tiles(3))
+        for value in vars(each).values()
+        if isinstance(value, torch.Tensor)
+    ]
+    assert len(kept) > 6
+    assert not any(tensor.is_inference() for tensor in kept)
 
 
 def test_parts_of_a_batch_and_other_frames():

@@ -171,11 +171,15 @@ class UpsampledFeatures:
         """Return the features of the same activations in another frame ``(H, W)``."""
         return UpsampledFeatures(self.levels, size, normalize=self.normalize, weight=self.weight)
 
-    def every(self, step: int) -> Self:
-        """Return the features of every ``step``-th pixel, down and across, as a smaller frame."""
-        grid = self._of_levels([level.every(step) for level in self._levels])
-        grid.__dict__["_gram"] = self._gram  # its cells are the same
-        return grid
+    def tiles(self, side: int) -> Self:
+        """Return a smaller frame: one feature a tile of ``side x side`` pixels.
+
+        It is the mean of the upsampled vectors times the mean of their scales, which is close to
+        the mean feature where neighbouring pixels are alike.
+        """
+        tiles = self._of_levels([level.tiles(side) for level in self._levels])
+        tiles.__dict__["_gram"] = self._gram  # its cells are the same
+        return tiles
 
     # Coefficients: a weighted sum of features is, in each level, sum_q r(q) X_q for some r over the
     # low-resolution cells q. A vector is so held as N = sum of h * w numbers, whatever C is.

@@ -2,9 +2,9 @@
 
 A centre is a mean of features, so it is ``sum_q r(q) X_q`` for some coefficients ``r`` over the
 cells ``q`` of the activations. Lloyd's iterations keep what the assignment needs of it: the map
-``X^T X r`` (one number a cell) and ``-|c|^2 / 2``. Starts are drawn on a coarse grid of pixels,
-several at once; Lloyd's iterations then run on finer and finer grids, and the last ones, on every
-pixel, decide.
+``X^T X r`` (one number a cell) and ``-|c|^2 / 2``. Starts are drawn on large tiles of pixels,
+several at once; Lloyd's iterations then run on smaller tiles, and the last ones, on every pixel,
+decide.
 
 In: :class:`~naspix.clustering.features.UpsampledFeatures`. Out: label maps ``(B, H, W)``.
 """
@@ -22,9 +22,10 @@ from naspix.clustering.ordering import canonical_ranks
 from naspix.clustering.starts import best_start
 from naspix.errors import InputError, NaspixWarning
 
-_MOST_START_PIXELS = 4096  # on the coarsest grid, however many clusters
-_MIDDLE_TOL = 0.02  # share of pixels that may change in the last step on the grid between
-_STRIDE = 1.8  # over-relaxation towards a strict stop: about a quarter fewer steps
+_MOST_TILES = 4096  # where k-means starts, however many clusters
+_TILES_ACROSS = 9.5  # at least so many, on the geometric mean of both axes
+_LEAST_TILE_TOL = 0.002  # share of tiles that may change in the last step on them
+_STRIDE = 2.75  # over-relaxation towards a strict stop: about a third fewer steps
 _STRIDE_BELOW = 0.005  # with a looser ``tol`` it saves nothing
 _CHUNK_BYTES = 4 << 30  # three (B, K, H, W) tensors are held at a time
 
@@ -49,7 +50,7 @@ def kmeans(
         features: The features of a batch of images; each image is clustered on its own.
         n_clusters: K, at most the number of pixels. Where an image has fewer distinct features, it
             gets fewer clusters, with a warning.
-        n_init: Number of k-means++ starts, of which the best on a coarse grid of pixels is kept.
+        n_init: Number of k-means++ starts, of which the best on large tiles of pixels is kept.
         max_iter: Most steps on the full frame.
         tol: Share of the pixels that may still change cluster in the last step; 0 runs to the fixed
             point.
@@ -73,18 +74,20 @@ def kmeans(
     """
     _check_arguments(features, n_clusters, n_init, max_iter, tol, init)
     images_at_once = _images_at_once(features, n_clusters)
-    labels = []
+    labels, n_found = [], []
     for start in range(0, features.batch_size, images_at_once):
-        chunk = features.images(start, start + images_at_once)
-        if init is None:
-            centers = _coarse_to_fine(chunk, n_clusters, n_init, seed)
-            stride = _STRIDE if tol < _STRIDE_BELOW else 1.0
-        else:
-            centers = Centers.at(chunk, init[start : start + images_at_once])
-            stride = 1.0
-        membership, _ = lloyd(chunk, centers, tol=tol, max_iter=max_iter, stride=stride)
-        labels.append(_canonical_labels(membership))
-    n_found = [int(image.max()) + 1 for image in labels for image in image]
+        with torch.inference_mode():  # which spares each of many small operations some time
+            chunk = features.images(start, start + images_at_once)
+            if init is None:
+                stride = _STRIDE if tol < _STRIDE_BELOW else 1.0
+                centers = _coarse_to_fine(chunk, n_clusters, n_init, seed, tol, stride)
+            else:
+                stride = 1.0
+                centers = Centers.at(chunk, init[start : start + images_at_once])
+            membership, _ = lloyd(chunk, centers, tol=tol, max_iter=max_iter, stride=stride)
+            chunk_labels, chunk_found = _canonical_labels(membership)
+        labels.append(chunk_labels.long())
+        n_found += chunk_found
     if min(n_found) < n_clusters:
         warnings.warn(
             f"{sum(n < n_clusters for n in n_found)} of {len(n_found)} images have fewer distinct "
@@ -92,7 +95,7 @@ def kmeans(
             NaspixWarning,
             stacklevel=2,
         )
-    return torch.cat(labels)
+    return torch.cat(labels) if len(labels) > 1 else labels[0]
 
 
 def _images_at_once(features: UpsampledFeatures, n_clusters: int) -> int:
@@ -106,41 +109,51 @@ def _images_at_once(features: UpsampledFeatures, n_clusters: int) -> int:
 
 
 def _coarse_to_fine(
-    features: UpsampledFeatures, n_clusters: int, n_init: int, seed: int
+    features: UpsampledFeatures,
+    n_clusters: int,
+    n_init: int,
+    seed: int,
+    tol: float | int,
+    stride: float,
 ) -> Centers:
-    """Return centres that iterations on coarser grids have brought close to a fixed point."""
-    *middle, coarsest = _grid_steps(features.size, n_clusters)
-    centers = best_start(features.every(coarsest), n_clusters, n_init, seed)
-    for step in reversed(middle):
-        _, centers = lloyd(features.every(step), centers, tol=_MIDDLE_TOL, max_iter=20)
+    """Return centres that iterations on larger and smaller tiles brought near a fixed point."""
+    large, *small = _tile_sides(features.size, n_clusters)
+    centers = best_start(features.tiles(large), n_clusters, n_init, seed)
+    for side in small:
+        tiles = features.tiles(side)
+        tile_tol = max(_LEAST_TILE_TOL, tol / 2)
+        _, centers = lloyd(tiles, centers, tol=tile_tol, max_iter=50, stride=stride)
     return centers
 
 
-def _grid_steps(size: tuple[int, int], n_clusters: int) -> list[int]:
-    """Return the distances in pixels of the coarser grids, rising: 4, 12 at 96 x 96 and K = 5.
+def _tile_sides(size: tuple[int, int], n_clusters: int) -> list[int]:
+    """Return the sides of the tiles, falling: 8 and 4 pixels at 96 x 96 and K = 5.
 
-    The coarsest grid has about as many pixels as the frame has rows, and eight for each cluster
-    where the frame has them (fewer for thousands of clusters, since all its pairs are multiplied).
+    Powers of two, so that small tiles make up large ones. There are some hundred large tiles, and
+    seven for each cluster where the frame has them (fewer for thousands of clusters, since all
+    pairs of tiles are multiplied).
     """
-    side = min(size)
-    n_needed = min(8 * n_clusters, max(_MOST_START_PIXELS, 2 * n_clusters))
-    coarsest = min(1.2 * math.sqrt(side), math.sqrt(size[0] * size[1] / n_needed))
-    coarsest = max(1, int(coarsest + 0.5) if coarsest > 1.5 else int(coarsest))
-    middle = math.ceil(math.sqrt(coarsest))
-    return [middle, coarsest] if 1 < middle < coarsest else [coarsest]
+    n_needed = min(7 * n_clusters, max(_MOST_TILES, 2 * n_clusters))
+    n_across = max(_TILES_ACROSS, math.sqrt(n_needed))
+    exponent = int(math.log2(max(1.0, math.sqrt(size[0] * size[1]) / n_across)))
+    large, small = 2**exponent, 2 ** ((exponent + 1) // 2)
+    return [large, small] if 1 < small < large else [large]
 
 
-def _canonical_labels(membership: Float[Tensor, "B K H W"]) -> Int64[Tensor, "B H W"]:
-    """Return the label of every pixel, clusters in canonical order."""
+def _canonical_labels(
+    membership: Float[Tensor, "B K H W"],
+) -> tuple[Float[Tensor, "B H W"], list[int]]:
+    """Return the label of every pixel, clusters in canonical order, and each image's clusters."""
     flat = membership.flatten(2)
-    ranks = []
+    ranks, n_found = [], []
     for image, sizes in zip(flat, flat.sum(2).long().tolist(), strict=True):
         first_pixels = [0] * len(sizes)
         if len(set(sizes)) < len(sizes):
             first_pixels = image.argmax(1).tolist()
         ranks.append(canonical_ranks(sizes, first_pixels))
+        n_found.append(sum(size > 0 for size in sizes))
     weights = torch.tensor(ranks, dtype=flat.dtype, device=flat.device)[:, None]  # (B, 1, K)
-    return (weights @ flat).view(len(flat), *membership.shape[2:]).long()
+    return (weights @ flat).view(len(flat), *membership.shape[2:]), n_found
 
 
 def _check_arguments(

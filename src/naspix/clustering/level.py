@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from naspix.clustering.upsampling import Upsampling, grid_positions, neighbour_products
+from naspix.clustering.upsampling import Upsampling, neighbour_products
 from naspix.errors import ActivationError
 
 _FEW_CHANNELS = 32  # up to here upsampling every channel costs no more than the 28 pairs of taps
@@ -53,11 +54,10 @@ class Level:
         """The same level of some images of the batch."""
         return Level(self.activation[part], self.upsampling, self.scale[part])
 
-    def every(self, step: int) -> "Level":
-        """The same level at every ``step``-th pixel, down and across."""
-        rows, columns = (grid_positions(length, step) for length in self.scale.shape[1:])
-        scale = self.scale[:, rows, columns].contiguous()
-        return Level(self.activation, self.upsampling.every(step), scale)
+    def tiles(self, side: int) -> "Level":
+        """The same level over tiles of pixels: the mean vector, times the mean scale."""
+        scale = functional.avg_pool2d(self.scale[:, None], side, ceil_mode=True)[:, 0]
+        return Level(self.activation, self.upsampling.tiles(side), scale)
 
     def squared_norms(self, *, normalize: bool, weight: bool) -> Tensor:
         """``|phi(p)|^2``, ``(B, H, W)``: with lines 10 and 11 a constant where it is not zero."""

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from naspix.clustering.features import UpsampledFeatures
 
-_PLAIN_SHARE = 0.0003  # share of pixels that change, below which steps are plain again
+_PLAIN_SHARE = 0.0003  # share of pixels that change, below which steps are plain
+_LAST_LONG_STEP = 60  # later ones are plain, so that the iteration ends
 _INDISTINCT = 1e-6  # squared distance, as a share of |phi|^2, that float32 cannot tell from zero
 
 
@@ -84,8 +85,8 @@ def lloyd(
 ) -> tuple[Float[Tensor, "B K H W"], Centers]:
     """Iterate until at most ``tol`` of each image's pixels change cluster in a step.
 
-    With a stride above 1 the centres go that much farther than to the means while many pixels
-    change, and fewer each time; the last steps are plain ones, so that the fixed point is Lloyd's.
+    With a stride above 1, every other step goes that much farther than to the means while many
+    pixels change; the last steps are plain ones, so that the fixed point is Lloyd's.
 
     Returns:
         The membership, one 1 among K a pixel, and the centres it was assigned to.
@@ -93,7 +94,6 @@ def lloyd(
     shape = (features.batch_size, centers.offset.shape[1], *features.size)
     scores, scratch, previous = (centers.offset.new_empty(shape) for _ in range(3))
     n_pixels = features.n_pixels
-    n_changed = [n_pixels] * features.batch_size
     strides = [1.0] * features.batch_size
     settled = [False] * features.batch_size
     step = 0
@@ -110,9 +110,8 @@ def lloyd(
                 changed = n_pixels - int(n)
                 plain = strides[i] == 1.0 or tol >= _PLAIN_SHARE
                 settled[i] |= changed <= tol * n_pixels and plain and not reseeded[i]
-                calms_down = _PLAIN_SHARE * n_pixels < changed < n_changed[i]
-                strides[i] = stride if calms_down and not reseeded[i] else 1.0
-                n_changed[i] = changed
+                far = changed > _PLAIN_SHARE * n_pixels and step <= _LAST_LONG_STEP
+                strides[i] = stride if far and strides[i] == 1.0 and not reseeded[i] else 1.0
         step += 1
         if all(settled) or step == max_iter:
             return kept, centers

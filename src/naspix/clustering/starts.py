@@ -1,8 +1,8 @@
-"""Where k-means begins: greedy k-means++ and a few iterations, on a coarse grid of pixels.
+"""Where k-means begins: greedy k-means++ and a few iterations, on large tiles of pixels.
 
-The grid has so few pixels that the inner products of all pairs are one small matrix, so several
-starts of all images are drawn and iterated together on it.
-In: features of the grid. Out: the centres of the best start.
+They are so few that the inner products of all pairs are one small matrix, so several starts of all
+images are drawn and iterated together on it.
+In: features of the tiles. Out: the centres of the best start.
 """
 
 import math
@@ -17,13 +17,13 @@ from naspix.clustering.lloyd import Centers, first_best
 _START_STEPS = 3  # for each start
 
 
-def best_start(grid: UpsampledFeatures, n_clusters: int, n_init: int, seed: int) -> Centers:
-    """Run k-means from several k-means++ starts on a coarse grid and return the best one's centres.
+def best_start(tiles: UpsampledFeatures, n_clusters: int, n_init: int, seed: int) -> Centers:
+    """Run k-means from several k-means++ starts on a few tiles and return the best one's centres.
 
-    The grid is so coarse that the inner products of all pairs of its pixels are one small matrix,
-    and all starts of all images are iterated together on it.
+    The tiles are so few that the inner products of all pairs are one small matrix, and all starts
+    of all images are iterated together on it.
     """
-    products = grid.pixel_products()  # (B, P, P)
+    products = tiles.pixel_products()  # (B, P, P)
     seeds = _plus_plus(products, n_clusters, n_init, seed)  # (B, S, K)
     images = torch.arange(len(products), device=products.device)[:, None, None]
     half_norms = products.diagonal(dim1=1, dim2=2) / 2
@@ -36,8 +36,8 @@ def best_start(grid: UpsampledFeatures, n_clusters: int, n_init: int, seed: int)
         membership, sizes = first_best(scores.sub_(half_norms), dim=2)
     explained = (2 * half_norms[..., 0] * sizes).sum(2)  # sum of n_k |c_k|^2, (B, S)
     best = explained.argmax(1, keepdim=True)
-    chosen = membership[images[..., 0], best][:, 0].unflatten(2, grid.size)
-    return Centers.mean(grid, grid.collect(chosen), sizes[images[..., 0], best][:, 0])
+    chosen = membership[images[..., 0], best][:, 0].unflatten(2, tiles.size)
+    return Centers.mean(tiles, tiles.collect(chosen), sizes[images[..., 0], best][:, 0])
 
 
 def _plus_plus(

@@ -14,10 +14,14 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+# what is kept for reuse must be an ordinary tensor, wherever it was first asked for
+_ordinary = torch.inference_mode(mode=False)
+
 _REACH = 3  # a bicubic kernel has four taps, so two taps of one pixel lie at most three cells apart
 
 
 @lru_cache(maxsize=256)
+@_ordinary
 def upsampling_matrix(
     n_cells: int, n_pixels: int, dtype: torch.dtype, device: torch.device
 ) -> Float[Tensor, "n_pixels n_cells"]:
@@ -44,7 +48,7 @@ def upsampling_matrix(
 
 @dataclass(frozen=True, eq=False)
 class Upsampling:
-    """The map from ``h x w`` cells to (a grid of) the pixels of a frame.
+    """The map from ``h x w`` cells to the pixels of a frame, or to tiles of them.
 
     Attributes:
         vertical: ``V_y``, ``(H, h)``.
@@ -53,7 +57,7 @@ class Upsampling:
 
     vertical: Float[Tensor, "H h"]
     horizontal: Float[Tensor, "W w"]
-    _grids: dict[int, "Upsampling"] = field(default_factory=dict, repr=False)
+    _tilings: dict[int, "Upsampling"] = field(default_factory=dict, repr=False)
 
     @classmethod
     def between(
@@ -67,30 +71,36 @@ class Upsampling:
         return _upsampling(cells, size, dtype, device)
 
     @cached_property
+    @_ordinary
     def vertical_transposed(self) -> Float[Tensor, "h H"]:
         """``V_y^T``, in memory in that order."""
         return self.vertical.T.contiguous()
 
     @cached_property
+    @_ordinary
     def horizontal_transposed(self) -> Float[Tensor, "w W"]:
         """``V_x^T``, in memory in that order."""
         return self.horizontal.T.contiguous()
 
     @cached_property
+    @_ordinary
     def matrix_transposed(self) -> Float[Tensor, "cells pixels"]:
         """``U^T`` written out; for small frames only."""
         return torch.kron(self.vertical, self.horizontal).T.contiguous()
 
-    def every(self, step: int) -> "Upsampling":
-        """Return the map to every ``step``-th pixel, down and across; it is kept for reuse."""
-        if step not in self._grids:
-            rows, columns = (
-                grid_positions(len(matrix), step) for matrix in (self.vertical, self.horizontal)
+    @_ordinary
+    def tiles(self, side: int) -> "Upsampling":
+        """Return the map to the means over tiles of ``side x side`` pixels; it is kept for reuse.
+
+        Tiles at the lower and the right border are smaller where the frame ends.
+        """
+        if side not in self._tilings:
+            means = (
+                torch.stack([rows.mean(0) for rows in matrix.split(side)])
+                for matrix in (self.vertical, self.horizontal)
             )
-            self._grids[step] = Upsampling(
-                self.vertical[rows].contiguous(), self.horizontal[columns].contiguous()
-            )
-        return self._grids[step]
+            self._tilings[side] = Upsampling(*means)
+        return self._tilings[side]
 
     def forward(
         self, maps: Float[Tensor, "B K cells"], out: Tensor | None = None
@@ -126,6 +136,7 @@ class Upsampling:
         return self._row_pairs @ neighbours @ self._column_pairs
 
     @cached_property
+    @_ordinary
     def _row_pairs(self) -> Tensor:
         """``V_y[p, q] V_y[p, q + d]``, ``d = 0..3``, ``(H, 4 * h)``; ``d > 0`` counts twice."""
         matrix = self.vertical.double()
@@ -137,6 +148,7 @@ class Upsampling:
         return torch.cat(pairs, dim=1).to(self.vertical.dtype)
 
     @cached_property
+    @_ordinary
     def _column_pairs(self) -> Tensor:
         """``V_x[p, q] V_x[p, q + d]`` for ``d = -3..3``, transposed: ``(7 * w, W)``."""
         matrix = self.horizontal.double()
@@ -154,11 +166,6 @@ def _upsampling(
         upsampling_matrix(cells[0], size[0], dtype, device),
         upsampling_matrix(cells[1], size[1], dtype, device),
     )
-
-
-def grid_positions(length: int, step: int) -> slice:
-    """Return every ``step``-th position of an axis, beginning half a step in."""
-    return slice(min(step // 2, length - 1), None, step)
 
 
 def neighbour_products(activation: Float[Tensor, "B C h w"]) -> Float[Tensor, "B 4*h 7*w"]:
