@@ -95,11 +95,11 @@ class Upsampling:
         Tiles at the lower and the right border are smaller where the frame ends.
         """
         if side not in self._tilings:
-            means = (
+            vertical, horizontal = (
                 torch.stack([rows.mean(0) for rows in matrix.split(side)])
                 for matrix in (self.vertical, self.horizontal)
             )
-            self._tilings[side] = Upsampling(*means)
+            self._tilings[side] = Upsampling(vertical, horizontal)
         return self._tilings[side]
 
     def forward(
