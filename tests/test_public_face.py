@@ -26,6 +26,7 @@ def test_names():
         "consensus",
         "datasets",
         "explain",
+        "explore",
         "interop",
         "load_model",
         "metrics",

@@ -29,6 +29,7 @@ _HOMES = {
     "superpixelify": "naspix.superpixelify",
     "Explanation": "naspix.explain",
     "explain": "naspix.explain",
+    "explore": "naspix.app",
     "NaspixError": "naspix.errors",
     "NaspixWarning": "naspix.errors",
 }
@@ -62,6 +63,7 @@ __all__ = [
     "consensus",
     "datasets",
     "explain",
+    "explore",
     "interop",
     "load_model",
     "metrics",
@@ -76,6 +78,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from naspix import clustering, datasets, interop, metrics, models, plots, saliency, segmentation
+    from naspix.app import explore
     from naspix.errors import NaspixError, NaspixWarning
     from naspix.explain import Explanation, explain
     from naspix.interop import wrap_huggingface

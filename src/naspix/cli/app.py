@@ -9,6 +9,7 @@ from cyclopts import App, CycloptsError
 
 import naspix
 from naspix.cli import talk
+from naspix.cli.app_command import explorer
 from naspix.cli.bench import bench
 from naspix.cli.check import check
 from naspix.cli.data import data
@@ -34,6 +35,7 @@ app.command(check)
 app.command(bench)
 app.command(evaluate)
 app.command(data)
+app.command(explorer, name="app")
 app.register_install_completion_command(help="Let the shell complete commands and choices.")
 
 

@@ -43,7 +43,7 @@ def decoded(source: Source, channels: int, max_pixels: int) -> Image.Image | Ten
     try:
         if isinstance(source, Image.Image):
             return _from_pil(source, channels, max_pixels, name)
-        with _opened(source) as picture:
+        with opened(source) as picture:
             return _from_pil(picture, channels, max_pixels, name)
     except NaspixError:
         raise
@@ -65,12 +65,14 @@ def _check_file(path: Path, name: str) -> None:
         raise ImageError(f"the file {name} is empty (zero bytes)")
 
 
-def _opened(source: str | os.PathLike[str] | io.IOBase) -> Image.Image:
-    """Open without PIL's own limit, since ``max_pixels`` takes its place."""
+def opened(
+    source: str | os.PathLike[str] | io.IOBase, formats: tuple[str, ...] | None = None
+) -> Image.Image:
+    """Open without PIL's own limit, since ``max_pixels`` takes its place; any or some formats."""
     with _BOMB_LOCK:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
-            return Image.open(cast(IO[bytes], source))
+            return Image.open(cast(IO[bytes], source), formats=formats)
         finally:
             Image.MAX_IMAGE_PIXELS = limit
 

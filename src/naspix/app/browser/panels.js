@@ -1,0 +1,110 @@
+// How the photo is cut; methods and segmenters side by side; contrast; files to keep.
+function showCut(regions) {
+  for (const radio of nx.querySelectorAll('[name="nx-algorithm"]')) radio.checked = radio.value === regions.algorithm;
+  if (document.activeElement !== part("k")) part("k").value = regions.n_asked;
+  part("k-shown").textContent = part("k").value;
+  for (const box of part("levels").querySelectorAll("input")) box.checked = regions.levels.includes(Number(box.value));
+  part("method").value = regions.method;
+  const clusters = `${regions.n_clusters} cluster${regions.n_clusters === 1 ? "" : "s"}`;
+  part("cut-note").textContent = `${clusters} in ${regions.n} superpixels, in ${Math.max(1, Math.round(1000 * regions.seconds))} ms; `
+    + `ranked by ${regions.method_title} for ${regions.target.name}.`;
+  nx.dataset.superpixels = regions.n;
+}
+
+const cutAgain = latest(async () => {
+  const levels = [...part("levels").querySelectorAll("input:checked")].map((box) => Number(box.value));
+  if (!levels.length) { say("choose at least one level"); return; }
+  const algorithm = nx.querySelector('[name="nx-algorithm"]:checked').value;
+  take(await ask("segment", { algorithm, n_clusters: Number(part("k").value), levels }));
+});
+
+const pictureOf = (source, words) => made("img", { src: source, alt: words });
+
+function scaleOf(row) {
+  return made("div", { class: "nx-scale" }, made("span", {}, tidy(row.low)),
+    made("i", { style: `background:linear-gradient(90deg,${row.colours.join(",")})` }), made("span", {}, tidy(row.high)));
+}
+
+const chosen = (name) => [...part(name).querySelectorAll("input:checked")].map((box) => box.value);
+
+async function compare() {
+  const answer = await ask("compare", { methods: chosen("methods"), segmenters: chosen("segmenters") });
+  if (!answer) return;
+  say("");
+  const found = answer.comparison, parts = [];
+  parts.push(made("div", { class: "nx-maps" }, ...found.segmenters.map((one) => made("figure", {},
+    made("div", { class: "nx-stack" }, pictureOf(one.picture, `Superpixels of ${one.title}`)),
+    made("figcaption", {}, `${one.title}: ${one.n} superpixels`)))));
+  for (const row of found.rows) {
+    parts.push(made("h3", {}, `${row.title} for ${found.target}`), scaleOf(row));
+    parts.push(made("div", { class: "nx-maps" }, ...row.maps.map((map) => made("figure", {},
+      made("div", { class: "nx-stack" }, pictureOf(found.photo, ""), pictureOf(map.picture, `${row.title}, ${map.title}`)),
+      made("figcaption", {}, map.title)))));
+  }
+  part("comparison").replaceChildren(...parts);
+}
+
+// Class names are looked up while they are typed; the number is found by the name.
+const classes = new Map();
+const findClasses = latest(async (text) => {
+  const answer = await ask("find_class", { text });
+  if (!answer) return;
+  for (const one of answer.classes) classes.set(one.name, one.index);
+  nx.querySelector("#nx-classes").replaceChildren(...answer.classes.map((one) => made("option", { value: one.name })));
+});
+
+async function classOf(field) {
+  const text = part(field).value.trim();
+  if (!classes.has(text)) {
+    const answer = await ask("find_class", { text });
+    if (answer?.classes.length) {
+      const [first] = answer.classes;
+      classes.set(first.name, first.index);
+      part(field).value = first.name;
+      return first.index;
+    }
+    say(`there is no class called ${text || "nothing"}; type a part of its name`);
+    return null;
+  }
+  return classes.get(text);
+}
+
+async function contrast() {
+  const positive = await classOf("positive"), negative = positive === null ? null : await classOf("negative");
+  if (negative === null) return;
+  const answer = await ask("contrast", { positive, negative, method: part("contrast-method").value });
+  if (!answer) return;
+  say("");
+  const found = answer.contrast;
+  const order = found.fall.map((fall, number) => [fall, number]).sort((a, b) => b[0] - a[0]);
+  const row = ([fall, number]) => made("tr", { onmouseenter: () => point(number) },
+    made("td", {}, `${number}`), made("td", {}, tidy(found.saliency[number])), made("td", {}, fall.toFixed(2)),
+    made("td", {}, made("button", { type: "button", class: "nx-button", onclick: () => toggle(number) }, "Hide or show")));
+  const table = made("div", { class: "nx-scroll", tabindex: 0, role: "region", "aria-label": "Superpixels by contrast" },
+    made("table", {}, made("thead", {}, made("tr", {}, ...["superpixel", "mean contrast", "score lost if hidden", ""]
+      .map((name) => made("th", { scope: "col" }, name)))), made("tbody", {}, ...order.map(row))));
+  part("contrast").replaceChildren(
+    made("p", {}, `${found.positive.name} leads ${found.negative.name} by ${found.difference.toFixed(2)} (scores before the softmax).`),
+    made("div", { class: "nx-two" },
+      made("figure", {}, made("div", { class: "nx-stack" }, pictureOf(found.photo, ""),
+        pictureOf(found.picture, `Red speaks for ${found.positive.name}, blue for ${found.negative.name}`)), scaleOf(found),
+      made("figcaption", { class: "nx-soft" }, `red: for ${found.positive.name}; blue: for ${found.negative.name} (${found.method_title})`)),
+      table));
+}
+
+async function save(what) {
+  const answer = await ask("save", { what });
+  if (!answer) return;
+  say("");
+  const { name, kind, data } = answer.file;
+  const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
+  if (what === "python") {
+    part("code").textContent = new TextDecoder().decode(bytes);
+    part("code").hidden = false;
+  }
+  const link = made("a", { href: URL.createObjectURL(new Blob([bytes], { type: kind })), download: name });
+  document.body.append(link);
+  link.click();
+  link.remove();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+}

@@ -1,0 +1,200 @@
+// The photo with its superpixels: drawing, pointer, keyboard, and the list of all superpixels.
+const canvas = part("canvas"), glass = part("glass"), picture = part("picture"), tip = part("tip");
+const photoImage = new Image();
+let labels = null, edges = null, zoom = 1;
+
+function showPhoto(photo) {
+  state.photo = photo;
+  nx.dataset.state = "ready";
+  part("main").hidden = false;
+  part("name").textContent = photo.name;
+  part("network").value = photo.network;
+  zoom = Math.max(1, Math.round(672 / photo.width));
+  for (const one of [canvas, glass]) { one.width = photo.width * zoom; one.height = photo.height * zoom; }
+  photoImage.onload = draw;
+  photoImage.src = photo.source;
+  const boxes = photo.levels.map((name, level) => made("label", { title: name },
+    made("input", { type: "checkbox", value: level, onchange: () => cutAgain() }), `${level}`));
+  part("levels").replaceChildren(...boxes);
+  part("comparison").replaceChildren();
+  part("contrast").replaceChildren();
+  part("code").hidden = true;
+}
+
+function showRegions(regions) {
+  state.regions = regions;
+  state.here = null;
+  const { width, height } = state.photo;
+  labels = new Uint16Array(width * height);
+  for (let i = 0, at = 0; i < regions.runs.length; i += 2) {
+    labels.fill(regions.runs[i], at, at + regions.runs[i + 1]);
+    at += regions.runs[i + 1];
+  }
+  edges = outline((a, b) => a !== b);
+  picture.setAttribute("aria-label", `Photo ${state.photo.name}, cut into ${regions.n} superpixels`);
+  part("list-title").textContent = `All ${regions.n} superpixels`;
+  showCut(regions);
+}
+
+// The lines between pixels whose labels differ in the given sense.
+function outline(differ) {
+  const { width, height } = state.photo, path = new Path2D();
+  for (let y = 0; y < height; y++) {
+    for (let x = 0; x < width; x++) {
+      const at = y * width + x;
+      if (x + 1 < width && differ(labels[at], labels[at + 1])) {
+        path.moveTo((x + 1) * zoom, y * zoom); path.lineTo((x + 1) * zoom, (y + 1) * zoom);
+      }
+      if (y + 1 < height && differ(labels[at], labels[at + width])) {
+        path.moveTo(x * zoom, (y + 1) * zoom); path.lineTo((x + 1) * zoom, (y + 1) * zoom);
+      }
+    }
+  }
+  return path;
+}
+
+const channels = (hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
+
+function draw() {
+  const { photo, regions, scores } = state;
+  if (!photo || !regions || !scores || !photoImage.complete) return;
+  const pen = canvas.getContext("2d"), { width, height } = photo;
+  pen.imageSmoothingEnabled = true;
+  pen.imageSmoothingQuality = "high";
+  pen.drawImage(photoImage, 0, 0, canvas.width, canvas.height);
+  const hidden = new Set(scores.hidden);
+  const colours = regions.area.map((_, n) => {
+    if (hidden.has(n)) return [...photo.mean, 255];
+    if (state.view === "clusters") return [...channels(regions.colours[regions.cluster[n]]), 150];
+    if (state.view === "saliency") return [...channels(regions.heat[n]), 190];
+    return [0, 0, 0, 0];
+  });
+  const tint = new ImageData(width, height);
+  for (let at = 0; at < labels.length; at++) tint.data.set(colours[labels[at]], 4 * at);
+  const sheet = new OffscreenCanvas(width, height);
+  sheet.getContext("2d").putImageData(tint, 0, 0);
+  pen.imageSmoothingEnabled = false;
+  pen.drawImage(sheet, 0, 0, canvas.width, canvas.height);
+  if (state.view !== "photo") {
+    for (const [colour, thickness] of [["rgb(0 0 0 / 0.55)", 3.4], ["rgb(255 255 255 / 0.95)", 1.6]]) {
+      pen.strokeStyle = colour; pen.lineWidth = thickness; pen.stroke(edges);
+    }
+  }
+  point(state.here);
+}
+
+function point(number) {
+  state.here = number;
+  const pen = glass.getContext("2d");
+  pen.clearRect(0, 0, glass.width, glass.height);
+  for (const row of part("list").querySelectorAll(".nx-here")) row.classList.remove("nx-here");
+  if (number === null || number === undefined) { tip.hidden = true; return; }
+  const path = outline((a, b) => (a === number) !== (b === number));
+  for (const [colour, thickness] of [["#000", 7], ["#ffd21f", 3.5]]) {
+    pen.strokeStyle = colour; pen.lineWidth = thickness; pen.stroke(path);
+  }
+  part("list").querySelector(`[data-number="${number}"]`)?.classList.add("nx-here");
+}
+
+function about(number) {
+  const { regions, scores } = state;
+  return [
+    `superpixel ${number}${scores.hidden.includes(number) ? " (hidden)" : ""}`,
+    `${percent(regions.area[number])} of the photo, cluster ${regions.cluster[number]}`,
+    `mean saliency ${tidy(regions.saliency[number])}, rank ${regions.rank[number]} of ${regions.n}`,
+  ];
+}
+
+function showTip(number, x, y) {
+  if (number === null) { tip.hidden = true; return; }
+  tip.replaceChildren(...about(number).flatMap((line) => [line, document.createElement("br")]).slice(0, -1));
+  tip.hidden = false;
+  const box = picture.getBoundingClientRect();
+  tip.style.left = `${Math.max(0, Math.min(x + 14, box.width - tip.offsetWidth - 4))}px`;
+  tip.style.top = `${y + 18 + tip.offsetHeight > box.height ? y - tip.offsetHeight - 12 : y + 18}px`;
+}
+
+function numberAt(event) {
+  const box = canvas.getBoundingClientRect(), { width, height } = state.photo;
+  const x = Math.floor((event.clientX - box.left) / box.width * width);
+  const y = Math.floor((event.clientY - box.top) / box.height * height);
+  return x < 0 || y < 0 || x >= width || y >= height ? null : labels[y * width + x];
+}
+
+canvas.addEventListener("pointermove", (event) => {
+  if (!state.regions) return;
+  const number = numberAt(event), box = picture.getBoundingClientRect();
+  if (number !== state.here) point(number);
+  showTip(number, event.clientX - box.left, event.clientY - box.top);
+});
+canvas.addEventListener("pointerleave", () => point(null));
+canvas.addEventListener("click", (event) => {
+  const number = numberAt(event);
+  if (number !== null) toggle(number);
+});
+
+// Drawn at once; the bars follow when the network has answered.
+async function toggle(number) {
+  state.playing = false;
+  const hidden = new Set(state.scores.hidden);
+  if (!hidden.delete(number)) hidden.add(number);
+  state.scores = { ...state.scores, hidden: [...hidden].sort((a, b) => a - b) };
+  draw();
+  const answer = await ask("toggle", { number });
+  if (answer) take(answer); else take(await ask("hello"));
+}
+
+picture.addEventListener("keydown", (event) => {
+  if (!state.regions) return;
+  if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "z") {
+    event.preventDefault();
+    change("undo");
+  } else if (event.key === "Enter" || event.key === " ") {
+    event.preventDefault();
+    if (state.here !== null) toggle(state.here).then(() => speak(state.here));
+  } else if (event.key === "Escape") point(null);
+  else if (event.key.startsWith("Arrow")) {
+    event.preventDefault();
+    const number = next(event.key);
+    point(number);
+    const [x, y] = state.regions.middle[number], box = picture.getBoundingClientRect();
+    showTip(number, x / state.photo.width * box.width, y / state.photo.height * box.height);
+    speak(number);
+  }
+});
+picture.addEventListener("blur", () => point(null));
+
+function speak(number) {
+  if (number !== null) part("said").textContent = about(number).join(", ");
+}
+
+// The nearest superpixel in the arrow's direction; sideways distance counts double.
+function next(arrow) {
+  const { middle } = state.regions;
+  if (state.here === null) return labels[(state.photo.height >> 1) * state.photo.width + (state.photo.width >> 1)];
+  const [x, y] = middle[state.here];
+  const [right, down] = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowDown: [0, 1], ArrowUp: [0, -1] }[arrow];
+  let best = state.here, least = Infinity;
+  middle.forEach(([u, v], number) => {
+    const ahead = (u - x) * right + (v - y) * down, aside = Math.abs((u - x) * down) + Math.abs((v - y) * right);
+    const distance = ahead + 2 * aside;
+    if (number !== state.here && ahead > 0 && distance < least) { least = distance; best = number; }
+  });
+  return best;
+}
+
+function showList() {
+  const { regions, scores } = state, hidden = new Set(scores.hidden);
+  const order = regions.rank.map((rank, number) => [rank, number]).sort((a, b) => a[0] - b[0]);
+  const rows = order.map(([rank, number]) => made("tr", { "data-number": number, onmouseenter: () => point(number) },
+    made("td", {}, `${rank}`), made("td", {}, `${number}`),
+    made("td", {}, made("i", { class: "nx-chip", style: `background:${regions.colours[regions.cluster[number]]}` }), `${regions.cluster[number]}`),
+    made("td", {}, percent(regions.area[number])), made("td", {}, tidy(regions.saliency[number])),
+    made("td", {}, made("button", {
+      type: "button", class: "nx-button", "aria-label": `superpixel ${number}: ${hidden.has(number) ? "show" : "hide"}`,
+      onclick: () => toggle(number), onfocus: () => point(number),
+    }, hidden.has(number) ? "Show" : "Hide"))));
+  const focused = part("list").contains(document.activeElement) && document.activeElement.closest("tr")?.dataset.number;
+  part("list").replaceChildren(...rows);
+  if (focused) part("list").querySelector(`[data-number="${focused}"] button`)?.focus();
+}

@@ -1,0 +1,115 @@
+// Photos come in here: chosen, dropped, pasted, or a sample. Then everything is wired up.
+let sent = null; // what was chosen last, to be asked about with another network
+
+async function send(photo) {
+  setPlaying(false);
+  say("");
+  sent = photo;
+  const network = part("network").value;
+  if (photo.sample) { take(await ask("sample", { name: photo.sample, network, token: undefined })); return; }
+  if (photo.file.size > state.limits.bytes) {
+    say(`the photo has ${(photo.file.size / 1e6).toFixed(1)} MB, more than this explorer takes (${state.limits.bytes / 1e6} MB); send a smaller one`);
+    return;
+  }
+  const bytes = new Uint8Array(await photo.file.arrayBuffer());
+  let text = "";
+  for (let at = 0; at < bytes.length; at += 32768) text += String.fromCharCode(...bytes.subarray(at, at + 32768));
+  take(await ask("photo", { name: photo.file.name || "pasted", data: btoa(text), network, token: undefined }));
+}
+
+function sendFirst(files) {
+  const list = [...(files || [])];
+  if (list.length) send({ file: list[0] });
+}
+
+async function pasteByButton() {
+  try {
+    for (const item of await navigator.clipboard.read()) {
+      const kind = item.types.find((type) => type.startsWith("image/"));
+      if (kind) { send({ file: new File([await item.getType(kind)], "pasted", { type: kind }) }); return; }
+    }
+    say("there is no picture on the clipboard");
+  } catch { say("the browser does not let the page read the clipboard; press Ctrl+V instead"); }
+}
+
+document.addEventListener("paste", (event) => sendFirst(event.clipboardData?.files));
+part("file").addEventListener("change", (event) => { sendFirst(event.target.files); event.target.value = ""; });
+for (const kind of ["dragover", "dragleave", "drop"]) {
+  document.addEventListener(kind, (event) => {
+    event.preventDefault();
+    part("drop").classList.toggle("nx-over", kind === "dragover");
+    if (kind === "drop") sendFirst(event.dataTransfer?.files);
+  });
+}
+part("network").addEventListener("change", () => { if (sent) send(sent); });
+
+for (const button of nx.querySelectorAll("[data-do]")) button.addEventListener("click", () => tools[button.dataset.do]());
+for (const button of nx.querySelectorAll("[data-save]")) button.addEventListener("click", () => save(button.dataset.save));
+for (const radio of nx.querySelectorAll('[name="nx-view"]')) {
+  radio.addEventListener("change", () => { state.view = radio.value; draw(); });
+}
+for (const radio of nx.querySelectorAll('[name="nx-algorithm"]')) radio.addEventListener("change", () => cutAgain());
+part("k").addEventListener("input", () => { part("k-shown").textContent = part("k").value; cutAgain(); });
+part("method").addEventListener("change", () => change("rank", { method: part("method").value }));
+part("opacity").addEventListener("input", () => {
+  part("opacity-shown").textContent = `${part("opacity").value} %`;
+  nx.style.setProperty("--nx-opacity", part("opacity").value / 100);
+});
+for (const field of ["positive", "negative"]) part(field).addEventListener("input", () => findClasses(part(field).value));
+
+const tabs = [...nx.querySelectorAll('[role="tab"]')];
+function open(tab) {
+  for (const one of tabs) {
+    const here = one === tab;
+    one.setAttribute("aria-selected", `${here}`);
+    one.tabIndex = here ? 0 : -1;
+    nx.querySelector(`#${one.getAttribute("aria-controls")}`).hidden = !here;
+  }
+  if (tab.id === "nx-tab-contrast" && !part("positive").value && state.scores) {
+    const [first, second] = state.scores.bars;
+    for (const one of [first, second]) classes.set(one.name, one.index);
+    part("positive").value = first.name;
+    part("negative").value = second?.name || "";
+  }
+}
+tabs.forEach((tab, at) => {
+  tab.addEventListener("click", () => open(tab));
+  tab.addEventListener("keydown", (event) => {
+    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (!step) return;
+    const other = tabs[(at + step + tabs.length) % tabs.length];
+    open(other);
+    other.focus();
+  });
+});
+
+// Work of a page that is closed is not wanted any more.
+window.addEventListener("pagehide", () => {
+  const config = window.gradio_config, own = config?.components?.find((one) => one.props?.elem_id === "naspix");
+  if (!own) return;
+  const request = { data: { key, action: "cancel" }, component_id: own.id, fn_name: "ask", session_hash: "left" };
+  const address = `${config.root || ""}${config.api_prefix || ""}/component_server`;
+  navigator.sendBeacon(address, new Blob([JSON.stringify(request)], { type: "application/json" }));
+});
+
+(async () => {
+  document.documentElement.lang = "en";
+  const answer = await ask("hello");
+  if (!answer) return;
+  state.limits = answer.limits;
+  part("k").max = answer.most_clusters;
+  part("network").replaceChildren(...answer.networks.map((name) => made("option", { value: name }, name)));
+  part("samples").replaceChildren(...answer.samples.map((one) => made("button", {
+    type: "button", "aria-label": `Sample: ${one.what}`, title: one.what, onclick: () => send({ sample: one.name }),
+  }, made("img", { src: one.picture, alt: "" }))));
+  const options = () => answer.methods.map((one) => made("option", { value: one.name }, one.title));
+  part("method").replaceChildren(...options());
+  part("contrast-method").replaceChildren(...options());
+  part("contrast-method").value = answer.default_method;
+  const box = (checked) => (one) => made("label", {},
+    made("input", { type: "checkbox", value: one.name, checked: checked.includes(one.name) }), one.title);
+  part("methods").replaceChildren(...answer.methods.map(box([answer.default_method, "vanilla_gradient"])));
+  part("segmenters").replaceChildren(...answer.segmenters.map(box(["slic", "felzenszwalb"])));
+  nx.dataset.state = "open";
+  take(answer);
+})();

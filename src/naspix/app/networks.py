@@ -1,0 +1,132 @@
+"""The networks that a visitor may choose: those the person who started the server allowed.
+
+Names from the command line, and the ``.safetensors`` files of one folder, listed once at the start;
+what a visitor sends is looked up among these, so no path comes from outside. Each is loaded when it
+is first asked for.
+"""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from naspix.app.jobs import counted
+from naspix.errors import InputError, UnknownNameError
+from naspix.models import DEFAULT_MODEL, Classifier, list_models, load_model
+
+CHECKPOINT = ".safetensors"
+
+
+class Shelf:
+    """Networks by name, each loaded once.
+
+    Args:
+        makers: Name -> what loads it.
+        lines: Name -> the Python line that loads it; the name alone by default.
+    """
+
+    def __init__(
+        self,
+        makers: Mapping[str, Callable[[], Classifier]],
+        lines: Mapping[str, str] | None = None,
+    ) -> None:
+        if not makers:
+            raise InputError("the explorer needs at least one network")
+        self._makers = dict(makers)
+        self._lines = dict(lines or {})
+        self._loaded: dict[str, Classifier] = {}
+        self._counting = ExitStack()
+        self._lock = threading.Lock()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The networks there are; the first is shown at once."""
+        return tuple(self._makers)
+
+    def load(self, name: str | None = None) -> Classifier:
+        """The network of that name, or the first.
+
+        Raises:
+            UnknownNameError: there is none.
+        """
+        name = self.names[0] if name is None else name
+        if name not in self._makers:
+            raise UnknownNameError.among("network here", name, self._makers)
+        with self._lock:
+            if name not in self._loaded:
+                model = self._makers[name]()
+                self._counting.enter_context(counted(model))
+                self._loaded[name] = model
+            return self._loaded[name]
+
+    def line(self, name: str) -> str:
+        """The Python line that loads it."""
+        return self._lines.get(name, f"model = naspix.load_model({name!r})")
+
+    def close(self) -> None:
+        """Leave the networks as they came."""
+        self._counting.close()
+
+
+def shelf_of(
+    names: Sequence[str] = (DEFAULT_MODEL,),
+    *,
+    folder: Path | None = None,
+    weights: str | None = "default",
+    device: str = "auto",
+) -> Shelf:
+    """The networks of the command line's options.
+
+    Args:
+        names: As ``load_model`` knows them.
+        folder: Checkpoints in it are offered too: ``resnet18.safetensors``, or
+            ``resnet18-anything.safetensors``, whose name begins with the network's.
+        weights: As ``load_model`` takes them, for the networks by name.
+        device: Where they run.
+
+    Raises:
+        InputError: the folder is none, or a file's name names no network.
+    """
+
+    def by_name(name: str) -> Callable[[], Classifier]:
+        return lambda: load_model(name, weights=weights, device=device)
+
+    def from_file(file: Path, network: str) -> Callable[[], Classifier]:
+        return lambda: load_model(network, weights=file, device=device)
+
+    makers = {name: by_name(name) for name in names}
+    lines: dict[str, str] = {}
+    if weights != "default":
+        lines = {
+            name: f"model = naspix.load_model({name!r}, weights={weights!r})" for name in names
+        }
+    for file in _checkpoints(folder) if folder else ():
+        network = _network_of(file)
+        makers[file.stem] = from_file(file, network)
+        lines[file.stem] = f"model = naspix.load_model({network!r}, weights={file.name!r})"
+    return Shelf(makers, lines)
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise InputError(f"--models {str(folder)!r} is not a folder")
+    files = sorted(file for file in folder.iterdir() if file.suffix == CHECKPOINT)
+    if not files:
+        raise InputError(
+            f"there is no {CHECKPOINT} file in --models {str(folder)!r}; save one by "
+            "safetensors.torch.save_file(model.state_dict(), 'resnet18.safetensors')"
+        )
+    return files
+
+
+def _network_of(file: Path) -> str:
+    """The longest known name that the file's name begins with; ``timm-`` asks for timm's."""
+    names = list_models("timm/*" if file.stem.startswith("timm-") else "")
+    stem = file.stem.removeprefix("timm-")
+    known = [name for name in names if stem.startswith(name.removeprefix("timm/"))]
+    if not known:
+        raise InputError(
+            f"the name of {file.name!r} does not begin with that of a network; call it such as "
+            "'resnet18-mine.safetensors'"
+        )
+    return max(known, key=lambda name: (len(name.removeprefix("timm/")), "/" not in name))

@@ -1,0 +1,236 @@
+"""One visitor's photo: what the network says of it, how it is cut, what is hidden.
+
+Plain Python under the page: every method changes the study, every ``..._state`` describes it in
+values that fit JSON. Numbers are those of the Python interface, since they are made by it.
+"""
+
+import base64
+import io
+import secrets
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from naspix import registry
+from naspix.app.hiding import Hiding, Order
+from naspix.app.regions import Cut, Cutter, described, mean_saliency
+from naspix.errors import InputError
+from naspix.models import Classifier
+from naspix.plots import photo_picture
+from naspix.segmentation import Segmentation
+
+N_CLASSES_SHOWN = 5
+DEFAULT_METHOD = "grad_cam_plus_plus"
+_MOST_HEATS = 40  # maps remembered
+_BATCH = 8  # images a forward of long methods: others are let in between two forwards
+
+
+class Study:
+    """A photo under study.
+
+    Args:
+        model: The classifier.
+        network: By which name it was chosen.
+        images: ``(1, C, H, W)`` in [0, 1].
+        name: What the photo is called, for people.
+        cut: How it is cut first.
+
+    Attributes:
+        token: Names the study to its page, so that late answers about another are told apart.
+        target: The class that is explained.
+        method: The saliency method by which superpixels are ranked.
+        others: Other segmenters' superpixels, as many as NAS has, since they were compared.
+    """
+
+    def __init__(
+        self,
+        model: Classifier,
+        network: str,
+        images: Float[Tensor, "1 C H W"],
+        name: str,
+        cut: Cut | None = None,
+    ) -> None:
+        self.model, self.network, self.images, self.name = model, network, images, name
+        self.token = secrets.token_hex(8)
+        self.cut = cut or Cut(levels=model.default_levels)
+        hidden = model.mean.to(images).expand_as(images)
+        with torch.no_grad():
+            self._ends: Tensor = model(torch.cat([images, hidden])).cpu()
+        self.logits: Tensor = self._ends[0]
+        self.target = int(self.logits.argmax())
+        self.method = DEFAULT_METHOD
+        self.others: dict[str, Segmentation] = {}
+        self.heats: dict[tuple[object, ...], Tensor] = {}
+        self._cutter = Cutter(model, images)
+        self.segment(self.cut)
+
+    # ----------------------------------------------------------------- what changes it
+
+    def segment(self, cut: Cut) -> None:
+        """Cut it anew; nothing is hidden then."""
+        self.segmentation, self.seconds = self._cutter.segmentation(cut)
+        self.cut = cut
+        self._hide_nothing()
+
+    def explain_class(self, target: int) -> None:
+        """Ask about another class; what is hidden stays so.
+
+        Raises:
+            InputError: there is no such class.
+        """
+        if not 0 <= target < len(self.logits):
+            raise InputError(f"there is no class {target}")
+        hidden = self.hiding.hidden
+        self.target = target
+        self._hide_nothing()
+        if hidden:
+            self.hiding.hidden = hidden
+
+    def rank_by(self, method: str) -> None:
+        """Rank superpixels by another method's saliency; a curve of the last one ends."""
+        registry.find_method(method)
+        self.heat(method)
+        self.method = method
+        self.hiding.curve = None
+
+    def heat(self, method: str, target: int | tuple[int, int] | None = None) -> Tensor:
+        """A method's map ``(1, H, W)`` with its default settings, computed once for each class."""
+        wanted = self.target if target is None else target
+        key = (method, wanted)
+        if key not in self.heats:
+            self.heats[key] = made(method, self.model)(self.images, wanted).detach()
+            while len(self.heats) > _MOST_HEATS:
+                del self.heats[next(iter(self.heats))]
+        return self.heats[key]
+
+    def knows_heat(self, method: str, target: int | tuple[int, int] | None = None) -> bool:
+        """Whether ``heat`` has it already."""
+        return (method, self.target if target is None else target) in self.heats
+
+    def has_tree(self, cut: Cut) -> bool:
+        """Whether this cut needs no clustering."""
+        return self._cutter.has_tree(cut)
+
+    def start_curve(self, kind: Order) -> None:
+        """Get ready to hide superpixels in the order of their saliency."""
+        self.hiding.start_curve(self.saliency(), kind)
+
+    def saliency(self) -> Float[np.ndarray, " n"]:
+        """Mean saliency of each superpixel."""
+        return mean_saliency(self.segmentation, self.heat(self.method))
+
+    def _hide_nothing(self) -> None:
+        self.hiding = Hiding(
+            self.model, self.images, self.segmentation.superpixels, self.target, self._ends
+        )
+
+    # ----------------------------------------------------------------- what a page is told
+
+    def photo_state(self) -> dict[str, Any]:
+        """The photo, the network and its likeliest classes."""
+        mean = self.model.mean.flatten().clamp(0, 1).mul(255).round().int().tolist()
+        height, width = self.images.shape[2:]
+        return {
+            "token": self.token,
+            "name": self.name,
+            "network": self.network,
+            "width": width,
+            "height": height,
+            "source": png_url(photo_picture(self.array())),
+            "mean": mean if len(mean) == 3 else [mean[0]] * 3,
+            "levels": list(self.model.levels),
+            "predicted": self._class(int(self.logits.argmax())),
+            "n_classes": len(self.logits),
+        }
+
+    def regions_state(self) -> dict[str, Any]:
+        """The superpixels, and how they were made."""
+        return {
+            **described(self.segmentation, self.heat(self.method)),
+            "algorithm": self.cut.algorithm,
+            "n_asked": self.cut.n_clusters,
+            "levels": list(self.cut.levels),
+            "seconds": self.seconds,
+            "method": self.method,
+            "method_title": registry.TITLES[self.method],
+            "target": self._class(self.target),
+        }
+
+    def scores_state(self) -> dict[str, Any]:
+        """What is hidden, and the scores before and after."""
+        before, after = self.hiding.before, self.hiding.logits
+        probable = [logits.double().softmax(0) for logits in (before, after)]
+        shown = dict.fromkeys(probable[0].topk(self._n_shown).indices.tolist())
+        for index in (self.target, int(after.argmax())):
+            shown.setdefault(index)
+        curve = self.hiding.curve
+        return {
+            "hidden": sorted(self.hiding.hidden),
+            "share": self.hiding.share,
+            "can_undo": self.hiding.can_undo,
+            "predicted": self._class(int(after.argmax())),
+            "target": self.target,
+            "bars": [
+                {
+                    **self._class(index),
+                    "before": float(probable[0][index]),
+                    "after": float(probable[1][index]),
+                    "logit_before": float(before[index]),
+                    "logit_after": float(after[index]),
+                }
+                for index in shown
+            ],
+            "curve": None
+            if curve is None
+            else {
+                "kind": curve.kind,
+                "fraction": curve.fraction,
+                "score": curve.score,
+                "area": curve.area,
+                "done": len(curve.fraction) > self.hiding.n,
+                "n": self.hiding.n,
+            },
+        }
+
+    def state(self) -> dict[str, Any]:
+        """Everything."""
+        return {
+            "photo": self.photo_state(),
+            "regions": self.regions_state(),
+            "scores": self.scores_state(),
+        }
+
+    def array(self) -> Float[np.ndarray, "H W C"]:
+        """The photo as the network sees it."""
+        values: np.ndarray = self.images[0].permute(1, 2, 0).float().cpu().numpy()
+        return values
+
+    @property
+    def _n_shown(self) -> int:
+        return min(N_CLASSES_SHOWN, len(self.logits))
+
+    def _class(self, index: int) -> dict[str, Any]:
+        return {"index": index, "name": self.model.category(index)}
+
+
+def made(method: str, model: Classifier) -> Any:
+    """The saliency method with its default settings, in batches between which others get a turn."""
+    kind = registry.find_method(method)
+    return kind(model, batch_size=_BATCH) if hasattr(kind, "batch_size") else kind(model)
+
+
+def png_url(pixels: np.ndarray) -> str:
+    """Pixels ``(H, W, 3)`` as a data URL."""
+    return f"data:image/png;base64,{base64.b64encode(png(pixels)).decode()}"
+
+
+def png(pixels: np.ndarray) -> bytes:
+    """Pixels ``(H, W, 3)`` as the content of a PNG file."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "png")
+    return buffer.getvalue()

@@ -1,0 +1,74 @@
+"""``naspix app``: the explorer, served from this machine."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from naspix.cli import talk
+from naspix.errors import InputError
+
+_DEFAULT = ("efficientnet_lite0",)
+_LOCAL = ("127.0.0.1", "localhost", "::1", "[::1]")
+
+
+def explorer(
+    *,
+    port: int = 7860,
+    host: str = "127.0.0.1",
+    auth: Annotated[str | None, Parameter(env_var="NASPIX_AUTH")] = None,
+    no_auth: Annotated[bool, Parameter(negative=())] = False,
+    model: Annotated[tuple[str, ...], Parameter(alias="-m", negative=())] = _DEFAULT,
+    models: Path | None = None,
+    device: str = "auto",
+    root_path: str = "",
+) -> int:
+    """Open a page on which people touch the regions that a network sees.
+
+    Needs the extra app: pip install 'naspix[app]'. Ctrl-C ends it.
+
+    Args:
+        port: Where it listens; 0 takes any free port.
+        host: Interface it listens on; by default only this machine reaches it.
+        auth: user:password, asked of everybody; needed with --host, unless --no-auth says so.
+        no_auth: Let in everybody who reaches the port.
+        model: Network on offer; may be given several times. The first is shown at once.
+        models: Folder of .safetensors checkpoints on offer; a name begins with the network's, as
+            in resnet18-mine.safetensors.
+        device: "auto" is a GPU where there is one; or cpu, cuda, cuda:1.
+        root_path: Path under which a reverse proxy shows it, such as /explorer.
+    """
+    import threading
+
+    from naspix.app import Address, Desk, serve, shelf_of
+
+    address = Address(host, port, _credentials(host, auth, no_auth), root_path)
+    desk = Desk(shelf_of(model, folder=models, device=device))
+    try:
+        desk.shelf.load()
+        blocks = serve(desk, address)
+        talk.say(f"the explorer is at {blocks.local_url} (Ctrl-C ends it)")
+        try:
+            threading.Event().wait()
+        finally:
+            blocks.close(verbose=False)
+    finally:
+        desk.close()
+    return 0
+
+
+def _credentials(host: str, auth: str | None, no_auth: bool) -> tuple[str, str] | None:
+    """User and password, where they are needed or given."""
+    if auth is not None and no_auth:
+        raise InputError("--auth and --no-auth exclude each other; give one")
+    if auth is None:
+        if host not in _LOCAL and not no_auth:
+            raise InputError(
+                f"--host {host} lets others in; give --auth user:password, or --no-auth if "
+                "everybody who reaches the port may use it"
+            )
+        return None
+    user, _, password = auth.partition(":")
+    if not user or not password:
+        raise InputError("--auth is user:password, neither of them empty")
+    return user, password
