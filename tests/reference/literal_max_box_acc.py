@@ -45,7 +45,7 @@ def best_ious(
     saliency: np.ndarray, truths: np.ndarray, *, largest_only: bool = False
 ) -> np.ndarray:
     """The best IoU of any predicted box with any true one, at every threshold."""
-    image = (normalized(saliency) * 255).astype(np.uint8)
+    image = (normalized(saliency.astype(np.float64)) * 255).astype(np.uint8)
     return np.array(
         [ious(boxes_at(image, threshold, largest_only), truths).max() for threshold in THRESHOLDS]
     )

@@ -13,6 +13,10 @@ from jaxtyping import Bool, Float, Int64, Integer, Shaped, UInt8
 from torch import Tensor
 
 from naspix.errors import InputError
+from naspix.metrics.nesting import MAX_PIXELS, nested_boxes
+
+# so few levels, as pooled maps have, are faster cut one by one
+_FEW_LEVELS = 64
 
 # boxes of a batch: for each image (n, 4), or one tensor (B, 4) or (B, n, 4)
 Boxes = Tensor | Sequence[Tensor]
@@ -137,6 +141,66 @@ def contour_boxes(
     return boxes
 
 
+def all_contour_boxes(
+    image: UInt8[np.ndarray, "H W"], levels: Int64[np.ndarray, " levels"]
+) -> tuple[Int64[np.ndarray, "n 4"], Int64[np.ndarray, " n"]]:
+    """What `contour_boxes` returns at each of the map's levels, found at once.
+
+    A region's contour has its box; a hole's runs along the pixels around it, one further out.
+
+    Args:
+        image: The map.
+        levels: Its distinct values, ascending.
+
+    Returns:
+        Boxes, and for each the index of the level above which the map is cut.
+    """
+    if len(levels) <= _FEW_LEVELS or image.size > MAX_PIXELS:
+        return boxes_at_cuts(image, levels, largest_only=False)
+    n_levels, (height, width) = len(levels), image.shape
+    ranks = np.zeros(256, np.uint8)
+    ranks[levels] = np.arange(n_levels)
+    ranked = cv2.LUT(image, ranks)
+    regions = nested_boxes(ranked, n_levels, corners=True)
+    hollows = nested_boxes((n_levels - 1 - ranked).astype(np.uint8), n_levels, corners=False)
+    left, top, right, bottom = hollows.sides
+    # a hollow that reaches the border is open, not a hole
+    closed = (left > 0) & (top > 0) & (right < width - 1) & (bottom < height - 1)
+    offsets = (-1, -1, 1, 1)
+    sides = [
+        np.concatenate([outer, inner[closed] + offset])
+        for outer, inner, offset in zip(regions.sides, hollows.sides, offsets, strict=True)
+    ]
+    boxes = np.stack(sides, 1).astype(np.int64)
+    boxes[:, 2:] += 1
+    np.minimum(boxes[:, 2:], (width - 1, height - 1), out=boxes[:, 2:])
+    cut = np.concatenate([regions.level - 1, n_levels - 1 - hollows.level[closed]])
+    nothing = np.zeros((1, 4), np.int64)  # what is above the highest level
+    real = cut >= 0
+    return np.concatenate([boxes[real], nothing]), np.append(cut[real], n_levels - 1)
+
+
+def boxes_at_cuts(
+    image: UInt8[np.ndarray, "H W"],
+    levels: Int64[np.ndarray, " levels"],
+    *,
+    largest_only: bool = True,
+) -> tuple[Int64[np.ndarray, "n 4"], Int64[np.ndarray, " n"]]:
+    """What `contour_boxes` returns at each level, and for each box the level's index."""
+    each = [contour_boxes(image, level, largest_only=largest_only) for level in levels.tolist()]
+    return np.concatenate(each), np.repeat(np.arange(len(each)), [len(some) for some in each])
+
+
+def box_areas(boxes: Int64[np.ndarray, "*n 4"]) -> Int64[np.ndarray, "*n"]:
+    """Pixels of each box, those on its sides included.
+
+    Example:
+        >>> int(box_areas(np.array([0, 0, 1, 2])))
+        6
+    """
+    return np.asarray((boxes[..., 2] - boxes[..., 0] + 1) * (boxes[..., 3] - boxes[..., 1] + 1))
+
+
 def box_ious(
     boxes: Int64[np.ndarray, "n 4"], others: Int64[np.ndarray, "m 4"]
 ) -> Float[np.ndarray, "n m"]:
@@ -147,7 +211,7 @@ def box_ious(
         array([[0.333]])
     """
     a, b = boxes[:, None], others[None]
-    low, high = np.maximum(a[..., :2], b[..., :2]), np.minimum(a[..., 2:], b[..., 2:])
-    overlap = np.maximum(high - low + 1, 0).prod(-1)
-    areas = [(c[..., 2:] - c[..., :2] + 1).prod(-1) for c in (a, b)]
-    return np.asarray(overlap / (areas[0] + areas[1] - overlap))
+    width = np.minimum(a[..., 2], b[..., 2]) - np.maximum(a[..., 0], b[..., 0]) + 1
+    height = np.minimum(a[..., 3], b[..., 3]) - np.maximum(a[..., 1], b[..., 1]) + 1
+    overlap = np.maximum(width, 0) * np.maximum(height, 0)
+    return np.asarray(overlap / (box_areas(a) + box_areas(b) - overlap))

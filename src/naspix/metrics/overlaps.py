@@ -12,9 +12,19 @@ from jaxtyping import Float, Integer, UInt8
 from torch import Tensor
 
 from naspix.errors import InputError
-from naspix.metrics.boxes import Boxes, box_ious, checked_boxes, contour_boxes, eight_bit
+from naspix.metrics.boxes import (
+    Boxes,
+    all_contour_boxes,
+    box_areas,
+    box_ious,
+    boxes_at_cuts,
+    checked_boxes,
+    eight_bit,
+)
 
 THRESHOLDS = np.arange(0, 1, 0.001)
+
+_LARGE = 0.2  # of the true box
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,11 +81,17 @@ def overlaps_of(
 ) -> Overlaps:
     """The overlaps of one map in 8 bits."""
     cuts = np.flatnonzero(np.bincount(image.ravel(), minlength=256))
-    ious = [
-        box_ious(contour_boxes(image, int(cut), largest_only=largest_only), truths).max()
-        for cut in cuts
-    ]
-    return Overlaps(int(image.max()), cuts.astype(np.uint8), np.array(ious, np.float64))
+    boxes, index = (boxes_at_cuts if largest_only else all_contour_boxes)(image, cuts)
+    best = np.zeros(len(cuts))
+    areas = box_areas(boxes)
+    for truth in truths:
+        shares = areas / box_areas(truth)
+        # no IoU is above the share of areas: small boxes are looked at where no large one is good
+        for few in (shares >= _LARGE, shares < _LARGE):
+            chosen = np.flatnonzero(few & (shares > best[index]))
+            found = box_ious(boxes[chosen], truth[None])[:, 0]
+            np.maximum.at(best, index[chosen], found)
+    return Overlaps(int(image.max()), cuts.astype(np.uint8), best)
 
 
 def checked_maps(maps: Tensor) -> Float[np.ndarray, "B H W"]:
