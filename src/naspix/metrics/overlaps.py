@@ -64,7 +64,7 @@ def overlaps(maps: Tensor, boxes: Boxes) -> list[Overlaps]:
         >>> heat = torch.zeros(1, 32, 32)
         >>> heat[0, 8:16, 8:16] = 1
         >>> overlaps(heat, torch.tensor([[8, 8, 16, 16]]))[0].iou.tolist()
-        [1.0, 0.00...]
+        [1.0, 0.0]
     """
     arrays = checked_maps(maps)
     truths = checked_boxes(boxes, len(arrays))
