@@ -240,3 +240,18 @@ def test_progress_is_told(model, images, nas):
     told = []
     naspix.explain(model, images, method="grad_cam", segmenter=nas, told=told.append)
     assert told == ["nas", "grad_cam"]
+
+
+def test_greedy_order_is_that_of_the_metric(model, images):
+    from naspix.metrics import greedy_lerf
+
+    grid = naspix.Grid(n_segments=4)
+    explanation = naspix.explain(
+        model, images, method="grad_cam", segmenter=["grid", grid], greedy=True
+    )
+    assert list(explanation.hidden_first) == ["grid", "grid_2"]
+    best = greedy_lerf(model, images, grid(images).superpixels, explanation.target)
+    for found, expected in zip(explanation.hidden_first["grid_2"], best.order, strict=True):
+        assert torch.equal(found, expected)
+    steps = next(explanation.photos()).orders["grid_2"]
+    assert sorted(np.unique(steps)) == [0, 1, 2, 3]

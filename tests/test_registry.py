@@ -26,3 +26,16 @@ def test_unknown_names_list_near_ones():
         registry.find_method("gradcam")
     with pytest.raises(UnknownNameError, match="did you mean 'stl10'"):
         registry.find_dataset("stl-10")
+
+
+def test_quick_settings_are_settings_of_their_methods():
+    """And ask less of the network than the defaults do."""
+    from dataclasses import fields
+
+    for name, settings in registry.QUICK.items():
+        defaults = {one.name: one.default for one in fields(registry.SALIENCY[name])}
+        for setting, value in settings.items():
+            if setting.startswith("n_"):
+                assert value < defaults[setting]
+            else:
+                assert value > defaults[setting]  # a tolerance

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from naspix.datasets import CUB200, STL10, COCOBoxes, ImageFolder, Photos, VOCBoxes
 from naspix.errors import UnknownNameError
+from naspix.models import Classifier
 from naspix.saliency import (
     LIME,
     LRP,
@@ -21,6 +22,7 @@ from naspix.saliency import (
     IntegratedGradients,
     KernelSHAP,
     Occlusion,
+    SaliencyMethod,
     Shapley,
     SmoothGrad,
     VanillaGradient,
@@ -99,6 +101,18 @@ TITLES: Mapping[str, str] = {
 }
 
 
+# for a first look: fewer masks, samples and steps than the methods' authors take
+QUICK: Mapping[str, Mapping[str, object]] = {
+    "integrated_gradients": {"n_steps": 20, "tolerance": 0.2},
+    "smoothgrad": {"n_samples": 12},
+    "rise": {"n_masks": 300},
+    "xrai": {"n_steps": 15},
+    "lime": {"n_samples": 150},
+    "kernel_shap": {"n_samples": 250},
+    "shapley": {"n_pairs": 2},
+}
+
+
 def find_segmenter(name: str) -> type:
     """The segmenter's class.
 
@@ -142,3 +156,23 @@ def find_dataset(name: str) -> type:
     if name not in DATASETS:
         raise UnknownNameError.among("data set", name, DATASETS)
     return DATASETS[name]
+
+
+def make_method(name: str, model: Classifier, *, quick: bool = False) -> SaliencyMethod:
+    """The saliency method with its defaults, or with fewer samples for a first look.
+
+    Args:
+        name: Of the method.
+        model: What it explains.
+        quick: Whether to take the settings of ``QUICK``; methods that are fast stay as they are.
+
+    Raises:
+        UnknownNameError: with the names most like it.
+
+    Example:
+        >>> from naspix.models import load_model
+        >>> make_method("rise", load_model("efficientnet_lite0"), quick=True).n_masks
+        300
+    """
+    made: SaliencyMethod = find_method(name)(model, **(QUICK.get(name, {}) if quick else {}))
+    return made

@@ -109,6 +109,27 @@ def test_explain_writes_every_picture(explained):
                 assert len(np.unique(np.asarray(picture).reshape(-1, 3), axis=0)) > 3
 
 
+def test_explain_with_all_methods_and_the_greedy_order(photos, tmp_path):
+    from naspix.registry import SALIENCY
+
+    folder = tmp_path / "out"
+    result = run(
+        "explain", str(photos / "one" / "photo.jpg"), "--resize", "none", "--quick", "--greedy",
+        "--method", "all", "--segmenter", "nas", "-k", "2", "-o", str(folder),
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    record = json.loads((folder / "results.json").read_text())
+    assert list(record["settings"]["methods"]) == list(SALIENCY)
+    assert "n_masks=300" in record["settings"]["methods"]["rise"]
+    (photo,) = record["photos"]
+    assert len(photo["explanations"]) == len(SALIENCY)
+    n = photo["segmentations"]["nas"]["n_superpixels"]
+    assert sorted(photo["hidden_first"]["nas"]) == list(range(n))
+    html = (folder / "report.html").read_text()
+    assert html.count('class="card"') == len(SALIENCY)
+    assert len(html) < 2_000_000
+
+
 def _shape(value: object) -> object:
     """The keys and types of a JSON value; lists by their first entry."""
     if isinstance(value, dict):

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from naspix.explain import Explanation, Segmenter
     from naspix.models import Classifier
     from naspix.report import PhotoExplanation, RunRecord
+    from naspix.saliency import SaliencyMethod
 
 _MODEL, _NAS, _INPUT = ModelOptions(), NasOptions(), InputOptions()
 
@@ -36,16 +37,32 @@ def explain(
     /,
     *,
     method: Annotated[
-        tuple[MethodName, ...],
+        tuple[MethodName | Literal["all"], ...],
         Parameter(help="Saliency method; may be given several times.", negative=()),
     ] = ("grad_cam_plus_plus",),
     segmenter: Annotated[
-        tuple[SegmenterName, ...],
+        tuple[SegmenterName | Literal["all"], ...],
         Parameter(help="What cuts; may be given several times.", negative=()),
     ] = ("nas",),
     target: Annotated[
         str | None, Parameter(help="Class to explain, number or name; the predicted one if absent.")
     ] = None,
+    quick: Annotated[
+        bool,
+        Parameter(
+            help="Fewer masks, samples and steps in the methods that take long: a first look.",
+            negative=(),
+            show_default=False,
+        ),
+    ] = False,
+    greedy: Annotated[
+        bool,
+        Parameter(
+            help="Also search the order in which superpixels can be hidden at the least cost.",
+            negative=(),
+            show_default=False,
+        ),
+    ] = False,
     model: ModelOptions = _MODEL,
     nas: NasOptions = _NAS,
     inputs: InputOptions = _INPUT,
@@ -62,8 +79,9 @@ def explain(
     network = model.load()
     asked = _Question(
         network,
-        methods=tuple(dict.fromkeys(method)),
+        methods=_methods(method, network, quick=quick),
         segmenters=_segmenters(segmenter, network, nas),
+        greedy=greedy,
         target=target_class(network, target),
     )
     run = _run_record(model, nas, inputs, asked)
@@ -101,12 +119,13 @@ class _Question:
     def __init__(
         self,
         network: "Classifier",
-        methods: tuple[str, ...],
+        methods: "Mapping[str, SaliencyMethod]",
         segmenters: "Mapping[str, Segmenter]",
         target: int | None,
+        greedy: bool,
     ) -> None:
         self.network, self.methods = network, methods
-        self.segmenters, self.target = segmenters, target
+        self.segmenters, self.target, self.greedy = segmenters, target, greedy
         self.told: Callable[[float, str], None] = lambda part, doing: None
 
     @property
@@ -140,9 +159,10 @@ class _Question:
             self.network,
             batch.images,
             self.target,
-            method=self.methods,
+            method=list(self.methods.values()),
             segmenter=list(self.segmenters.values()),
             names=[photo.name for photo in batch.photos],
+            greedy=self.greedy,
             told=told,
         )
 
@@ -156,10 +176,22 @@ def _explained(
                 yield replace(explained, name=photo.name, source=photo.source)
 
 
+def _methods(
+    names: tuple[str, ...], network: "Classifier", *, quick: bool
+) -> "dict[str, SaliencyMethod]":
+    from naspix import registry
+
+    asked = registry.SALIENCY if "all" in names else names
+    return {name: registry.make_method(name, network, quick=quick) for name in asked}
+
+
 def _segmenters(
-    names: tuple[SegmenterName, ...], network: "Classifier", nas: NasOptions
+    names: tuple[str, ...], network: "Classifier", nas: NasOptions
 ) -> "dict[str, Segmenter]":
-    return {name: nas.make(network) if name == "nas" else name for name in names}
+    from naspix import registry
+
+    asked = registry.SEGMENTERS if "all" in names else names
+    return {name: nas.make(network) if name == "nas" else name for name in asked}
 
 
 def target_class(network: "Classifier", target: str | None) -> int | None:
@@ -192,9 +224,7 @@ def _run_record(
         "resize": inputs.resize,
         "batch_size": inputs.batch_size,
         "target": "predicted" if question.target is None else question.target,
-        "methods": {
-            name: repr(registry.find_method(name)(question.network)) for name in question.methods
-        },
+        "methods": {name: repr(method) for name, method in question.methods.items()},
         "segmenters": {
             name: repr(registry.find_segmenter(made)() if isinstance(made, str) else made)
             for name, made in question.segmenters.items()

@@ -16,6 +16,7 @@ from torch import Tensor
 from naspix import registry
 from naspix.errors import InputError
 from naspix.explain.explanation import Explanation
+from naspix.metrics import greedy_lerf
 from naspix.models import Classifier, check_images
 from naspix.report import Prediction, unique_names
 from naspix.segmentation import NAS, Segmentation
@@ -36,6 +37,7 @@ def explain(
     *,
     method: Method | Sequence[Method] = "grad_cam_plus_plus",
     segmenter: Segmenter | Sequence[Segmenter] = "nas",
+    greedy: bool = False,
     names: Sequence[str] | None = None,
     told: Callable[[str], None] | None = None,
 ) -> Explanation:
@@ -54,6 +56,9 @@ def explain(
             (B, H, W)``, or several of these.
         segmenter: A name in ``naspix.registry.SEGMENTERS``, a callable ``images ->
             Segmentation``, or several of these.
+        greedy: Whether the order is searched in which superpixels can be hidden at the least cost
+            to the score, for each segmenter: about half the square of their number in forwards, an
+            image.
         names: One for each image; file names by default.
         told: Called with the name of each segmenter and method before it is asked, for progress.
 
@@ -82,9 +87,13 @@ def explain(
     classes = model.resolve_target(batch, target, logits)
     tell = told or (lambda name: None)
     segmentations = {}
+    hidden_first = {}
     for name, cut in segmenters.items():
         tell(name)
         segmentations[name] = cut(batch)
+        if greedy:
+            superpixels = segmentations[name].superpixels
+            hidden_first[name] = greedy_lerf(model, batch, superpixels, classes).order
     raw = {}
     for name, ask in methods.items():
         tell(name)
@@ -106,6 +115,7 @@ def explain(
             for m, heat in raw.items()
             for s, segmentation in segmentations.items()
         },
+        hidden_first=hidden_first,
         settings={
             "model": model.name,
             "methods": {name: _described(ask) for name, ask in methods.items()},
