@@ -24,6 +24,7 @@ from naspix.errors import InputError, NaspixWarning
 
 _MOST_TILES = 4096  # where k-means starts, however many clusters
 _TILES_ACROSS = 9.5  # at least so many, on the geometric mean of both axes
+_SMALL_ENOUGH = 8  # tiles of so many pixels across need no smaller ones between them and the frame
 _LEAST_TILE_TOL = 0.002  # share of tiles that may change in the last step on them
 _STRIDE = 2.75  # over-relaxation towards a strict stop: about a third fewer steps
 _STRIDE_BELOW = 0.005  # with a looser ``tol`` it saves nothing
@@ -121,13 +122,13 @@ def _coarse_to_fine(
     centers = best_start(features.tiles(large), n_clusters, n_init, seed)
     for side in small:
         tiles = features.tiles(side)
-        tile_tol = max(_LEAST_TILE_TOL, tol / 2)
+        tile_tol = max(_LEAST_TILE_TOL, 2 * tol)
         _, centers = lloyd(tiles, centers, tol=tile_tol, max_iter=50, stride=stride)
     return centers
 
 
 def _tile_sides(size: tuple[int, int], n_clusters: int) -> list[int]:
-    """Return the sides of the tiles, falling: 8 and 4 pixels at 96 x 96 and K = 5.
+    """Return the sides of the tiles, falling: 8 pixels at 96 x 96, 16 and 4 at 224 x 224.
 
     Powers of two, so that small tiles make up large ones. There are some hundred large tiles, and
     seven for each cluster where the frame has them (fewer for thousands of clusters, since all
@@ -137,7 +138,7 @@ def _tile_sides(size: tuple[int, int], n_clusters: int) -> list[int]:
     n_across = max(_TILES_ACROSS, math.sqrt(n_needed))
     exponent = int(math.log2(max(1.0, math.sqrt(size[0] * size[1]) / n_across)))
     large, small = 2**exponent, 2 ** ((exponent + 1) // 2)
-    return [large, small] if 1 < small < large else [large]
+    return [large, small] if large > _SMALL_ENOUGH else [large]
 
 
 def _canonical_labels(
