@@ -15,6 +15,7 @@ from naspix.cli.check import check
 from naspix.cli.data import data
 from naspix.cli.evaluate import evaluate
 from naspix.cli.explain import explain
+from naspix.cli.finetune import finetune
 from naspix.cli.models import levels, models
 from naspix.cli.segment import segment
 from naspix.errors import InputError, NaspixError
@@ -36,6 +37,7 @@ app.command(bench)
 app.command(evaluate)
 app.command(data)
 app.command(explorer, name="app")
+app.command(finetune)
 app.register_install_completion_command(help="Let the shell complete commands and choices.")
 
 

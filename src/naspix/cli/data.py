@@ -39,8 +39,8 @@ def check(
 
     from naspix.datasets import check as examine
 
-    with talk.progress_of_items("reading") as step:
-        findings = examine(folder, step)
+    with talk.progress_of_items() as step:
+        findings = examine(folder, lambda done, total: step("reading", done, total))
     if json:
         print(encoder.dumps(asdict(findings), ensure_ascii=False))  # noqa: T201 - a result
     else:

@@ -31,8 +31,11 @@ def warnings_in_one_line() -> Iterator[None]:
 
 
 @contextmanager
-def progress_of_items(doing: str, *, hidden: bool = False) -> Iterator[Callable[[int, int], None]]:
-    """As `progress`, for what learns on the way how many there are: told how many are done."""
+def progress_of_items(*, hidden: bool = False) -> Iterator[Callable[[str, int, int], None]]:
+    """As `progress`, for what learns on the way how much there is to do.
+
+    What it gives takes what is being done, how many are, and how many there are.
+    """
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -52,8 +55,10 @@ def progress_of_items(doing: str, *, hidden: bool = False) -> Iterator[Callable[
         transient=True,
         disable=hidden or not console.is_terminal,
     ) as bar:
-        task = bar.add_task(doing, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        task = bar.add_task("", total=None)
+        yield lambda doing, done, total: bar.update(
+            task, description=doing, completed=done, total=total
+        )
 
 
 @contextmanager
@@ -97,9 +102,9 @@ def progress_of_bytes() -> Iterator[Callable[[str, int, int | None], None]]:
 def progress(total: int, doing: str) -> Iterator[Callable[[], None]]:
     """A bar on standard error, where that is a terminal; gives what moves it on by one."""
     done = itertools.count(1)
-    with progress_of_items(doing, hidden=total < 2) as step:
-        step(0, total)
-        yield lambda: step(next(done), total)
+    with progress_of_items(hidden=total < 2) as step:
+        step(doing, 0, total)
+        yield lambda: step(doing, next(done), total)
 
 
 @contextmanager

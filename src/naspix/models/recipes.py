@@ -62,6 +62,13 @@ def list_models(pattern: str = "") -> list[str]:
     return [name for name in names if pattern.lower() in name.lower()]
 
 
+def is_known(name: object) -> bool:
+    """Whether `recipe_of` takes a name for one of its own, before any file of that name."""
+    return isinstance(name, str) and (
+        name == DEFAULT_MODEL or name.startswith(_TIMM) or name in _torchvision_names()
+    )
+
+
 def recipe_of(name: str) -> Recipe:
     """Look up a name that `load_model` takes.
 

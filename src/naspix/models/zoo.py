@@ -6,6 +6,7 @@ Which names there are and how each is built, `recipes.py` knows. Both ways give 
 import os
 from collections.abc import Sequence
 from numbers import Real
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -14,12 +15,13 @@ from naspix.errors import InputError
 from naspix.models.asking import Logits, unwrapped
 from naspix.models.classifier import Classifier
 from naspix.models.devices import resolve_device
-from naspix.models.recipes import DEFAULT_MODEL, fetched, recipe_of
+from naspix.models.recipes import DEFAULT_MODEL, fetched, is_known, recipe_of
+from naspix.models.saved import is_saved, read_model
 from naspix.models.weights import fitted, read_state
 
 
 def load_model(
-    name: str = DEFAULT_MODEL,
+    name: str | os.PathLike[str] = DEFAULT_MODEL,
     *,
     weights: str | os.PathLike[str] | None = "default",
     device: str | torch.device | None = None,
@@ -28,8 +30,9 @@ def load_model(
 
     Args:
         name: ``"efficientnet_lite0"``, whose ImageNet weights come with the installation; any of
-            torchvision's classification networks; or ``"timm/<name>"``, with or without timm's
-            tag for a set of weights. `list_models` lists them.
+            torchvision's classification networks; ``"timm/<name>"``, with or without timm's tag for
+            a set of weights (`list_models` lists them all); or the folder that `naspix finetune`
+            left.
         weights: ``"default"`` for the usual weights, downloaded where they are not embedded or
             cached; a ``.pth``, ``.pt`` or ``.safetensors`` file; None for random ones. A file with
             another number of classes makes a network with that number, without category names.
@@ -47,6 +50,9 @@ def load_model(
         ((224, 224), 'tiger cat')
     """
     place = resolve_device(device)
+    if not is_known(name) and is_saved(name):
+        return _of_folder(name, weights, place)
+    name = str(name)
     recipe = recipe_of(name)
     categories = recipe.categories
     if weights is None:
@@ -69,6 +75,28 @@ def load_model(
         categories=categories,
         crop_pct=recipe.crop_pct,
         interpolation=recipe.interpolation,
+    )
+
+
+def _of_folder(
+    folder: str | os.PathLike[str], weights: str | os.PathLike[str] | None, place: torch.device
+) -> Classifier:
+    if weights != "default":
+        raise InputError(
+            f"the model in {str(folder)!r} comes with its weights; leave weights out, or name its "
+            "network instead of the folder"
+        )
+    with torch.random.fork_rng(devices=[]):  # what is drawn is overwritten
+        described, network = read_model(folder)
+    return Classifier(
+        network.eval().to(place),
+        name=f"{Path(folder).name} ({described.network})",
+        input_size=described.input_size,
+        mean=described.mean,
+        std=described.std,
+        categories=described.categories,
+        crop_pct=described.crop_pct,
+        interpolation=described.interpolation,
     )
 
 

@@ -1,0 +1,392 @@
+"""`Finetuning`: a named network learns the classes of a data set, and leaves a folder to load.
+
+The folder holds the best weights (``model.safetensors``, ``model.json``: `naspix.load_model` takes
+the folder), the last state (``last.safetensors``), the settings, the log and the result. Whoever is
+killed, at any moment, goes on from the last whole epoch; on a CPU with the very result of a run
+that was not.
+"""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+
+from naspix.errors import DatasetError, InputError, MissingExtraError, OutputError
+from naspix.models import DEFAULT_MODEL, resolve_device
+from naspix.models.saved import Description, read_model, replace_whole, save_model
+from naspix.models.transfer import with_classes
+from naspix.report.folder import written
+from naspix.training.checkpoint import Checkpoint, Epoch
+from naspix.training.log import draw_log, write_log
+from naspix.training.loop import Learning, Loop
+from naspix.training.splits import Splits, broken_ids
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+
+Precision = Literal["auto", "32", "16", "bf16"]
+Step = Callable[[str, int, int, tuple[Epoch, ...]], None]
+"""Told what is being done, how much of it, of how much at most, and the epochs so far."""
+
+SCHEMA = "naspix-finetuning/1"
+SETTINGS, RESULT = "settings.json", "result.json"
+
+_PRECISIONS = {"32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed"}
+_LR, _LR_OF_HEAD = 1e-4, 3e-3
+_REDRAW = 30.0  # seconds between two pictures of the log
+_EPOCHS, _EPOCHS_OF_HEAD = 30, 100
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run has come to.
+
+    Attributes:
+        folder: `naspix.load_model` takes it.
+        best: The epoch whose weights are kept.
+        history: All epochs.
+        test_loss: Of the kept weights on the test split; None without one.
+        test_accuracy: Likewise, the share that is right.
+        left_out: Pictures that could not be read, with the reason.
+    """
+
+    folder: str
+    best: Epoch
+    history: tuple[Epoch, ...]
+    test_loss: float | None
+    test_accuracy: float | None
+    left_out: dict[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finetuning:
+    """Settings of a run; called with splits and a folder, it learns.
+
+    AdamW, its rate rising over the first twentieth of the steps and falling along a cosine; random
+    crops of 30 % to 100 % of the picture and mirroring; the epoch with the highest accuracy on the
+    validation split is kept, among equals the one with the lower loss.
+
+    Args:
+        model: A name as for `naspix.load_model`.
+        weights: Where to begin: ``"default"``, a file, or None for random ones.
+        freeze: Only the head learns; all else, batch statistics too, stays as it is.
+        augment: Whether pictures are cropped and mirrored at random; None is yes, and no for a head
+            alone, whose features are then computed once.
+        epochs: At most so many; None is 30, and 100 for a head on features computed once.
+        batch_size: Pictures a step, over all devices.
+        lr: The highest learning rate; None is 1e-4, and 3e-3 for a head alone.
+        weight_decay: Of AdamW.
+        label_smoothing: Share of the target that goes to all classes alike, in [0, 1).
+        patience: The run stops when for so many epochs neither accuracy nor loss of the validation
+            split has been better.
+        precision: ``"32"``, ``"16"`` or ``"bf16"`` for mixed precision; ``"auto"`` is 32 on a CPU,
+            on a GPU bf16 where it knows it, else 16.
+        seed: Of everything random.
+        device: As for `naspix.load_model`; ``"auto"`` is a GPU where there is one.
+        devices: How many, in a process each.
+        workers: Processes that read pictures for each device; None is none on a CPU, up to eight
+            on a GPU.
+    """
+
+    model: str = DEFAULT_MODEL
+    weights: str | None = "default"
+    freeze: bool = False
+    augment: bool | None = None
+    epochs: int | None = None
+    batch_size: int = 32
+    lr: float | None = None
+    weight_decay: float = 0.01
+    label_smoothing: float = 0.0
+    patience: int = 10
+    precision: Precision = "auto"
+    seed: int = 0
+    device: str = "auto"
+    devices: int = 1
+    workers: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "patience", "devices"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"{name} must be 1 or more, not {value}")
+        if self.lr is not None and not 0 < self.lr < float("inf"):
+            raise InputError(f"the learning rate must be positive, not {self.lr}")
+        if not 0 <= self.label_smoothing < 1:
+            raise InputError(f"label_smoothing lies in [0, 1), not {self.label_smoothing}")
+
+    def __call__(
+        self,
+        splits: Splits,
+        output: str | os.PathLike[str],
+        *,
+        step: Step = lambda doing, done, total, history: None,
+    ) -> Result:
+        """Learn, or go on from where the folder's run stopped.
+
+        Args:
+            splits: As `open_splits` makes them.
+            output: The run's folder; made if it is not there.
+            step: Told of every batch.
+
+        Raises:
+            MissingExtraError: If Lightning is not installed.
+            InputError: If the folder holds a run with other settings or data.
+            WeightsError: If weights or a checkpoint cannot be read, or are of another network.
+            ModelError: If the loss is not finite.
+            OutputError: If the folder cannot be written.
+        """
+        folder = Path(output)
+        fabric = self._launched()
+        with written(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        settings = self._settings(splits, fabric)
+        if not _is_begun(folder, settings) and fabric.global_rank == 0:
+            left_out = broken_ids(splits)
+            _check_left(splits.without(frozenset(left_out)), left_out)
+            _write(folder / SETTINGS, {**settings, "left_out": left_out})
+        fabric.barrier()
+        left_out = _read(folder / SETTINGS)["left_out"]
+        if not (folder / RESULT).is_file():
+            self._learn(fabric, splits.without(frozenset(left_out)), folder, step)
+        return _result(folder, left_out)
+
+    def _learn(
+        self,
+        fabric: "Fabric",
+        splits: Splits,
+        folder: Path,
+        step: Step,
+    ) -> None:
+        made = with_classes(
+            self.model, len(splits.categories), weights=self.weights, seed=self.seed
+        )
+        description = Description.of(self.model, made.recipe, splits.categories)
+        history: tuple[Epoch, ...] = ()
+
+        def told(doing: str, done: int, total: int) -> None:
+            step(doing, done, total, history)
+
+        loop = Loop(fabric, made, description, self._learning(), told)
+        begun = Checkpoint.load(folder)
+        if begun is not None:
+            loop.continue_from(begun, folder)
+            history = begun.history
+        drawn = 0.0
+        while not self._is_over(history):
+            epoch = self._one_epoch(loop, splits, len(history))
+            history = (*history, epoch)
+            if fabric.global_rank == 0:
+                with written(folder):
+                    if best_epoch(history) is epoch:
+                        save_model(folder, description, loop.network.state_dict())
+                    loop.checkpoint(history).save(folder)  # after the best weights, never before
+                    write_log(folder, history)
+                    if time.monotonic() - drawn > _REDRAW:
+                        draw_log(folder, history)
+                        drawn = time.monotonic()
+            fabric.barrier()
+        loop.network.load_state_dict(read_model(folder)[1].state_dict())
+        test = None if splits.test is None else loop.validate(splits.test)
+        if fabric.global_rank == 0:
+            with written(folder):
+                write_log(folder, history)  # anew, if it was killed before
+                draw_log(folder, history)
+            _write(folder / RESULT, _outcome(history, test))
+        fabric.barrier()
+
+    def _one_epoch(self, loop: Loop, splits: Splits, number: int) -> Epoch:
+        start = time.perf_counter()
+        train_loss, train_accuracy, lr = loop.learn(splits.train, number)
+        val_loss, val_accuracy = loop.validate(splits.val)
+        return Epoch(
+            epoch=number + 1,
+            lr=lr,
+            train_loss=train_loss,
+            train_accuracy=train_accuracy,
+            val_loss=val_loss,
+            val_accuracy=val_accuracy,
+            seconds=time.perf_counter() - start,
+        )
+
+    def _is_over(self, history: tuple[Epoch, ...]) -> bool:
+        if not history:
+            return False
+        last = max(best_epoch(history).epoch, min(history, key=lambda one: one.val_loss).epoch)
+        return len(history) >= self._n_epochs or len(history) - last >= self.patience
+
+    @property
+    def _augments(self) -> bool:
+        return not self.freeze if self.augment is None else self.augment
+
+    @property
+    def _n_epochs(self) -> int:
+        once = self.freeze and not self._augments
+        return self.epochs or (_EPOCHS_OF_HEAD if once else _EPOCHS)
+
+    def _launched(self) -> "Fabric":
+        try:
+            from lightning.fabric import Fabric
+        except ImportError:
+            raise MissingExtraError(
+                "fine-tuning needs Lightning; install it with pip install 'naspix[train]'"
+            ) from None
+        place = resolve_device(self.device)
+        there = torch.cuda.device_count() if place.type == "cuda" else self.devices
+        if self.devices > there:
+            raise InputError(f"there are {there} CUDA devices, not {self.devices}")
+        devices: Any = self.devices
+        if place.index is not None and self.devices == 1:
+            devices = [place.index]
+        fabric = Fabric(
+            accelerator="gpu" if place.type == "cuda" else place.type,
+            devices=devices,
+            precision=_PRECISIONS[self._resolved_precision(place)],  # type: ignore[arg-type]
+        )
+        fabric.launch()
+        return fabric
+
+    def _resolved_precision(self, place: torch.device) -> str:
+        if self.precision != "auto":
+            return self.precision
+        if place.type != "cuda":
+            return "32"
+        return "bf16" if torch.cuda.is_bf16_supported() else "16"
+
+    def _learning(self) -> Learning:
+        on_gpu = resolve_device(self.device).type == "cuda"
+        workers = min(8, os.cpu_count() or 1) if on_gpu else 0
+        return Learning(
+            epochs=self._n_epochs,
+            batch_size=self.batch_size,
+            lr=self.lr or (_LR_OF_HEAD if self.freeze else _LR),
+            weight_decay=self.weight_decay,
+            label_smoothing=self.label_smoothing,
+            freeze=self.freeze,
+            augment=self._augments,
+            seed=self.seed,
+            workers=workers if self.workers is None else self.workers,
+        )
+
+    def _settings(self, splits: Splits, fabric: "Fabric") -> dict[str, Any]:
+        """All that the result depends on; where it is computed is not among it."""
+        what = asdict(replace(self, device="", devices=1, workers=None))
+        for place in ("device", "devices", "workers"):
+            del what[place]
+        what["precision"] = self._resolved_precision(fabric.device)
+        learning = self._learning()
+        what |= {"lr": learning.lr, "epochs": learning.epochs, "augment": learning.augment}
+        parts = {"train": splits.train, "val": splits.val, "test": splits.test}
+        return {
+            "schema": SCHEMA,
+            **what,
+            "classes": list(splits.categories),
+            "pictures": {k: 0 if view is None else len(view) for k, view in parts.items()},
+            "fingerprint": _fingerprint(splits),
+        }
+
+
+def best_epoch(history: tuple[Epoch, ...]) -> Epoch:
+    """The first of the best."""
+    return max(history, key=lambda epoch: epoch.rank)
+
+
+def _is_begun(folder: Path, settings: dict[str, Any]) -> bool:
+    """Whether this very run is in a folder already.
+
+    Raises:
+        InputError: If it is another, with what differs.
+    """
+    if not (folder / SETTINGS).is_file():
+        return False
+    found = _read(folder / SETTINGS)
+    if found.get("schema") != SCHEMA:
+        raise InputError(
+            f"the run in {str(folder)!r} is of the form {found.get('schema')!r}, not {SCHEMA}; "
+            "give another --output"
+        )
+    differing = [key for key in settings if found.get(key) != settings[key]]
+    if differing:
+        raise InputError(
+            f"the run in {str(folder)!r} was begun with {_difference(found, settings, differing)}; "
+            "give another --output, or the same settings to go on with it"
+        )
+    return True
+
+
+def _difference(found: dict[str, Any], wanted: dict[str, Any], keys: list[str]) -> str:
+    """The settings that differ, in words."""
+    said = []
+    for key in keys:
+        before, now = found.get(key), wanted[key]
+        if key == "classes":
+            before = before if isinstance(before, list) else []
+            said.append(f"other classes ({len(before)}, not {len(now)})")
+        elif key == "fingerprint":
+            said += [] if {"classes", "pictures"} & set(keys) else ["other pictures"]
+        elif key == "pictures":
+            said.append(f"other numbers of pictures ({before}, not {now})")
+        else:
+            said.append(f"{key} {before!r}, not {now!r}")
+    return ", ".join(said)
+
+
+def _check_left(splits: Splits, left_out: dict[str, str]) -> None:
+    """Whether enough remains without the pictures that cannot be read."""
+    for name, view in (("learn from", splits.train), ("validate with", splits.val)):
+        absent = set(range(len(splits.categories))) - set(view.labels)
+        if not len(view) or (absent and name == "learn from"):
+            which = splits.categories[min(absent)] if absent else "any class"
+            raise DatasetError(
+                f"no picture of {which!r} is left to {name}, since {len(left_out)} cannot be read, "
+                f"such as {next(iter(left_out), '?')!r}"
+            )
+
+
+def _fingerprint(splits: Splits) -> str:
+    """Changes with the pictures' names, classes and split."""
+    views = [splits.train, splits.val, *([splits.test] if splits.test else [])]
+    content = [[list(view.ids), list(view.labels)] for view in views]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+
+
+def _outcome(history: tuple[Epoch, ...], test: tuple[float, float] | None) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "best": asdict(best_epoch(history)),
+        "history": [asdict(epoch) for epoch in history],
+        "test_loss": test and test[0],
+        "test_accuracy": test and test[1],
+    }
+
+
+def _result(folder: Path, left_out: dict[str, str]) -> Result:
+    found = _read(folder / RESULT)
+    return Result(
+        folder=str(folder),
+        best=Epoch(**found["best"]),
+        history=tuple(Epoch(**epoch) for epoch in found["history"]),
+        test_loss=found["test_loss"],
+        test_accuracy=found["test_accuracy"],
+        left_out=left_out,
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content: Any = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise OutputError(
+            f"{str(path)!r} of the run cannot be read ({error}); give another --output"
+        ) from None
+    return content if isinstance(content, dict) else {}
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    with written(path.parent):
+        replace_whole(path, f"{json.dumps(content, indent=1, ensure_ascii=False)}\n".encode())
