@@ -62,6 +62,7 @@ def explained(photos, tmp_path_factory) -> tuple[subprocess.CompletedProcess[str
         ["evaluate"],
         ["data", "check"],
         ["data", "fetch"],
+        ["finetune"],
     ],
 )
 def test_help(command, snapshot):

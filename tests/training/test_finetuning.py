@@ -17,7 +17,15 @@ from painted import paint
 from PIL import Image
 
 import naspix
-from naspix.errors import DatasetError, InputError, MissingExtraError, ModelError, WeightsError
+from naspix.errors import (
+    DatasetError,
+    InputError,
+    MissingExtraError,
+    ModelError,
+    OutputError,
+    WeightsError,
+)
+from naspix.experiments.lock import locked
 from naspix.training import Finetuning, open_splits
 
 pytest.importorskip("lightning", reason="needs the extra train")
@@ -57,7 +65,7 @@ def test_it_leaves_files_without_code(run):
     folder, _ = run
     assert {path.name for path in folder.iterdir()} == {
         *("last.safetensors", "log.csv", "log.png", "model.json", "model.safetensors"),
-        *("result.json", "settings.json"),
+        *("result.json", "settings.json", ".lock"),
     }
     with Image.open(folder / "log.png") as picture:
         assert len(np.unique(np.asarray(picture).reshape(-1, 4), axis=0)) > 20
@@ -150,7 +158,8 @@ def test_killed_twice_it_comes_to_the_same(colours, tmp_path):
     assert not (tmp_path / "killed" / "result.json").exists()
     kept = _n_epochs(tmp_path / "killed")
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
-    assert f"epoch {kept}:" not in done.stderr  # not learned again
+    assert f"going on after epoch {kept}\n" in done.stderr
+    assert [f"epoch {i}:" in done.stderr for i in (kept, kept + 1, 8)] == [False, True, True]
     assert "of the validation pictures are right" in done.stdout
     torch.set_num_threads(1)
     whole = replace(TINY, epochs=8, patience=8)
@@ -271,6 +280,11 @@ def test_a_rate_that_is_too_high_is_told(colours, tmp_path):
 def test_settings_that_make_no_sense(change):
     with pytest.raises(InputError):
         replace(TINY, **change)
+
+
+def test_one_run_at_a_time(run, colours):
+    with locked(run[0] / ".lock"), pytest.raises(OutputError, match="is in use by process"):
+        TINY(open_splits("folder", colours, val_share=0.3), run[0])
 
 
 def test_without_lightning(colours, tmp_path, monkeypatch):

@@ -97,18 +97,25 @@ def finetune(
     if first:
         _announce(splits.notes, len(splits.categories), len(splits.train), len(splits.val))
     with talk.progress_of_items(hidden=not first) as bar:
-        told = 0
+        told = -1
 
         def step(doing: str, done: int, total: int, history: "tuple[Epoch, ...]") -> None:
             nonlocal told
             bar(doing, done, total)
-            if first and len(history) > told:
+            if first and told < 0 and history:
+                talk.say(f"going on after epoch {len(history)}")
+            elif first and len(history) > told >= 0:
                 talk.say(_line(history[-1]))
-                told = len(history)
+            told = len(history)
 
         result = run(splits, output, step=step)
     if not first:
         return 0
+    if told < 0:
+        talk.say("this run was finished already")
+    else:
+        for epoch in result.history[told:]:
+            talk.say(_line(epoch))
     for id_, reason in list(result.left_out.items())[:10]:
         talk.say(f"left out {id_}: {reason}")
     print(encoder.dumps(asdict(result)) if json else "\n".join(_summary(result)))  # noqa: T201 - a result

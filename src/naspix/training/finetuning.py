@@ -6,6 +6,7 @@ killed, at any moment, goes on from the last whole epoch; on a CPU with the very
 that was not.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from naspix.errors import DatasetError, InputError, MissingExtraError, OutputError
+from naspix.experiments.lock import locked
 from naspix.models import DEFAULT_MODEL, resolve_device
 from naspix.models.saved import Description, read_model, replace_whole, save_model
 from naspix.models.transfer import with_classes
@@ -35,7 +37,7 @@ Step = Callable[[str, int, int, tuple[Epoch, ...]], None]
 """Told what is being done, how much of it, of how much at most, and the epochs so far."""
 
 SCHEMA = "naspix-finetuning/1"
-SETTINGS, RESULT = "settings.json", "result.json"
+SETTINGS, RESULT, LOCK = "settings.json", "result.json", ".lock"
 
 _PRECISIONS = {"32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed"}
 _LR, _LR_OF_HEAD = 1e-4, 3e-3
@@ -139,12 +141,18 @@ class Finetuning:
             InputError: If the folder holds a run with other settings or data.
             WeightsError: If weights or a checkpoint cannot be read, or are of another network.
             ModelError: If the loss is not finite.
-            OutputError: If the folder cannot be written.
+            OutputError: If the folder cannot be written, or another process is at it.
         """
         folder = Path(output)
         fabric = self._launched()
         with written(folder):
             folder.mkdir(parents=True, exist_ok=True)
+        alone = locked(folder / LOCK) if fabric.global_rank == 0 else contextlib.nullcontext()
+        with alone:
+            return self._run(fabric, splits, folder, step)
+
+    def _run(self, fabric: "Fabric", splits: Splits, folder: Path, step: Step) -> Result:
+        """Begin the folder's run, or go on with it."""
         settings = self._settings(splits, fabric)
         if not _is_begun(folder, settings) and fabric.global_rank == 0:
             left_out = broken_ids(splits)
