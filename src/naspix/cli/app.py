@@ -12,6 +12,7 @@ from naspix.cli import talk
 from naspix.cli.app_command import explorer
 from naspix.cli.bench import bench
 from naspix.cli.check import check
+from naspix.cli.concepts import concepts
 from naspix.cli.data import data
 from naspix.cli.evaluate import evaluate
 from naspix.cli.explain import explain
@@ -30,6 +31,7 @@ app = App(
 )
 app.command(explain)
 app.command(segment)
+app.command(concepts)
 app.command(models)
 app.command(levels)
 app.command(check)

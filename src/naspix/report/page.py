@@ -122,7 +122,7 @@ def tail(
         )
     return (
         f'</main>\n<div class="above">\n{notes}</div>\n'
-        f"<footer>\n<h2>How this was made</h2>\n{_settings(run)}</footer>\n</body>\n</html>\n"
+        f"<footer>\n<h2>How this was made</h2>\n{settings_list(run)}</footer>\n</body>\n</html>\n"
     )
 
 
@@ -180,7 +180,7 @@ def _agreement(table: Agreement) -> str:
 def _figure(picture: CaptionedPicture) -> str:
     bar = "" if picture.scale is None else _bar(picture.scale)
     note = f" <small>{escape(picture.note)}</small>" if picture.note else ""
-    source = _data_url(picture.draw(), lossless=picture.flat)
+    source = data_url(picture.draw(), lossless=picture.flat)
     return (
         f'<figure><img loading="lazy" alt="{escape(picture.description, quote=True)}" '
         f'src="{source}">{bar}<figcaption>{escape(picture.caption)}{note}</figcaption></figure>'
@@ -241,7 +241,8 @@ def _share(part: float) -> str:
     return f"{part:.1%}" if part >= 0.001 else "&lt;0.1%"
 
 
-def _settings(run: RunRecord) -> str:
+def settings_list(run: RunRecord) -> str:
+    """What made the results, as a list of definitions."""
     versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
     entries = [*_flat(run.settings), ("seed", str(run.seed)), ("versions", versions)]
     entries.append(("made", run.created))
@@ -257,7 +258,8 @@ def _flat(settings: object, name: str = "") -> Iterable[tuple[str, str]]:
         yield name, str(settings)
 
 
-def _data_url(picture: UInt8[np.ndarray, "H W 3"], lossless: bool) -> str:
+def data_url(picture: UInt8[np.ndarray, "H W 3"], lossless: bool) -> str:
+    """The picture inside a URL: a PNG, or a JPEG."""
     from PIL import Image
 
     buffer = io.BytesIO()
