@@ -1,9 +1,11 @@
 import csv
 import json
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -12,6 +14,7 @@ from small_data import photos, voc
 import naspix
 from naspix.errors import InputError, UnknownNameError
 from naspix.experiments.engine import InProcess, MakeWorker, Processes
+from naspix.experiments.evaluation import examples
 from naspix.experiments.evaluation.running import evaluate, make_evaluator
 from naspix.experiments.evaluation.scores import Score, scores_of
 from naspix.experiments.evaluation.settings import EvaluationSettings
@@ -190,6 +193,27 @@ def test_bad_pictures_are_left_out_counted_and_listed(tmp_path: Path) -> None:
     assert score(run, "mean", "grad_cam_plus_plus", "none").n_pictures == 2
 
 
+def test_the_best_the_usual_and_the_worst_are_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gains = [0.1, 0.5, -0.2, 0.0, 0.3, -0.4, 0.05]
+    frame = pd.DataFrame(
+        [
+            {"index": i, "id": f"p{i}", "method": m, "segmenter": s, "score": 0.4 + gain}
+            for i, each in enumerate(gains)
+            for m in ("a", "b")
+            for s, gain in (("none", 0.0), ("slic", 9.0), ("nas", each if m == "a" else 3 * each))
+        ]
+    )
+    monkeypatch.setattr(examples, "picture_scores", lambda run: frame)
+    shown = examples.choose(Run(tmp_path, "lerf", {}, {}))
+    assert [(each.id, each.why) for each in shown] == [
+        ("p1", "best"), ("p4", "best"), ("p0", "usual"), ("p6", "usual"), ("p2", "worst"),
+        ("p5", "worst"),
+    ]  # fmt: skip
+    assert [each.gain for each in shown] == pytest.approx([1.0, 0.6, 0.2, 0.1, -0.4, -0.8])
+
+
 def test_a_changed_question_is_refused_and_a_longer_one_continued(tmp_path: Path) -> None:
     asked = {"segmenters": ("none",)}
     evaluate(settings(tmp_path / "voc", limit=1, **asked), tmp_path / "run")
@@ -276,4 +300,11 @@ def test_tables_and_files_say_what_the_scores_say(tmp_path: Path) -> None:
     assert table.columns == ("method", "raw", "+NAS", "+Random")
     assert table.rows[0][1].text == f"{100 * scores[0].value:.1f}"
     assert "MaxBoxAccV2" in text_table(run)
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "<img" in page
+    assert "http" not in page.replace("http://www.w3.org", "")
+    (tmp_path / "run" / "report.html").unlink()
+    shutil.rmtree(tmp_path / "voc")
+    write_results(read_run(tmp_path / "run"))  # of what lies in the folder alone
+    assert (tmp_path / "run" / "report.html").read_text() == page
     assert json.loads((tmp_path / "run" / "run.json").read_text())["kind"] == "wsol"

@@ -92,7 +92,7 @@ def evaluate(
 ) -> int:
     """Judge explanations on a data set: LeRF curves or localisation, raw and pooled.
 
-    Writes records as it goes, then scores.csv and table.csv, into the output folder.
+    Writes records as it goes, then scores.csv, table.csv and report.html, into the output folder.
     The same command goes on where it was stopped.
     """
     from naspix.experiments.evaluation.running import evaluate as carry_out
@@ -119,7 +119,7 @@ def evaluate(
     write_results(run)
     _say_failures(run)
     _show(run, json)
-    talk.say(f"see {output / 'table.csv'}")
+    talk.say(f"see {output / 'report.html'}")
     return 0
 
 

@@ -128,9 +128,10 @@ class Evaluator:
 
     def read(self, span: Span) -> list[Picture | Failure]:
         """The pictures of a span, or why there is none."""
-        return [self._read_one(index) for index in range(*span)]
+        return [self.read_one(index) for index in range(*span)]
 
-    def _read_one(self, index: int) -> Picture | Failure:
+    def read_one(self, index: int) -> Picture | Failure:
+        """A picture, or why there is none."""
         try:
             return self.framing(index, self.dataset[index], self.measure.needs_boxes)
         except NaspixError as error:

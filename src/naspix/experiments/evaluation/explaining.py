@@ -6,9 +6,9 @@ segmenter once, and the maps pooled over superpixels are made of these.
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import final
 
 import torch
@@ -140,6 +140,11 @@ class Explainer:
             superpixels={name: labels[0] for name, labels in segmentations.items()},
             clusters={name: labels[1] for name, labels in segmentations.items()},
         )
+
+    def only(self, methods: Collection[str]) -> "Explainer":
+        """The same with some of its methods."""
+        kept = {name: method for name, method in self.methods.items() if name in methods}
+        return replace(self, methods=kept)
 
     def _forward(self, images: Float[Tensor, "B C H W"]) -> tuple[Tensor, dict[str, Tensor]]:
         """Logits, and the activations of all levels that any NAS wants, in one pass."""

@@ -17,6 +17,7 @@ from naspix.errors import InputError, NaspixError
 from naspix.experiments.continuing import OpenRun, open_run
 from naspix.experiments.engine import Engine, InProcess, carry_out
 from naspix.experiments.evaluation.evaluator import Evaluator, Framing
+from naspix.experiments.evaluation.examples import draw_examples, up_to_date
 from naspix.experiments.evaluation.explaining import Explainer, Picture
 from naspix.experiments.evaluation.settings import EvaluationSettings, classes_of, fingerprint
 from naspix.experiments.store import Run, read_run
@@ -61,6 +62,7 @@ def evaluate(
             engine=engine or InProcess(),
             progress=lambda n_more: progress(n_more, n_items),
         )
+        _draw(run, settings, found)
     return read_run(output)
 
 
@@ -80,6 +82,13 @@ def make_evaluator(settings: EvaluationSettings, found: Mapping[str, Any]) -> Ev
         settings.target,
     )
     return Evaluator(dataset, explainer, settings.make_measure(), _framing(settings, model))
+
+
+def _draw(run: OpenRun, settings: EvaluationSettings, found: Mapping[str, Any]) -> None:
+    """Draw pictures to look at, if that has not been done for these records."""
+    finished = read_run(run.run.folder)
+    if finished.n_items > len(finished.failures) and not up_to_date(finished):
+        draw_examples(finished, make_evaluator(settings, found))
 
 
 def _framing(settings: EvaluationSettings, model: Classifier) -> Framing:

@@ -103,7 +103,7 @@ def _lerf_scores(run: Run) -> list[Score]:
     for figure in figures:
         samples = {
             setting: _mean(np.array(group[figure], np.float64), group["index"].to_numpy())
-            for setting, group in _by_setting(frame)
+            for setting, group in by_setting(frame)
         }
         scores += _compared(figure, samples, frame)
     return scores
@@ -114,7 +114,7 @@ def _wsol_scores(run: Run) -> list[Score]:
         ["index", "method", "segmenter", "n_superpixels", "top", "cut", "iou", "pointing", "energy"]
     ).to_pandas()
     figures: dict[str, dict[Setting, _Sample]] = {}
-    for setting, group in _by_setting(frame):
+    for setting, group in by_setting(frame):
         for figure, sample in _localized(group).items():
             figures.setdefault(figure, {})[setting] = sample
         for figure in ("pointing", "energy"):
@@ -123,6 +123,27 @@ def _wsol_scores(run: Run) -> list[Score]:
     return [
         score for figure, samples in figures.items() for score in _compared(figure, samples, frame)
     ]
+
+
+def picture_scores(run: Run) -> "DataFrame":
+    """Each picture's own score in each setting: columns index, id, method, segmenter and score.
+
+    LeRF's area; for localisation the IoU at the threshold that is best, for all pictures, at IoU
+    50. The greedy maximum is left out.
+    """
+    import pandas as pd
+
+    if run.kind == "lerf":
+        frame = run.records(["index", "id", "method", "segmenter", "auc"]).to_pandas()
+        return frame[frame["method"] != GREEDY].rename(columns={"auc": "score"})
+    frame = run.records(["index", "id", "method", "segmenter", "top", "cut", "iou"]).to_pandas()
+    parts = []
+    for _, group in by_setting(frame):
+        overlaps = overlaps_in(group)
+        best = int((overlaps >= 0.5).mean(0).argmax())
+        part = group[["index", "id", "method", "segmenter"]]
+        parts.append(part.assign(score=overlaps[:, best]))
+    return pd.concat(parts)
 
 
 _SCORERS: Mapping[str, Callable[[Run], list[Score]]] = {"lerf": _lerf_scores, "wsol": _wsol_scores}
@@ -228,7 +249,7 @@ def _interval(draws: Float64[np.ndarray, " R"]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _by_setting(frame: "DataFrame") -> "Iterator[tuple[Setting, DataFrame]]":
-    """Records of each setting, in the order in which they were asked for."""
+def by_setting(frame: "DataFrame") -> "Iterator[tuple[Setting, DataFrame]]":
+    """Records of each method and segmenter, in the order in which they were asked for."""
     for (method, segmenter), group in frame.groupby(["method", "segmenter"], sort=False):
         yield (str(method), str(segmenter)), group

@@ -5,22 +5,27 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
+from naspix.experiments.evaluation.page import page_of
 from naspix.experiments.evaluation.scores import scores_of
 from naspix.experiments.evaluation.tables import paper_rows
 from naspix.experiments.store import Run
 from naspix.report.folder import write_whole, written
 
-SCORES, TABLE = "scores.csv", "table.csv"
+SCORES, TABLE, PAGE = "scores.csv", "table.csv", "report.html"
 
 
 def write_results(run: Run) -> None:
-    """Write ``scores.csv`` (a row a score) and ``table.csv`` (the paper's form).
+    """Write ``scores.csv`` (a row a score), ``table.csv`` (the paper's form) and ``report.html``.
+
+    Functions of the records, and of the pictures that were drawn; nothing is computed anew.
 
     Raises:
         OutputError: They cannot be written.
     """
     _write(run, SCORES, [asdict(score) for score in scores_of(run)])
     _write(run, TABLE, paper_rows(run))
+    with written(run.folder), write_whole(run.folder / PAGE) as file:
+        file.write(page_of(run).encode())
 
 
 def _write(run: Run, name: str, rows: Sequence[Mapping[str, object]]) -> None:
