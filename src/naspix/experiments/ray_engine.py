@@ -1,21 +1,29 @@
 """The engine of many machines: Ray Data has actors compute spans and brings the parts back.
 
-Each actor holds the model. Ray restarts actors and repeats spans that are lost with a worker or a
-machine; parts stream to this process, which alone writes them. The data set's folder, and files of
-weights, must be where every machine finds them by the same path.
+Each actor holds the model. Ray restarts actors, as often as it takes, and repeats spans that are
+lost with a worker or a machine; parts stream to this process, which alone writes them. The data
+set's folder, and files of weights, must be where every machine finds them by the same path.
 """
 
 import contextlib
+import logging
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
-from naspix.errors import DeviceError, InputError, MissingExtraError
+from naspix import errors
+from naspix.errors import DeviceError, InputError, MissingExtraError, NaspixError
 from naspix.experiments.engine import MakeWorker, Worker, limit_threads, share_of_cores
 from naspix.experiments.parts import Span
 
-_RETRIES = 5  # of a span whose worker was lost
 _QUEUED = 2  # spans an actor has ahead of it
+_SILENT: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+_QUIET = {
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+    "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent to anybody
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
 
 
 @final
@@ -48,7 +56,7 @@ class Ray:
 
         Raises:
             MissingExtraError: Ray is not installed.
-            DeviceError: The cluster cannot be reached, or workers are lost again and again.
+            DeviceError: The cluster cannot be reached, or Ray gives up.
         """
         ray = _imported()
         threads = self.threads or share_of_cores(self.workers)
@@ -64,8 +72,6 @@ class Ray:
                 ),
                 num_cpus=threads,
                 num_gpus=self.gpus or None,
-                max_restarts=-1,
-                max_task_retries=_RETRIES,
             )
             try:
                 for batch in computed.iter_batches(batch_size=None, batch_format="numpy"):
@@ -82,20 +88,33 @@ class _Actor:
         self._worker: Worker = make_worker()
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
-        spans = [Span(int(a), int(b)) for a, b in zip(batch["start"], batch["stop"], strict=True)]
+        span = Span(int(batch["start"][0]), int(batch["stop"][0]))
+        part, kind, reason = b"", "", ""
+        try:
+            part = self._worker(span, None).encode()
+        except NaspixError as error:  # told here, or Ray would wrap it in pages of its own
+            kind, reason = type(error).__name__, str(error)
         return {
-            "start": [span.start for span in spans],
-            "stop": [span.stop for span in spans],
-            "part": [self._worker(span, None).encode() for span in spans],
+            "start": [span.start],
+            "stop": [span.stop],
+            "part": [part],
+            "error": [kind],
+            "reason": [reason],
         }
 
 
 def _parts(batch: dict[str, Any]) -> Iterator[tuple[Span, bytes]]:
-    for start, stop, part in zip(batch["start"], batch["stop"], batch["part"], strict=True):
+    columns = (batch[name] for name in ("start", "stop", "part", "error", "reason"))
+    for start, stop, part, error, reason in zip(*columns, strict=True):
+        if error:
+            kind: type[NaspixError] = getattr(errors, str(error), NaspixError)
+            raise kind(str(reason))
         yield Span(int(start), int(stop)), bytes(part)
 
 
 def _imported() -> Any:
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
     try:
         import ray
         import ray.data
@@ -115,9 +134,9 @@ def _connected(ray: Any, address: str | None, *, n_cpus: int) -> Iterator[None]:
         return
     try:
         if address is None:
-            ray.init(num_cpus=n_cpus, include_dashboard=False, log_to_driver=False)
+            ray.init(num_cpus=n_cpus, include_dashboard=False, **_SILENT)
         else:
-            ray.init(address=address, log_to_driver=False)
+            ray.init(address=address, **_SILENT)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise DeviceError(
             f"the Ray cluster {address or 'on this machine'} cannot be reached: {_reason(error)}"
@@ -130,9 +149,11 @@ def _connected(ray: Any, address: str | None, *, n_cpus: int) -> Iterator[None]:
 
 
 def _quiet(ray: Any) -> None:
-    """No progress bars of Ray's beside ours."""
+    """No progress bars and no talk of Ray's beside ours."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
 
 
 def _reason(error: BaseException) -> str:
