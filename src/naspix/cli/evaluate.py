@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from naspix.experiments.evaluation.settings import EvaluationSettings
     from naspix.experiments.store import Run
 
-TaskName = Literal["lerf", "wsol"]
+TaskName = Literal["lerf", "wsol", "semantics"]
 _MODEL = ModelOptions()
-_CLUSTERS = {"lerf": 5, "wsol": 10}  # the paper's K
+_CLUSTERS = {"lerf": 5, "wsol": 10, "semantics": 5}  # the paper's K
 _SECONDS_BETWEEN_LINES = 30.0
 
 
@@ -90,7 +90,7 @@ def evaluate(
     ] = None,
     json: Json = False,
 ) -> int:
-    """Judge explanations on a data set: LeRF curves or localisation, raw and pooled.
+    """Judge explanations on a data set: LeRF, localisation, saliency by meaning.
 
     Writes records as it goes, then scores.csv, table.csv and report.html, into the output folder.
     The same command goes on where it was stopped.

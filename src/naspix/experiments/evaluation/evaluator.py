@@ -42,6 +42,10 @@ class Measure(Protocol):
         """What it adds to the columns that all rows have."""
         ...
 
+    def level_names(self, model: Classifier) -> tuple[str, ...]:
+        """Modules whose activations it wants of each picture."""
+        ...
+
     def __call__(self, model: Classifier, batch: ExplainedBatch) -> list[Row]:
         """Rows in the order of the images."""
         ...

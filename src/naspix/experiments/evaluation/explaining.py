@@ -75,7 +75,7 @@ class ExplainedBatch:
         target: ``(B,)``, the classes that are explained.
         raw: Method -> ``(B, H, W)``.
         superpixels: Segmenter -> ``(B, H, W)``.
-        clusters: Segmenter -> ``(B, H, W)``.
+        activations: Level's module -> ``(B, C, h, w)``.
     """
 
     pictures: Sequence[Picture]
@@ -84,7 +84,7 @@ class ExplainedBatch:
     target: Int64[Tensor, " B"]
     raw: Mapping[str, Float[Tensor, "B H W"]]
     superpixels: Mapping[str, Int64[Tensor, "B H W"]]
-    clusters: Mapping[str, Int64[Tensor, "B H W"]]
+    activations: Mapping[str, Float[Tensor, "B C h w"]]
 
     def maps(self) -> Iterator[tuple[str, str, Float[Tensor, "B H W"], Tensor | None]]:
         """Method, segmenter, saliency and superpixels of each setting, raw maps first."""
@@ -103,12 +103,15 @@ class Explainer:
         methods: Name -> saliency method.
         segmenters: Name -> segmenter; those of ``RandomRegions`` after the one they imitate.
         target: ``"predicted"``, ``"label"``, or a class for all.
+        levels: Names of modules whose activations are wanted besides NAS's.
+        stopwatch: Measures the steps.
     """
 
     model: Classifier
     methods: Mapping[str, Method]
     segmenters: Mapping[str, Segmenter | RandomRegions]
     target: str | int = "predicted"
+    levels: tuple[str, ...] = ()
     stopwatch: "Stopwatch" = field(default_factory=lambda: Stopwatch(), compare=False)
 
     def __call__(self, pictures: Sequence[Picture]) -> ExplainedBatch:
@@ -121,11 +124,11 @@ class Explainer:
         with self.stopwatch("forward"):
             logits, activations = self._forward(images)
         target = self._targets(pictures, images, logits)
-        segmentations: dict[str, tuple[Tensor, Tensor]] = {}
+        superpixels: dict[str, Tensor] = {}
         for name, segmenter in self.segmenters.items():
             with self.stopwatch(f"segmenter {name}"):
-                segmentations[name] = self._labels(
-                    segmenter, pictures, images, activations, segmentations
+                superpixels[name] = self._superpixels(
+                    segmenter, pictures, images, activations, superpixels
                 )
         raw = {}
         for name, method in self.methods.items():
@@ -137,8 +140,8 @@ class Explainer:
             predicted=logits.argmax(1),
             target=target,
             raw=raw,
-            superpixels={name: labels[0] for name, labels in segmentations.items()},
-            clusters={name: labels[1] for name, labels in segmentations.items()},
+            superpixels=superpixels,
+            activations=activations,
         )
 
     def only(self, methods: Collection[str]) -> "Explainer":
@@ -147,8 +150,8 @@ class Explainer:
         return replace(self, methods=kept)
 
     def _forward(self, images: Float[Tensor, "B C H W"]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Logits, and the activations of all levels that any NAS wants, in one pass."""
-        wanted = [
+        """Logits, and the activations of all levels that anything wants, in one pass."""
+        wanted = [*self.levels] + [
             name
             for segmenter in self.segmenters.values()
             if isinstance(segmenter, NAS)
@@ -161,24 +164,21 @@ class Explainer:
                 logits = self.model(images)
         return logits, maps
 
-    def _labels(
+    def _superpixels(
         self,
         segmenter: Segmenter | RandomRegions,
         pictures: Sequence[Picture],
         images: Float[Tensor, "B C H W"],
         activations: Mapping[str, Tensor],
-        before: Mapping[str, tuple[Tensor, Tensor]],
-    ) -> tuple[Int64[Tensor, "B H W"], Int64[Tensor, "B H W"]]:
-        """Superpixels and clusters."""
+        before: Mapping[str, Tensor],
+    ) -> Int64[Tensor, "B H W"]:
         if isinstance(segmenter, RandomRegions):
-            labels = _random_each(before[segmenter.of][0], segmenter.seed, pictures)
-            return labels, labels
+            return _random_each(before[segmenter.of], segmenter.seed, pictures)
         if isinstance(segmenter, NAS):
             maps = [activations[name] for name in self.model.level_names(segmenter.levels)]
-            found = segmenter.segment(maps, segmenter.size or (images.shape[2], images.shape[3]))
-        else:
-            found = segmenter(images)
-        return found.superpixels, found.clusters
+            frame = segmenter.size or (images.shape[2], images.shape[3])
+            return segmenter.segment(maps, frame).superpixels
+        return segmenter(images).superpixels
 
     def _targets(
         self, pictures: Sequence[Picture], images: Float[Tensor, "B C H W"], logits: Tensor

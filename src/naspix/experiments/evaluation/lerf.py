@@ -69,6 +69,10 @@ class LeRF:
             pa.field("score", pa.list_(pa.float32()), nullable=False),
         ]
 
+    def level_names(self, model: Classifier) -> tuple[str, ...]:
+        """It wants no activations."""
+        return ()
+
     def __call__(self, model: Classifier, batch: ExplainedBatch) -> list[Row]:
         """A row an image, method and segmenter; ``"greedy"`` stands as a method."""
         rows: list[Row] = []

@@ -7,7 +7,9 @@ kept with the run, so that whoever computes a batch, and when, changes nothing.
 import dataclasses
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,12 +21,15 @@ from naspix.experiments.engine import Engine, InProcess, carry_out
 from naspix.experiments.evaluation.evaluator import Evaluator, Framing
 from naspix.experiments.evaluation.examples import draw_examples, up_to_date
 from naspix.experiments.evaluation.explaining import Explainer, Picture
+from naspix.experiments.evaluation.semantics import Semantics, Shelf, find_clusters
 from naspix.experiments.evaluation.settings import EvaluationSettings, classes_of, fingerprint
 from naspix.experiments.store import Run, read_run
 from naspix.models import Classifier
+from naspix.report.folder import written
 from naspix.segmentation import NAS
 
 _MATCHED_ON = 16  # pictures
+_CLASSES = "classes"  # where clusters of classes lie
 
 
 def evaluate(
@@ -53,7 +58,7 @@ def evaluate(
     n_items = len(dataset) if settings.limit is None else min(settings.limit, len(dataset))
     plain = {**settings.to_plain(), "data": fingerprint(dataset)}
     with open_run(output, kind=settings.task, settings=plain, growing=["limit"]) as run:
-        found = _found(run, settings)
+        found = _found(run, settings, n_items)
         carry_out(
             run,
             partial(make_evaluator, settings, found),
@@ -75,13 +80,17 @@ def make_evaluator(settings: EvaluationSettings, found: Mapping[str, Any]) -> Ev
     """
     model = settings.make_model()
     dataset = settings.make_dataset()
+    measure = settings.make_measure()
+    if isinstance(measure, Semantics):
+        measure = replace(measure, shelf=Shelf(Path(found["classes"]), model))
     explainer = Explainer(
         model,
         settings.make_methods(model),
         settings.make_segmenters(model, found["matched"]),
         settings.target,
+        measure.level_names(model),
     )
-    return Evaluator(dataset, explainer, settings.make_measure(), _framing(settings, model))
+    return Evaluator(dataset, explainer, measure, _framing(settings, model))
 
 
 def _draw(run: OpenRun, settings: EvaluationSettings, found: Mapping[str, Any]) -> None:
@@ -103,9 +112,15 @@ def _framing(settings: EvaluationSettings, model: Classifier) -> Framing:
     return Framing(model, squash=settings.task == "wsol", label_of=label_of)
 
 
-def _found(run: OpenRun, settings: EvaluationSettings) -> dict[str, Any]:
+def _found(run: OpenRun, settings: EvaluationSettings, n_items: int) -> dict[str, Any]:
+    """What holds for all pictures, found now or when the run began."""
     matched = run.find("matched", lambda: _match(settings) if settings.to_match() else {})
-    return {"matched": matched}
+    measure, classes = settings.make_measure(), run.run.folder.absolute() / _CLASSES
+    if isinstance(measure, Semantics):
+        framing = _framing(settings, settings.make_model())
+        with written(run.run.folder):
+            find_clusters(measure, settings.make_dataset(), framing, classes, n_items)
+    return {"matched": matched, "classes": str(classes)}
 
 
 def _match(settings: EvaluationSettings) -> dict[str, dict[str, Any]]:

@@ -11,13 +11,20 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from jaxtyping import Float64, UInt8
 
 from naspix.errors import InputError
 from naspix.experiments.evaluation.explaining import RAW
 from naspix.experiments.evaluation.lerf import GREEDY
 from naspix.experiments.store import Run
-from naspix.metrics import Overlaps, compare
+from naspix.metrics import (
+    ClusterSaliency,
+    Overlaps,
+    SaliencyRow,
+    compare,
+    saliency_by_cluster,
+)
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -128,14 +135,21 @@ def _wsol_scores(run: Run) -> list[Score]:
 def picture_scores(run: Run) -> "DataFrame":
     """Each picture's own score in each setting: columns index, id, method, segmenter and score.
 
-    LeRF's area; for localisation the IoU at the threshold that is best, for all pictures, at IoU
-    50. The greedy maximum is left out.
+    LeRF's area, without the greedy maximum's; for localisation the IoU at the threshold that is
+    best, for all pictures, at IoU 50; for saliency by meaning that of the most salient cluster.
     """
     import pandas as pd
 
     if run.kind == "lerf":
         frame = run.records(["index", "id", "method", "segmenter", "auc"]).to_pandas()
         return frame[frame["method"] != GREEDY].rename(columns={"auc": "score"})
+    if run.kind == "semantics":
+        frame = run.records(["index", "id", "method", "segmenter", "sums", "weights"]).to_pandas()
+        frame["score"] = [
+            float((sums[weights > 0] / weights[weights > 0]).max())
+            for sums, weights in zip(frame.pop("sums"), frame.pop("weights"), strict=True)
+        ]
+        return frame
     frame = run.records(["index", "id", "method", "segmenter", "top", "cut", "iou"]).to_pandas()
     parts = []
     for _, group in by_setting(frame):
@@ -146,7 +160,77 @@ def picture_scores(run: Run) -> "DataFrame":
     return pd.concat(parts)
 
 
-_SCORERS: Mapping[str, Callable[[Run], list[Score]]] = {"lerf": _lerf_scores, "wsol": _wsol_scores}
+def _semantics_scores(run: Run) -> list[Score]:
+    """Mean saliency of each class's most salient cluster and of the others, right and wrong."""
+    scores = []
+    for row in meaning_of(run):
+        found = row.row
+        for part, value, (low, high) in (
+            ("chosen", found.chosen, found.chosen_interval),
+            ("others", found.others, found.others_interval),
+        ):
+            scores.append(
+                Score(
+                    method=row.method,
+                    segmenter=row.segmenter,
+                    figure=f"class {row.label} {part} ({found.split})",
+                    value=value,
+                    low=low,
+                    high=high,
+                    difference=None,
+                    difference_low=None,
+                    difference_high=None,
+                    as_good_as_best=None,
+                    n_pictures=found.n_images,
+                    n_left_out=0,
+                    n_superpixels=None,
+                )
+            )
+    return scores
+
+
+@dataclass(frozen=True)
+class MeaningRow:
+    """A line of table 1.
+
+    Attributes:
+        label: The class.
+        method: Whose maps.
+        segmenter: Pooled over whose superpixels.
+        row: The most salient cluster, and the others, of all, right or wrong predictions.
+    """
+
+    label: int
+    method: str
+    segmenter: str
+    row: SaliencyRow
+
+
+def meaning_of(run: Run) -> list[MeaningRow]:
+    """Table 1 for each class, method and segmenter, from records."""
+    columns = ["method", "segmenter", "label", "predicted", "sums", "weights", "area", "blank"]
+    frame = run.records(columns).to_pandas()
+    found = []
+    for label, of_class in frame.groupby("label"):
+        for (method, segmenter), group in by_setting(of_class):
+            measured = ClusterSaliency(
+                (method,),
+                torch.from_numpy(np.stack(list(group["sums"]))[:, None]),
+                torch.from_numpy(np.stack(list(group["weights"]))),
+                torch.from_numpy(np.stack(list(group["area"]))),
+                torch.tensor(list(group["blank"]))[:, None],
+            )
+            right = torch.tensor((group["predicted"] == group["label"]).to_numpy())
+            table = saliency_by_cluster(measured, right, n_resamples=_N_RESAMPLES)
+            found += [MeaningRow(int(label), method, segmenter, row) for row in table.rows]
+    return found
+
+
+_SCORERS: Mapping[str, Callable[[Run], list[Score]]] = {
+    "lerf": _lerf_scores,
+    "wsol": _wsol_scores,
+    "semantics": _semantics_scores,
+}
 
 
 def overlaps_in(group: "DataFrame") -> Float64[np.ndarray, "n thresholds"]:

@@ -18,12 +18,13 @@ from naspix.errors import InputError
 from naspix.experiments.evaluation.evaluator import Measure
 from naspix.experiments.evaluation.explaining import RAW, Method, RandomRegions, Segmenter
 from naspix.experiments.evaluation.lerf import LeRF
+from naspix.experiments.evaluation.semantics import Semantics
 from naspix.experiments.evaluation.wsol import WSOL
 from naspix.models import Classifier, load_model
 from naspix.segmentation import NAS
 
-Task = Literal["lerf", "wsol"]
-MEASURES: Mapping[str, type] = {"lerf": LeRF, "wsol": WSOL}
+Task = Literal["lerf", "wsol", "semantics"]
+MEASURES: Mapping[str, type] = {"lerf": LeRF, "wsol": WSOL, "semantics": Semantics}
 RANDOM = "random"
 _ORDER_SEED = 0  # of the order in which pictures are taken
 

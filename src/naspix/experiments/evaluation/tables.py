@@ -9,8 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from naspix.experiments.evaluation.explaining import RAW
-from naspix.experiments.evaluation.scores import Score, scores_of
+from naspix.experiments.evaluation.scores import Score, meaning_of, scores_of
 from naspix.experiments.store import Run
+from naspix.metrics import SaliencyRow
+from naspix.metrics.semantics import SPLITS
 from naspix.registry import TITLES
 
 FIGURES: Mapping[str, str] = {
@@ -23,6 +25,7 @@ FIGURES: Mapping[str, str] = {
     "pointing": "Pointing",
     "energy": "Energy",
 }
+_PARTS = ("pictures", "cluster", "its mean", "the others'")  # of a line of table 1
 _PERCENT = ("mean", "iou_30", "iou_50", "iou_70", "pointing", "energy")
 
 
@@ -62,6 +65,8 @@ class FigureTable:
 
 def tables_of(run: Run) -> list[FigureTable]:
     """The scores of a run in the paper's form, a table a figure."""
+    if run.kind == "semantics":
+        return _meaning_tables(run)
     scores = scores_of(run)
     figures = list(dict.fromkeys(score.figure for score in scores))
     return [_table(figure, [s for s in scores if s.figure == figure]) for figure in figures]
@@ -113,6 +118,40 @@ def _legend(run: Run) -> str:
         f"{n} pictures; [95 % interval]; differences are to the raw map in the same row; "
         "* the best, or not told from it (Wilcoxon, Holm, 5 %)"
     )
+
+
+def _meaning_tables(run: Run) -> list[FigureTable]:
+    """Table 1: a table a class."""
+    rows = meaning_of(run)
+    columns = ("method", *(f"{split}: {part}" for split in SPLITS for part in _PARTS))
+    tables = []
+    for label in dict.fromkeys(row.label for row in rows):
+        lines: dict[tuple[str, str], list[Cell]] = {}
+        for row in (row for row in rows if row.label == label):
+            title = title_of(row.method)
+            title += "" if row.segmenter == RAW else f" + {title_of(row.segmenter)}"
+            line = lines.setdefault((row.method, row.segmenter), [Cell(title)])
+            line += _meaning_cells(row.row)
+        tables.append(
+            FigureTable(
+                f"class {label}", f"Class {label}", columns, tuple(map(tuple, lines.values()))
+            )
+        )
+    return tables
+
+
+def _meaning_cells(row: SaliencyRow) -> list[Cell]:
+    if not row.n_images:
+        return [Cell("-")] * len(_PARTS)
+    ends = (row.chosen_interval, row.others_interval)
+    return [
+        Cell(str(row.n_images)),
+        Cell(str(row.cluster)),
+        *(
+            Cell(f"{value:.3f}", f"[{low:.3f}, {high:.3f}]")
+            for value, (low, high) in zip((row.chosen, row.others), ends, strict=True)
+        ),
+    ]
 
 
 def _table(figure: str, scores: Sequence[Score]) -> FigureTable:

@@ -42,6 +42,10 @@ class WSOL:
             pa.field("n_boxes", pa.int32(), nullable=False),
         ]
 
+    def level_names(self, model: Classifier) -> tuple[str, ...]:
+        """It wants no activations."""
+        return ()
+
     def __call__(self, model: Classifier, batch: ExplainedBatch) -> list[Row]:
         """A row an image, method and segmenter."""
         boxes = [picture.boxes for picture in batch.pictures]
