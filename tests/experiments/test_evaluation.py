@@ -22,7 +22,7 @@ from naspix.experiments.evaluation.tables import tables_of, text_table
 from naspix.experiments.evaluation.writing import write_results
 from naspix.experiments.parts import Span
 from naspix.experiments.store import Run, read_run
-from naspix.metrics import MaxBoxAccV2, greedy_lerf, lerf, scale_boxes
+from naspix.metrics import MaxBoxAccV2, cluster_saliency, greedy_lerf, lerf, scale_boxes
 
 
 def settings(root: Path, task: str = "wsol", **changes: object) -> EvaluationSettings:
@@ -122,6 +122,42 @@ def test_lerf_is_the_metric_on_the_front_doors_maps(
     assert score(run, "auc", "greedy", "nas").value >= (
         score(run, "auc", "grad_cam_plus_plus", "nas").value - 1e-9
     )
+
+
+def test_semantics_is_table_1_on_the_front_doors_maps(
+    tmp_path: Path, model: naspix.Classifier
+) -> None:
+    root = tmp_path / "folder"
+    shown = photos(6)
+    for i, photo in enumerate(shown):
+        (root / ("tiger cat", "espresso", "missile")[i % 3]).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(photo).save(root / ("tiger cat", "espresso", "missile")[i % 3] / f"{i}.png")
+    parameters = {"semantics": {"n_clusters": 4, "n_samples": 200, "seed": 3}}
+    asked = EvaluationSettings(
+        task="semantics", dataset="folder", root=str(root), segmenters=("none",), limit=4,
+        parameters=parameters,
+    )  # fmt: skip
+    run = evaluate(asked, tmp_path / "run")
+    frame = run.records().to_pandas()
+    clusters = {
+        path.name: naspix.segmentation.ClassClusters.load(path, model)
+        for path in (tmp_path / "run" / "classes").iterdir()
+    }
+    for row in frame.to_dict("records"):
+        image = model.load_images([shown[int(Path(row["id"]).stem)]])
+        seg = clusters[f"class-{row['label']}.npz"](image)
+        heat = naspix.explain(model, image).raw["grad_cam_plus_plus"]
+        expected = cluster_saliency({"x": heat}, seg.clusters, seg.superpixels, n_clusters=4)
+        assert row["sums"] == pytest.approx(expected.sums[0, 0].numpy(), abs=1e-3)
+        assert row["weights"] == pytest.approx(expected.weights[0].numpy())
+        assert clusters[f"class-{row['label']}.npz"].n_images == 2, "all of the class, not only 4"
+    of_class = frame[frame["label"] == frame["label"][0]]
+    means = np.stack(of_class["sums"]).sum(0) / np.stack(of_class["weights"]).sum(0)
+    found = score(run, f"class {frame['label'][0]} chosen (all)", "grad_cam_plus_plus", "none")
+    assert found.value == pytest.approx(np.nanmax(means))
+    assert model.category(int(frame["label"][0])) in text_table(run)
+    with pytest.raises(InputError, match="no picture has a label that efficientnet_lite0 knows"):
+        evaluate(settings(tmp_path / "voc", "semantics"), tmp_path / "other")
 
 
 def test_activations_maps_and_segmentations_are_made_once(

@@ -84,7 +84,7 @@ class ExplainedBatch:
     target: Int64[Tensor, " B"]
     raw: Mapping[str, Float[Tensor, "B H W"]]
     superpixels: Mapping[str, Int64[Tensor, "B H W"]]
-    activations: Mapping[str, Float[Tensor, "B C h w"]]
+    activations: Mapping[str, Tensor]
 
     def maps(self) -> Iterator[tuple[str, str, Float[Tensor, "B H W"], Tensor | None]]:
         """Method, segmenter, saliency and superpixels of each setting, raw maps first."""

@@ -32,6 +32,18 @@ _HEADINGS = {
         "the others.",
     ),
 }
+_DIFFERENCES = (
+    "The raw map's figure, and what pooling over superpixels adds to it, with 95 % intervals over "
+    "pictures; coloured where the interval leaves out zero. Bold: the best, or not told from it by "
+    "a test (Wilcoxon, corrected by Holm, 5 %)."
+)
+_LEGENDS = {
+    "lerf": _DIFFERENCES,
+    "wsol": _DIFFERENCES,
+    "semantics": "For all predictions, the right and the wrong ones: the most salient of the "
+    "clusters that the pictures of a class share, the mean saliency of its superpixels and of all "
+    "others (maps scaled to 0..1), with 95 % intervals over pictures.",
+}
 _WHY = {"best": "helps most", "usual": "the usual case", "worst": "harms most"}
 _STYLE = """
 .scores td, .scores th { padding: 0.3rem 1.1rem 0.3rem 0; text-align: left; white-space: nowrap; }
@@ -65,19 +77,17 @@ def page_of(run: Run) -> str:
         f"<body>\n<header><h1>{escape(title)}</h1>\n<p>{escape(words)}</p>\n"
         f"<p>{n} pictures of {escape(str(run.settings['dataset']))}, "
         f"{escape(str(run.settings['model']))}.</p></header>\n<main>\n"
-        f"{_tables(tables_of(run))}{_curves(run)}{_examples(run, read_examples(run))}"
+        f"{_tables(run)}{_curves(run)}{_examples(run, read_examples(run))}"
         f"{_failures(run)}</main>\n<footer><details><summary>Settings</summary>\n"
         f"{_settings(run)}</details></footer>\n</body>\n</html>\n"
     )
 
 
-def _tables(tables: Sequence[FigureTable]) -> str:
+def _tables(run: Run) -> str:
+    tables = "\n".join(map(_table, tables_of(run)))
     return (
-        '<section>\n<div class="tables">\n'
-        + "\n".join(map(_table, tables))
-        + "</div>\n<p>The raw map's figure, and what pooling over superpixels adds to it, with 95 "
-        "% intervals over pictures; coloured where the interval leaves out zero. Bold: the best, "
-        "or not told from it by a test (Wilcoxon, corrected by Holm, 5 %).</p>\n</section>\n"
+        f'<section>\n<div class="tables">\n{tables}</div>\n'
+        f"<p>{escape(_LEGENDS[run.kind])}</p>\n</section>\n"
     )
 
 

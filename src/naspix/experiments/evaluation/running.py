@@ -120,6 +120,7 @@ def _found(run: OpenRun, settings: EvaluationSettings, n_items: int) -> dict[str
         framing = _framing(settings, settings.make_model())
         with written(run.run.folder):
             find_clusters(measure, settings.make_dataset(), framing, classes, n_items)
+        run.find("categories", lambda: list(framing.model.categories or ()))
     return {"matched": matched, "classes": str(classes)}
 
 

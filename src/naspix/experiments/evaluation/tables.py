@@ -114,6 +114,8 @@ def text_table(run: Run) -> str:
 
 def _legend(run: Run) -> str:
     n = run.n_items - len(run.failures)
+    if run.kind == "semantics":
+        return f"{n} pictures; mean saliency of the most salient cluster and of the others [95 %]"
     return (
         f"{n} pictures; [95 % interval]; differences are to the raw map in the same row; "
         "* the best, or not told from it (Wilcoxon, Holm, 5 %)"
@@ -132,11 +134,10 @@ def _meaning_tables(run: Run) -> list[FigureTable]:
             title += "" if row.segmenter == RAW else f" + {title_of(row.segmenter)}"
             line = lines.setdefault((row.method, row.segmenter), [Cell(title)])
             line += _meaning_cells(row.row)
-        tables.append(
-            FigureTable(
-                f"class {label}", f"Class {label}", columns, tuple(map(tuple, lines.values()))
-            )
-        )
+        names = run.header["found"]["categories"]
+        name = names[label] if label < len(names) else f"class {label}"
+        cells = tuple(map(tuple, lines.values()))
+        tables.append(FigureTable(f"class {label}", name, columns, cells))
     return tables
 
 
