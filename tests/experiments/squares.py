@@ -2,7 +2,6 @@
 
 import os
 import time
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
@@ -12,7 +11,7 @@ import pyarrow as pa
 
 from naspix.errors import DeviceError
 from naspix.experiments.continuing import open_run
-from naspix.experiments.engine import Engine, InProcess, MakeWorker, carry_out
+from naspix.experiments.engine import Engine, InProcess, carry_out
 from naspix.experiments.parts import Failure, Part, Span
 
 SETTINGS = {"power": 2, "limit": None, "nested": {"a": 1}}
@@ -69,17 +68,6 @@ def compute(
             batch_size=batch_size,
             engine=engine or InProcess(),
         )
-
-
-def compute_slowly(folder: Path, begun: Connection) -> None:
-    """What a test kills."""
-
-    def engine(make_worker: MakeWorker, spans: Sequence[Span]) -> Iterator[tuple[Span, bytes]]:
-        Squares()(Span(0, 1), None).encode()  # what is slow the first time
-        begun.send("begun")
-        yield from InProcess()(make_worker, spans)
-
-    compute(folder, 40, 3, engine=engine, worker=Squares(seconds=0.003))
 
 
 def hold(folder: Path, begun: Connection) -> None:

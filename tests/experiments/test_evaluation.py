@@ -13,7 +13,7 @@ from small_data import photos, voc
 
 import naspix
 from naspix.errors import InputError, UnknownNameError
-from naspix.experiments.engine import InProcess, MakeWorker, Processes
+from naspix.experiments.engine import InProcess, MakeWorker
 from naspix.experiments.evaluation import examples
 from naspix.experiments.evaluation.running import evaluate, make_evaluator
 from naspix.experiments.evaluation.scores import Score, scores_of
@@ -192,7 +192,7 @@ def test_activations_maps_and_segmentations_are_made_once(
     assert set(part.seconds) >= {"forward", "method grad_cam_plus_plus", "segmenter nas"}
 
 
-def test_an_interrupted_run_and_two_processes_give_the_same(tmp_path: Path) -> None:
+def test_an_interrupted_run_gives_the_same(tmp_path: Path) -> None:
     asked = settings(tmp_path / "voc", segmenters=("none", "nas"))
 
     class StoppedError(Exception):
@@ -209,11 +209,9 @@ def test_an_interrupted_run_and_two_processes_give_the_same(tmp_path: Path) -> N
         evaluate(asked, tmp_path / "stopped", engine=stopping)
     assert read_run(tmp_path / "stopped").n_items == 2
     evaluate(asked, tmp_path / "stopped")
-    evaluate(asked, tmp_path / "two", engine=Processes(workers=2, threads=1))
     whole = read_run(tmp_path / "whole")
-    for other in ("stopped", "two"):
-        assert read_run(tmp_path / other).records() == whole.records()
-        assert scores_of(read_run(tmp_path / other)) == scores_of(whole)
+    assert read_run(tmp_path / "stopped").records() == whole.records()
+    assert scores_of(read_run(tmp_path / "stopped")) == scores_of(whole)
 
 
 def test_bad_pictures_are_left_out_counted_and_listed(tmp_path: Path) -> None:

@@ -1,13 +1,10 @@
 import json
 import multiprocessing
-import random
-import signal
-import time
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from squares import SETTINGS, Squares, compute, compute_slowly, hold
+from squares import SETTINGS, Squares, compute, hold
 
 from naspix.errors import InputError, NaspixWarning, OutputError
 from naspix.experiments import continuing
@@ -62,34 +59,6 @@ def test_the_same_command_computes_only_what_is_missing(tmp_path: Path) -> None:
         )
     assert done == [17, 3]
     assert read_run(tmp_path).records() == expected
-
-
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL on this system")
-def test_twenty_kills_change_nothing(tmp_path: Path) -> None:
-    compute(tmp_path / "at once", 40, 3)
-    killed = tmp_path / "killed"
-    progress = []
-    for seed in range(20):
-        _kill_at_random(killed, seed)
-        progress.append(len(parts_in(killed / "records")))
-    compute(killed, 40, 3)
-    assert read_run(killed).records() == read_run(tmp_path / "at once").records()
-    assert read_run(killed).failures == read_run(tmp_path / "at once").failures
-    assert not [name for name in names(killed) if name.startswith(".")]
-    assert progress == sorted(progress), "what was finished is kept"
-    assert len(set(progress)) > 3, "the kills came at different moments"
-
-
-def _kill_at_random(folder: Path, seed: int) -> None:
-    """Continue a run in a process of its own, which a signal ends at a random moment."""
-    begins, begun = FORKS.Pipe(duplex=False)
-    process = FORKS.Process(target=compute_slowly, args=(folder, begun))
-    process.start()
-    assert begins.poll(60) or not process.is_alive()
-    time.sleep(random.Random(seed).uniform(0, 0.05))
-    process.kill()
-    process.join()
-    assert process.exitcode in (0, -signal.SIGKILL)
 
 
 def test_small_parts_become_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
