@@ -4,6 +4,7 @@ Needs the extra ``app``, playwright and a chromium; skipped without. Screenshots
 that NASPIX_SCREENSHOTS names, for the documentation.
 """
 
+import importlib.util
 import json
 import os
 import re
@@ -20,10 +21,12 @@ import naspix
 from naspix.app.hiding import hide
 from naspix.app.samples import sample_image
 
-pytest.importorskip("gradio", reason="needs the extra app", exc_type=ImportError)
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
+pytestmark = [
+    pytest.mark.skipif(importlib.util.find_spec("gradio") is None, reason="needs the extra app"),
+    pytest.mark.skipif(CHROMIUM is None, reason="needs chromium"),
+]
 
 WAIT = 60_000  # milliseconds, on a busy machine
 
@@ -294,6 +297,29 @@ def test_compare_contrast_and_save(page, tmp_path, model, chromium):
     context.close()
 
 
+def test_several_photos_of_one_class(page, tmp_path):
+    cat = Image.fromarray(sample_image("chelsea"))
+    paths = [tmp_path / f"cat-{i}.png" for i in range(3)]
+    for path, picture in zip(
+        paths,
+        [cat, cat.transpose(Image.Transpose.FLIP_LEFT_RIGHT), cat.crop((60, 20, 420, 290))],
+        strict=True,
+    ):
+        picture.save(path)
+    page.choose_sample("a tabby cat")
+    page.tab.click("#nx-tab-group")
+    page.tab.set_input_files("[data-part=group-files]", paths)
+    page.tab.wait_for_function(
+        "document.querySelectorAll('[data-part=group-photos] img').length === 3"
+    )
+    page.tab.click("[data-do=group_study]")
+    page.tab.wait_for_selector("[data-part=group] table")
+    assert page.tab.locator("[data-part=group] tbody tr").count() == 6
+    assert page.tab.locator("[data-part=group] figure").count() == 3
+    assert "tiger cat" in page.tab.inner_text("[data-part=group]")
+    page.screenshot("group")
+
+
 def test_long_work_is_cancelled(page):
     page.choose_sample("a tabby cat")
     page.tab.select_option("[data-part=method]", "rise")
@@ -401,7 +427,7 @@ def test_text_is_readable_and_every_control_has_a_name(chromium, address, scheme
     page.tab.wait_for_selector("[data-do=undo]:enabled")
     assert page.tab.evaluate(_CONTRAST) == []
     assert page.tab.evaluate(_UNNAMED) == []
-    for tab in ("contrast", "save", "compare"):
+    for tab in ("contrast", "group", "save", "compare"):
         page.tab.click(f"#nx-tab-{tab}")
         assert page.tab.evaluate(_CONTRAST) == []
         assert page.tab.evaluate(_UNNAMED) == []

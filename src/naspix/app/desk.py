@@ -16,7 +16,7 @@ from concurrent.futures import CancelledError
 from typing import Any
 
 from naspix import registry
-from naspix.app import comparison, saving
+from naspix.app import comparison, group, saving
 from naspix.app.jobs import Job, LeftError, Workshop
 from naspix.app.networks import Shelf
 from naspix.app.regions import MOST_CLUSTERS, Cut
@@ -37,12 +37,14 @@ class Visitor:
 
     Attributes:
         study: Its photo.
+        group: Photos of one class that it has put together.
         jobs: Its work under way, by number.
         heard: When it last asked, by ``time.monotonic``.
     """
 
     def __init__(self) -> None:
         self.study: Study | None = None
+        self.group: group.Group | None = None
         self.jobs: dict[str, Job] = {}
         self.heard = time.monotonic()
         self.n_jobs = 0
@@ -204,6 +206,7 @@ def _hello(desk: Desk, visitor: Visitor, request: Answer) -> Answer:
         "segmenters": [{"name": n, "title": registry.TITLES[n]} for n in comparison.MATCHED],
         "limits": {"bytes": desk.limits.n_bytes, "pixels": desk.limits.n_pixels},
         "most_clusters": MOST_CLUSTERS,
+        "most_photos": group.MOST_PHOTOS,
         "default_method": DEFAULT_METHOD,
     }
     if visitor.study is None and desk.given is not None:
@@ -334,6 +337,41 @@ def _save(desk: Desk, visitor: Visitor, request: Answer, job: Job) -> Answer:
     }
 
 
+def _group_add(desk: Desk, visitor: Visitor, request: Answer, job: Job) -> Answer:
+    network = str(request.get("network") or desk.shelf.names[0])
+    name = shown_name(request.get("name", "photo"))
+    model = desk.shelf.load(network)
+    images = read_upload(
+        decoded_base64(request.get("data"), desk.limits), model, desk.limits, name=name
+    )
+    if visitor.group is None or visitor.group.network != network:
+        visitor.group = group.Group(network)
+    visitor.group.add(name, images)
+    return {
+        "n_photos": len(visitor.group),
+        "added": {"name": name, "picture": group.thumbnail(images)},
+    }
+
+
+def _group_clear(desk: Desk, visitor: Visitor, request: Answer) -> Answer:
+    visitor.group = None
+    return {"n_photos": 0}
+
+
+def _group_study(desk: Desk, visitor: Visitor, request: Answer, job: Job) -> Answer:
+    photos = visitor.group or group.Group(desk.shelf.names[0])
+    method = str(request.get("method", DEFAULT_METHOD))
+    registry.find_method(method)
+    found = group.described(
+        photos,
+        desk.shelf.load(photos.network),
+        n_clusters=_whole(request, "n_clusters"),
+        method=method,
+        told=job.expect,
+    )
+    return {"group": found}
+
+
 def _study(visitor: Visitor, request: Answer | None = None) -> Study:
     study = visitor.study
     if study is None:
@@ -361,7 +399,7 @@ def _names(request: Answer, name: str) -> list[str]:
 def _drop(visitor: Visitor) -> None:
     for job in visitor.jobs.values():
         job.cancel()
-    visitor.study = None
+    visitor.study = visitor.group = None
 
 
 Work = Callable[[Desk, Visitor, Answer, Job], Answer]
@@ -370,6 +408,7 @@ _AT_ONCE: Mapping[str, Callable[[Desk, Visitor, Answer], Answer]] = {
     "cancel": _cancel,
     "leave": _leave,
     "find_class": _find_class,
+    "group_clear": _group_clear,
 }
 
 # action -> what does it, what it is called while it runs, whether it is long
@@ -391,4 +430,6 @@ _WORK: Mapping[str, tuple[Work, str, bool]] = {
     "compare": (_compare, "comparing", True),
     "contrast": (_contrast, "comparing two classes", True),
     "save": (_save, "making the file", True),
+    "group_add": (_group_add, "reading a photo", False),
+    "group_study": (_group_study, "finding what they share", True),
 }

@@ -16,7 +16,7 @@ from naspix.app.door import Door
 from naspix.app.jobs import Job
 from naspix.errors import InputError, MissingExtraError
 
-_SCRIPTS = ("ask.js", "stage.js", "scores.js", "panels.js", "start.js")
+_SCRIPTS = ("ask.js", "stage.js", "scores.js", "panels.js", "group.js", "start.js")
 _PATIENCE = 0.7  # seconds an answer may take before it is told where it stands
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")
 

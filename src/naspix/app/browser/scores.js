@@ -104,4 +104,5 @@ const tools = {
   undo: () => change("undo"), show_all: () => change("show_all"), hide_all: () => change("hide_all"),
   invert: () => change("invert"), play, step: () => stepOnce(1), finish: () => stepOnce(100000),
   cancel: () => ask("cancel"), compare, contrast, paste: pasteByButton,
+  group_clear: clearGroup, group_study: studyGroup,
 };

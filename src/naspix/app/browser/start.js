@@ -11,10 +11,7 @@ async function send(photo) {
     say(`the photo has ${(photo.file.size / 1e6).toFixed(1)} MB, more than this explorer takes (${state.limits.bytes / 1e6} MB); send a smaller one`);
     return;
   }
-  const bytes = new Uint8Array(await photo.file.arrayBuffer());
-  let text = "";
-  for (let at = 0; at < bytes.length; at += 32768) text += String.fromCharCode(...bytes.subarray(at, at + 32768));
-  take(await ask("photo", { name: photo.file.name || "pasted", data: btoa(text), network, token: undefined }));
+  take(await ask("photo", { name: photo.file.name || "pasted", data: await encoded(photo.file), network, token: undefined }));
 }
 
 function sendFirst(files) {
@@ -55,6 +52,12 @@ part("opacity").addEventListener("input", () => {
   part("opacity-shown").textContent = `${part("opacity").value} %`;
   nx.style.setProperty("--nx-opacity", part("opacity").value / 100);
 });
+part("group-files").addEventListener("change", async (event) => {
+  const files = [...event.target.files];
+  event.target.value = "";
+  await addPhotos(files);
+});
+part("group-k").addEventListener("input", () => { part("group-k-shown").textContent = part("group-k").value; });
 for (const field of ["positive", "negative"]) part(field).addEventListener("input", () => findClasses(part(field).value));
 
 const tabs = [...nx.querySelectorAll('[role="tab"]')];
@@ -106,6 +109,8 @@ window.addEventListener("pagehide", () => {
   part("method").replaceChildren(...options());
   part("contrast-method").replaceChildren(...options());
   part("contrast-method").value = answer.default_method;
+  part("group-method").replaceChildren(...options());
+  part("group-method").value = answer.default_method;
   const box = (checked) => (one) => made("label", {},
     made("input", { type: "checkbox", value: one.name, checked: checked.includes(one.name) }), one.title);
   part("methods").replaceChildren(...answer.methods.map(box([answer.default_method, "vanilla_gradient"])));
