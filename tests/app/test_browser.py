@@ -49,7 +49,7 @@ class Page:
     """A page of the explorer, with what it did wrong."""
 
     def __init__(self, chromium, address: str, **context: object) -> None:
-        options = {"viewport": {"width": 1280, "height": 1000}, **context}
+        options = {"viewport": {"width": 1280, "height": 1080}, **context}
         self.context = chromium.new_context(**options)
         self.context.set_default_timeout(WAIT)
         self.outside: list[str] = []
@@ -102,11 +102,17 @@ class Page:
             [x, y],
         )[:3]
 
-    def screenshot(self, name: str) -> None:
+    def screenshot(self, name: str, part: str = "") -> None:
+        """Keep what is seen, or one part of the page, where NASPIX_SCREENSHOTS says."""
         folder = os.environ.get("NASPIX_SCREENSHOTS")
-        if folder:
-            self.tab.wait_for_timeout(500)
-            self.tab.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
+        if not folder:
+            return
+        self.tab.wait_for_timeout(500)
+        path = Path(folder) / f"{name}.jpg"
+        if part:
+            self.tab.locator(part).screenshot(path=path, type="jpeg", quality=85)
+        else:
+            self.tab.screenshot(path=path, type="jpeg", quality=85)
 
     def download(self, what: str, folder: Path) -> Path:
         with self.tab.expect_download() as waiting:
@@ -232,7 +238,7 @@ def test_hide_step_by_step_and_the_curve_grows(page, model):
     with torch.no_grad():
         expected = naspix.metrics.lerf(model, images, heat, superpixels=superpixels).auc
     assert area == pytest.approx(float(expected[0]), abs=1e-4)
-    page.screenshot("curve")
+    page.screenshot("curve", ".nx-steps")
 
 
 def test_levels_clusters_and_the_slider_of_a_tree(page):
@@ -255,7 +261,7 @@ def test_levels_clusters_and_the_slider_of_a_tree(page):
         counts.append(int(page.tab.get_attribute(".nx", "data-superpixels")))
     assert counts == sorted(counts)
     page.tab.click("text=Clusters >> nth=0")
-    page.screenshot("ward")
+    page.screenshot("ward", ".nx-left")
 
 
 def test_compare_contrast_and_save(page, tmp_path, model, chromium):
@@ -266,7 +272,7 @@ def test_compare_contrast_and_save(page, tmp_path, model, chromium):
     page.tab.fill("[data-part=opacity]", "40")
     opacity = "getComputedStyle(document.querySelectorAll('.nx-stack img + img')[0]).opacity"
     assert page.tab.evaluate(opacity) == "0.4"
-    page.screenshot("compare")
+    page.screenshot("compare", ".nx-wide")
 
     page.tab.click("#nx-tab-contrast")
     page.tab.fill("[data-part=negative]", "tabby")
@@ -276,7 +282,7 @@ def test_compare_contrast_and_save(page, tmp_path, model, chromium):
         logits = model(model.load_images([sample_image("chelsea")]))[0]
     words = page.tab.inner_text("[data-part=contrast]")
     assert f"tiger cat leads tabby by {float(logits[282] - logits[281]):.2f}" in words
-    page.screenshot("contrast")
+    page.screenshot("contrast", ".nx-wide")
 
     page.tab.click("#nx-tab-save")
     report = page.download("report", tmp_path)
@@ -285,7 +291,7 @@ def test_compare_contrast_and_save(page, tmp_path, model, chromium):
     loaded = naspix.Segmentation.load(page.download("segmentation", tmp_path))
     assert loaded == naspix.NAS(model)(model.load_images([sample_image("chelsea")]))
     assert json.loads(page.download("coco", tmp_path).read_text())["annotations"]
-    page.screenshot("save")
+    page.screenshot("save", ".nx-wide")
 
     context = chromium.new_context(offline=True)  # from disk, without a network
     tab = context.new_page()
@@ -317,7 +323,7 @@ def test_several_photos_of_one_class(page, tmp_path):
     assert page.tab.locator("[data-part=group] tbody tr").count() == 6
     assert page.tab.locator("[data-part=group] figure").count() == 3
     assert "tiger cat" in page.tab.inner_text("[data-part=group]")
-    page.screenshot("group")
+    page.screenshot("group", ".nx-wide")
 
 
 def test_long_work_is_cancelled(page):
@@ -383,6 +389,7 @@ def test_on_a_phone_there_is_one_column_and_nothing_sticks_out(chromium, address
     assert len({round(box["x"]) for box in boxes}) == 1
     tops = [box["y"] for box in boxes]
     assert tops == sorted(tops)  # the bars come right below the photo
+    page.tab.evaluate("document.querySelector('.nx-stage').scrollIntoView()")
     page.screenshot("phone")
     page.close()
 

@@ -45,7 +45,7 @@ function showCurve(curve) {
   }
   put("text", { x: x(0.5), y: top + high + 32, "text-anchor": "middle" }, "of the photo hidden");
   put("path", { class: "nx-axis", d: `M${x(0)} ${top}V${top + high}H${x(1)}` });
-  let words = "Nothing is hidden yet. The curve shows how much of the class's score is left.";
+  let words = "Play hides one superpixel after the other; the curve shows how much of the class's score is left.";
   if (curve) {
     const points = curve.fraction.map((fraction, i) => `${x(fraction).toFixed(1)} ${y(scores[i]).toFixed(1)}`);
     put("path", { class: "nx-area", d: `M${x(0)} ${y(0)}L${points.join("L")}L${x(curve.fraction.at(-1))} ${y(0)}Z` });
