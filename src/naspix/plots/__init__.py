@@ -5,6 +5,7 @@ axes (what notebooks show), ``colours`` says which colours both use. Nothing her
 """
 
 from naspix.plots.colours import Scale, cluster_colours, saliency_scale, unit_scale
+from naspix.plots.curves import draw_accuracy, draw_curves
 from naspix.plots.figures import (
     draw_order,
     draw_overlay,
@@ -30,6 +31,8 @@ __all__ = [
     "boundary_picture",
     "cluster_colours",
     "cluster_picture",
+    "draw_accuracy",
+    "draw_curves",
     "draw_order",
     "draw_overlay",
     "draw_photo",
