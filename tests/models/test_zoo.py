@@ -241,6 +241,9 @@ def test_bad_weights_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         path.write_bytes(content)
         with pytest.raises(WeightsError, match=r"w\.pth' (cannot be read|is damaged)"):
             read_state(path)
+    path.write_bytes(b"hello")  # for which torch has no better word than 101
+    with pytest.raises(WeightsError, match="not in a format that PyTorch or safetensors write"):
+        read_state(path)
     path = tmp_path / "w.safetensors"
     path.write_bytes(b"nor here")
     with pytest.raises(WeightsError, match="cannot be read"):
@@ -248,7 +251,7 @@ def test_bad_weights_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_a_download_that_fails_says_what_to_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(*args: object, **kwargs: object) -> None:
         raise urllib.error.URLError("no route to host")
@@ -257,6 +260,9 @@ def test_a_download_that_fails_says_what_to_do(
     monkeypatch.setattr(torch.hub, "download_url_to_file", fail)
     with pytest.raises(WeightsError) as caught:
         naspix.load_model("resnet18")
+    talk = capsys.readouterr()
+    assert talk.out == ""  # is for results; torch's hub would write there
+    assert "Downloading" in talk.err
     said = str(caught.value)
     assert said.startswith("the weights resnet18-f37072fd.pth of resnet18 cannot be had from")
     assert "https://download.pytorch.org/models/resnet18-f37072fd.pth" in said

@@ -139,7 +139,7 @@ def test_a_level_that_overflows_is_named(images):
     [
         ({"levels": (0, 7)}, UnknownNameError, "there is no level 7"),
         ({"levels": ("shalow",)}, UnknownNameError, "did you mean 'shallow'"),
-        ({"n_clusters": 0}, InputError, "needs at least 1"),
+        ({"n_clusters": 0}, InputError, "needs a whole number from 1 up"),
     ],
 )
 def test_arguments_out_of_range_are_refused_at_once(settings, error, complaint):

@@ -93,7 +93,8 @@ def _print(photo: Photo, path: Path, segmentation: "Segmentation", as_json: bool
     import json
 
     n_clusters, n_superpixels = int(segmentation.n_clusters), int(segmentation.n_superpixels)
-    line = f"{path}  {n_clusters} clusters, {n_superpixels} superpixels"
+    counts = ((n_clusters, "cluster"), (n_superpixels, "superpixel"))
+    line = f"{path}  " + ", ".join(f"{n} {what}{'s' * (n != 1)}" for n, what in counts)
     if as_json:
         entry = {
             "source": photo.source,

@@ -8,8 +8,10 @@ weights from files is `weights.py`'s business.
 import fnmatch
 import os
 import socket
+import sys
 import urllib.request
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -228,7 +230,8 @@ def fetched(name: str, recipe: Recipe) -> nn.Module:
             "(weights=PATH in Python), or weights=None for random ones"
         )
     try:
-        return recipe.fetch()
+        with redirect_stdout(sys.stderr):  # where torch's hub says that it downloads
+            return recipe.fetch()
     except WeightsError:
         raise
     except Exception as error:  # each hub's client raises its own

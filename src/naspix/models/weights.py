@@ -41,8 +41,12 @@ def read_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
             "is not run; save model.state_dict() and give that"
         ) from None
     except Exception as error:  # torch, zip and safetensors each raise their own
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise WeightsError(f"the weights file {str(file)!r} cannot be read: {reason}") from None
+        # a KeyError of torch's says nothing to anyone
+        reason = "" if isinstance(error, KeyError) else str(error).partition("\n")[0]
+        raise WeightsError(
+            f"the weights file {str(file)!r} cannot be read: "
+            f"{reason or 'it is not in a format that PyTorch or safetensors write'}"
+        ) from None
     state = _unwrapped(content)
     if not state:
         raise WeightsError(

@@ -90,8 +90,9 @@ class NAS:
         self.model.level_names(levels)
         if self.algorithm not in _ALGORITHMS:
             raise UnknownNameError.among("algorithm", self.algorithm, _ALGORITHMS)
-        if self.n_clusters < 1:
-            raise InputError(f"n_clusters is {self.n_clusters}; NAS needs at least 1")
+        if self.n_clusters < 1 or self.n_clusters % 1:
+            raise InputError(f"n_clusters is {self.n_clusters}; NAS needs a whole number from 1 up")
+        object.__setattr__(self, "n_clusters", int(self.n_clusters))  # NumPy's too
 
     def __call__(self, images: Float[Tensor, "B C H W"]) -> Segmentation:
         """Segment images ``(B, C, H, W)`` in [0, 1], each on its own."""
