@@ -81,6 +81,9 @@ def test_transfer_keeps_all_but_the_head():
         else:
             assert torch.equal(tensor, trained[name])
     assert made.head == {"classifier.weight", "classifier.bias"}
+    head = made.network.classifier
+    assert float(head.weight.detach().std()) == pytest.approx(0.01, rel=0.1)
+    assert not head.bias.any()
     thousand = with_classes("efficientnet_lite0", 1000)  # as many classes, but others
     weight = thousand.network.state_dict()["classifier.weight"]
     assert not torch.equal(weight, trained["classifier.weight"])

@@ -10,6 +10,8 @@ from naspix.errors import InputError
 from naspix.models.recipes import Recipe, fetched, recipe_of
 from naspix.models.weights import fitted, read_state
 
+_HEAD_STD = 0.01
+
 
 @dataclass(frozen=True, eq=False)
 class Transferred:
@@ -59,6 +61,7 @@ def with_classes(
         own, theirs = network.state_dict(), trained.state_dict()
         kept = {key: theirs[key] for key in own if key in theirs and key not in head}
         network.load_state_dict({**own, **kept})
+        _start_small(network, head, seed)
     return Transferred(network.train(), recipe, head)
 
 
@@ -69,6 +72,20 @@ def _trained(name: str, recipe: Recipe, weights: str | os.PathLike[str] | None) 
         return fetched(name, recipe)
     what = f"the weights {str(weights)!r} for {name}"
     return fitted(recipe.restore, read_state(weights), what, in_order=recipe.in_order)[0]
+
+
+def _start_small(network: nn.Module, head: frozenset[str], seed: int) -> None:
+    """Draw the head so small that what the network has learned decides from the first step.
+
+    Some networks' own initialisation is made for a thousand classes; for a few classes it draws a
+    head whose noise little data never outweighs.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in network.named_parameters():
+        if name in head:
+            with torch.no_grad():
+                drawn = torch.randn(parameter.shape, generator=generator) * _HEAD_STD
+                parameter.copy_(drawn if parameter.ndim > 1 else torch.zeros_like(parameter))
 
 
 def _head(network: nn.Module, other: nn.Module) -> frozenset[str]:
