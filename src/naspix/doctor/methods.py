@@ -6,6 +6,7 @@ method's need and cost; a test holds both to what the methods really do.
 """
 
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from naspix.errors import NaspixError
+from naspix.errors import NaspixError, NaspixWarning
 from naspix.models import Classifier
 from naspix.models.memory import measuring_memory
 from naspix.registry import SALIENCY, TITLES
@@ -122,8 +123,11 @@ def _try(model: Classifier, needs: Need, images: Float[Tensor, "1 C H W"]) -> tu
     }
     method = ways[needs]
     try:
-        with measuring_memory() as memory:
+        with warnings.catch_warnings(), measuring_memory() as memory:
+            warnings.simplefilter("error", NaspixWarning)  # a map that is zero serves nobody
             method(images, 0)
+    except NaspixWarning as warning:
+        return str(warning).removeprefix(f"{type(method).__name__}: "), 0
     except NaspixError as error:
         return str(error).removeprefix(f"{type(method).__name__}: "), 0
     return "", memory.peak

@@ -5,6 +5,8 @@ the images' frame. The score is the logit before the softmax. Any layer with a s
 also a transformer's tokens. Maps keep their magnitude; nothing is scaled to 0..1.
 """
 
+import warnings
+from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 
 import torch
@@ -12,9 +14,10 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from naspix.errors import ModelError
+from naspix.errors import ActivationError, InputError, ModelError, NaspixWarning
 from naspix.models import Classifier, check_images
 from naspix.models.activations import recording
+from naspix.models.batches import in_batches
 from naspix.saliency.method import (
     Target,
     check_finite,
@@ -35,6 +38,7 @@ class GradCAM:
     Attributes:
         model: The classifier.
         layer: A level's number or a module's name; the deepest level by default.
+        batch_size: How many images pass the network at once; bounds the memory.
 
     Source:
         Selvaraju et al.: Grad-CAM, 2017.
@@ -49,6 +53,10 @@ class GradCAM:
     model: Classifier
     _: KW_ONLY
     layer: int | str | None = None
+    batch_size: int = 32
+
+    def __post_init__(self) -> None:
+        _check_batch_size(self, self.batch_size)
 
     def __call__(
         self, images: Float[Tensor, "B C H W"], target: Target = None
@@ -57,17 +65,17 @@ class GradCAM:
 
         Args:
             images: Values in [0, 1].
-            target: A class for all, one for each image, or the predicted ones.
+            target: A class for all, one for each image, the predicted ones, or a pair of these.
 
         Raises:
             InputError: images or classes out of range, or a layer that does not exist.
             ActivationError: the layer has no spatial map.
             ModelError: the class's score does not depend on the layer.
+
+        Warns:
+            NaspixWarning: the gradients are zero everywhere on the layer's map.
         """
-        check_images(images, self.model.in_channels)
-        classes = resolve_target(self, self.model, images, target)
-        maps, gradients = _maps_and_gradients(self, self.model, self.layer, images, classes)
-        return _upsampled(_weighted(maps, gradients.mean((2, 3))), images)
+        return _class_activation(self, images, target, lambda maps, g: g.mean((2, 3)))
 
 
 @dataclass(frozen=True)
@@ -83,6 +91,7 @@ class GradCAMPlusPlus:
     Attributes:
         model: The classifier.
         layer: A level's number or a module's name; the deepest level by default.
+        batch_size: How many images pass the network at once; bounds the memory.
 
     Source:
         Chattopadhyay et al.: Grad-CAM++, 2018, equations 10 and 19, for an exponential score.
@@ -97,6 +106,10 @@ class GradCAMPlusPlus:
     model: Classifier
     _: KW_ONLY
     layer: int | str | None = None
+    batch_size: int = 32
+
+    def __post_init__(self) -> None:
+        _check_batch_size(self, self.batch_size)
 
     def __call__(
         self, images: Float[Tensor, "B C H W"], target: Target = None
@@ -105,35 +118,72 @@ class GradCAMPlusPlus:
 
         Args:
             images: Values in [0, 1].
-            target: A class for all, one for each image, or the predicted ones.
+            target: A class for all, one for each image, the predicted ones, or a pair of these.
 
         Raises:
             InputError: images or classes out of range, or a layer that does not exist.
             ActivationError: the layer has no spatial map.
             ModelError: the class's score does not depend on the layer.
+
+        Warns:
+            NaspixWarning: the gradients are zero everywhere on the layer's map.
         """
-        check_images(images, self.model.in_channels)
-        classes = resolve_target(self, self.model, images, target)
-        maps, gradients = _maps_and_gradients(self, self.model, self.layer, images, classes)
-        positive = gradients.relu()
-        denominators = 2 + gradients * maps.sum((2, 3), keepdim=True)
-        shares = torch.where(denominators == 0, 0, 1 / denominators)
-        return _upsampled(_weighted(maps, (shares * positive).sum((2, 3))), images)
+        return _class_activation(self, images, target, _positive_weights)
+
+
+def _positive_weights(
+    maps: Float[Tensor, "B c h w"], gradients: Float[Tensor, "B c h w"]
+) -> Float[Tensor, "B c"]:
+    denominators = 2 + gradients * maps.sum((2, 3), keepdim=True)
+    shares = torch.where(denominators == 0, 0, 1 / denominators)
+    return (shares * gradients.relu()).sum((2, 3))
+
+
+def _class_activation(
+    method: GradCAM | GradCAMPlusPlus,
+    images: Float[Tensor, "B C H W"],
+    target: Target,
+    weigh: Callable[[Tensor, Tensor], Tensor],
+) -> Float[Tensor, "B H W"]:
+    """The layer's channels, each by its weight, a batch at a time."""
+    model = method.model
+    check_images(images, model.in_channels)
+    classes = resolve_target(method, model, images, target)
+    (name,) = model.level_names([len(model.levels) - 1 if method.layer is None else method.layer])
+
+    def compute(part: slice) -> tuple[Tensor, bool]:
+        maps, gradients = _maps_and_gradients(method, model, name, images[part], classes[part])
+        heat = _weighted(maps, weigh(maps, gradients))
+        return _upsampled(heat, images[part]), bool(gradients.any())
+
+    parts = list(in_batches(compute, len(images), method.batch_size))
+    # the contrast of a class with itself is zero by right
+    if classes.ndim == 1 and not any(depends for _, depends in parts):
+        warnings.warn(
+            f"{type(method).__name__}: the scores' gradients are zero everywhere on layer "
+            f"{name!r}, and so is the map (is it a transformer's last layer, of which only the "
+            "class token is read, or are the weights untrained?); choose another layer",
+            NaspixWarning,
+            stacklevel=3,
+        )
+    return torch.cat([heat for heat, _ in parts])
 
 
 def _maps_and_gradients(
     method: object,
     model: Classifier,
-    layer: int | str | None,
+    name: str,
     images: Float[Tensor, "B C H W"],
     target: Int64[Tensor, "B ..."],
 ) -> tuple[Float[Tensor, "B c h w"], Float[Tensor, "B c h w"]]:
     """The layer's maps, and the gradients of the classes' scores with respect to them."""
-    (name,) = model.level_names([len(model.levels) - 1 if layer is None else layer])
-    with gradients_enabled(), recording(model.network, [name]) as maps:
-        # gradients reach the layer through the pixels, so that frozen networks are served too
-        scores = target_scores(model, images.clone().requires_grad_(), target.clone())
-        gradients = differentiate(method, model, scores, maps[name])
+    try:
+        with gradients_enabled(), recording(model.network, [name]) as maps:
+            # gradients reach the layer through the pixels, so that frozen networks are served too
+            scores = target_scores(model, images.clone().requires_grad_(), target.clone())
+            gradients = differentiate(method, model, scores, maps[name])
+    except ActivationError as error:
+        raise ActivationError(f"{type(method).__name__}: {error}") from None
     if gradients is None:
         raise ModelError(
             f"{type(method).__name__}: the class's score does not depend on the output of layer "
@@ -141,6 +191,11 @@ def _maps_and_gradients(
         )
     check_finite(method, gradients)
     return maps[name].detach().float(), gradients.float()
+
+
+def _check_batch_size(method: object, batch_size: int) -> None:
+    if batch_size < 1:
+        raise InputError(f"{type(method).__name__}: batch_size is at least 1, not {batch_size}")
 
 
 def _weighted(

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from naspix.errors import InputError, NaspixWarning
 from naspix.models import Classifier, check_images
+from naspix.models.batches import halving, in_batches
 from naspix.saliency.method import (
     ReduceChannels,
     Target,
@@ -108,7 +109,7 @@ class IntegratedGradients:
 
         Args:
             images: Values in [0, 1].
-            target: A class for all, one for each image, or the predicted ones.
+            target: A class for all, one for each image, the predicted ones, or a pair of these.
 
         Raises:
             InputError: images or classes out of range, or a baseline of another shape.
@@ -147,8 +148,7 @@ class IntegratedGradients:
         target: Int64[Tensor, "B ..."],
     ) -> IntegratedAttributions:
         """Integrate with more and more steps, each time only the images not yet exact enough."""
-        with torch.no_grad():
-            ends = [target_scores(self.model, end, target).double() for end in (images, baseline)]
+        ends = [self._scores(end, target) for end in (images, baseline)]
         difference = _not_too_small(ends[0] - ends[1], ends[0].abs() + ends[1].abs())
         values = torch.zeros_like(images)
         error = torch.full_like(difference, torch.inf)
@@ -164,6 +164,15 @@ class IntegratedGradients:
             n_steps *= 2
         return IntegratedAttributions(values, error.float(), taken)
 
+    @torch.no_grad()
+    def _scores(
+        self, images: Float[Tensor, "B C H W"], target: Int64[Tensor, "B ..."]
+    ) -> Float[Tensor, " B"]:
+        def ask(part: slice) -> Tensor:
+            return target_scores(self.model, images[part], target[part]).double()
+
+        return torch.cat(list(in_batches(ask, len(images), self.batch_size)))
+
     def _path_integral(
         self,
         images: Float[Tensor, "B C H W"],
@@ -173,21 +182,30 @@ class IntegratedGradients:
     ) -> Float[Tensor, "B C H W"]:
         from captum.attr import IntegratedGradients as CaptumIntegratedGradients
 
-        with gradients_enabled():
-            # a tensor made under inference_mode cannot be differentiated: copies can
-            integrate = CaptumIntegratedGradients(
-                lambda points, classes: target_scores(self.model, points, classes),
-                multiply_by_inputs=True,
-            )
-            integrate.gradient_func = self._gradients
-            attributions: Tensor = integrate.attribute(
-                images.clone(),
-                baselines=baseline.clone(),
-                additional_forward_args=(target.clone(),),
-                n_steps=n_steps,
-                internal_batch_size=max(self.batch_size, len(images)),
-            )
-        return attributions.detach().to(images.dtype)
+        integrate = CaptumIntegratedGradients(
+            lambda points, classes: target_scores(self.model, points, classes),
+            multiply_by_inputs=True,
+        )
+        integrate.gradient_func = self._gradients
+
+        def attempt(size: int) -> Tensor:
+            parts: list[Tensor] = []
+            with gradients_enabled():
+                # a tensor made under inference_mode cannot be differentiated: copies can
+                for some, starts, classes in zip(
+                    images.split(size), baseline.split(size), target.split(size), strict=True
+                ):
+                    attributions: Tensor = integrate.attribute(
+                        some.clone(),
+                        baselines=starts.clone(),
+                        additional_forward_args=(classes.clone(),),
+                        n_steps=n_steps,
+                        internal_batch_size=size,
+                    )
+                    parts.append(attributions.detach().to(images.dtype))
+            return torch.cat(parts)
+
+        return halving(attempt, self.batch_size)
 
     def _gradients(
         self,

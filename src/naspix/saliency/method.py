@@ -14,11 +14,12 @@ from torch import Tensor
 
 from naspix.errors import InputError, ModelError, NaspixError
 from naspix.models import Classifier
-from naspix.models.batches import is_out_of_memory
+from naspix.models.batches import in_batches, is_out_of_memory
 
 # a class for all images, one for each, the predicted ones; or two of these: why one and not other
 OneTarget = int | Tensor | None
 Target = OneTarget | tuple[OneTarget, OneTarget]
+_BATCH = 32
 ReduceChannels = Literal["sum", "abs_sum", "sum_abs", "max_abs", "max"]
 
 
@@ -40,17 +41,23 @@ def resolve_target(
         ``(B,)`` classes; for a pair ``(positive, negative)``, which asks why the one and not the
         other, ``(B, 2)``.
     """
+    asked = target if isinstance(target, tuple) else (target,)
+    logits = _logits(model, images) if any(each is None for each in asked) else None
     try:
-        if not isinstance(target, tuple):
-            classes: Tensor = model.resolve_target(images, target)
-            return classes
-        if len(target) != 2:
+        if isinstance(target, tuple) and len(target) != 2:
             raise InputError(
                 f"a contrast is a pair of targets, (positive, negative), not {len(target)} of them"
             )
-        return torch.stack([model.resolve_target(images, each) for each in target], 1)
+        classes = [model.resolve_target(images, each, logits) for each in asked]
     except InputError as error:
         raise type(error)(f"{type(method).__name__}: {error}") from None
+    return torch.stack(classes, 1) if isinstance(target, tuple) else classes[0]
+
+
+@torch.no_grad()
+def _logits(model: Classifier, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B n_classes"]:
+    """A batch at a time, so that predicting takes no more memory than explaining."""
+    return torch.cat(list(in_batches(lambda part: model(images[part]), len(images), _BATCH)))
 
 
 @contextmanager
