@@ -135,7 +135,7 @@ def test_contract(name, family):
 
 
 @pytest.mark.filterwarnings("ignore:.*zero everywhere")
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["resnet", "vit"])
 @pytest.mark.parametrize("name", SALIENCY)
 def test_bfloat16(name, family):
     heat = SALIENCY[name](_model(family, torch.bfloat16), **FEW.get(name, {}))(

@@ -181,7 +181,8 @@ def _maps_and_gradients(
         with gradients_enabled(), recording(model.network, [name]) as maps:
             # gradients reach the layer through the pixels, so that frozen networks are served too
             scores = target_scores(model, images.clone().requires_grad_(), target.clone())
-            gradients = differentiate(method, model, scores, maps[name])
+            # a layer that did not run is refused where the block ends
+            gradients = differentiate(method, model, scores, maps[name]) if maps else None
     except ActivationError as error:
         raise ActivationError(f"{type(method).__name__}: {error}") from None
     if gradients is None:

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from naspix.errors import InputError
+from naspix.errors import InputError, ModelError
 from naspix.models import Classifier, check_images
 from naspix.saliency.backprop import VanillaGradient
 from naspix.saliency.method import Target, check_finite, resolve_target
@@ -88,7 +88,10 @@ class SWAG:
         classes = resolve_target(self, self.model, images, target)
         gradients = self.gradients or VanillaGradient(self.model, reduce="sum_abs")
         # pairs as they came: other methods may not know them resolved
-        heat = gradients(images, target if isinstance(target, tuple) else classes).detach()
+        try:
+            heat = gradients(images, target if isinstance(target, tuple) else classes).detach()
+        except ModelError as error:
+            raise type(error)(f"SWAG by {error}") from None
         if heat.shape != images[:, 0].shape:
             raise InputError(
                 f"SWAG: the gradients have shape {tuple(heat.shape)}, not "
