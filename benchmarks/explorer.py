@@ -1,4 +1,4 @@
-"""The explorer under many visitors and in bad hands: three trials, each printed as a line.
+"""The explorer under many visitors and in bad hands: four trials, each printed as a line.
 
 Run: python benchmarks/explorer.py [--visitors 20] [--seconds 60] [--pause 1] [--files 500]
      [--uploads 200]
@@ -143,7 +143,7 @@ def uploads(address: str, component: int, n: int, process: int) -> None:
         status = Path(f"/proc/{process}/status").read_text()
         return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024
 
-    marks = []
+    marks = [(0, resident())]
     for i in range(n):
         answer = Visitor(address, component).ask("photo", data=photo(i, 1200), name=f"{i}.jpg")
         assert answer["ok"], answer
@@ -153,6 +153,25 @@ def uploads(address: str, component: int, n: int, process: int) -> None:
         f"{n} uploads of 1200 x 1200 pixels, each by another visitor: resident memory "
         + ", ".join(f"{mib:.0f} MiB after {count}" for count, mib in marks)
     )
+
+
+def slider(address: str, component: int) -> None:
+    """The number of clusters is moved from 2 to 40, by k-means and along Ward's tree."""
+    visitor = Visitor(address, component)
+    visitor.ask("sample", name="chelsea")
+    for algorithm in ("kmeans", "ward"):
+        start = time.perf_counter()
+        visitor.ask("segment", algorithm=algorithm, n_clusters=2)
+        first = time.perf_counter() - start
+        times = []
+        for k in range(2, 41):
+            start = time.perf_counter()
+            assert visitor.ask("segment", algorithm=algorithm, n_clusters=k)["ok"]
+            times.append(time.perf_counter() - start)
+        print(
+            f"{algorithm} at 224 x 224: first cut {first:.2f} s, then a move of the slider takes "
+            f"{1000 * statistics.median(times):.0f} ms (median), {1000 * max(times):.0f} ms at most"
+        )
 
 
 def main() -> None:
@@ -175,6 +194,7 @@ def main() -> None:
         with urllib.request.urlopen(f"{address}/config", timeout=30) as answer:
             components = json.load(answer)["components"]
         component = next(c["id"] for c in components if c["props"].get("elem_id") == "naspix")
+        slider(address, component)
         if options.visitors:
             clicking(address, component, options.visitors, options.seconds, options.pause)
         if options.files:

@@ -15,6 +15,7 @@ import naspix
 from naspix.app import Desk, Shelf
 from naspix.app.jobs import Job
 from naspix.app.samples import SAMPLES, sample_image
+from naspix.app.turns import Ticket
 
 
 def _hidden_by_hand(model, name, numbers):
@@ -242,6 +243,21 @@ def test_a_visitor_that_is_silent_is_taken_to_have_left(desk, monkeypatch):
         assert time.monotonic() < end
         time.sleep(0.05)
     assert desk.wait(job)["cancelled"]
+
+
+def test_the_place_in_line_is_told(desk):
+    key, ask = secrets.token_hex(16), visitor_of(desk)
+    with desk.workshop.turns.take(Ticket("somebody")):
+        other = desk.ask({"key": secrets.token_hex(16), "action": "hello"})
+        job = desk.ask({"key": key, "action": "hello"})
+        told = desk.wait(job, timeout=0.05)
+        assert told["note"] == "waiting: 2 computations ahead"
+        assert told["share"] is None
+        followed = desk.ask({"key": key, "action": "follow", "job": told["job"]})
+        assert followed is job
+    assert desk.wait(other, timeout=20)["ok"]
+    assert desk.wait(job, timeout=20)["samples"]
+    assert ask("hello")["ok"]
 
 
 def test_too_many_are_refused(model):

@@ -81,6 +81,7 @@ function draw() {
     }
   }
   point(state.here);
+  if (!tip.hidden && state.here !== null) tip.replaceChildren(...lines(state.here));
 }
 
 function point(number) {
@@ -105,9 +106,11 @@ function about(number) {
   ];
 }
 
+const lines = (number) => about(number).flatMap((line) => [line, document.createElement("br")]).slice(0, -1);
+
 function showTip(number, x, y) {
   if (number === null) { tip.hidden = true; return; }
-  tip.replaceChildren(...about(number).flatMap((line) => [line, document.createElement("br")]).slice(0, -1));
+  tip.replaceChildren(...lines(number));
   tip.hidden = false;
   const box = picture.getBoundingClientRect();
   tip.style.left = `${Math.max(0, Math.min(x + 14, box.width - tip.offsetWidth - 4))}px`;
