@@ -61,6 +61,38 @@ def test_an_uploaded_photo(ask, model):
     assert state["photo"]["token"] != ask("photo", data=data)["photo"]["token"]
 
 
+def test_another_network_is_asked_when_it_is_chosen(model):
+    small = naspix.wrap_model(
+        torch.nn.Sequential(
+            torch.nn.Conv2d(3, 6, 5, stride=4),
+            torch.nn.ReLU(),
+            torch.nn.AdaptiveAvgPool2d(1),
+            torch.nn.Flatten(),
+            torch.nn.Linear(6, 3),
+        ),
+        mean=[0.2, 0.4, 0.6],
+        input_size=(64, 48),
+        categories=["<b>a</b>", "b", "c"],
+        levels=["0", "1"],
+        name="small",
+    )
+    desk = Desk(Shelf({"large": lambda: model, "small": lambda: small}))
+    ask = visitor_of(desk)
+    assert ask("hello")["networks"] == ["large", "small"]
+    assert ask("sample", name="coffee")["photo"]["network"] == "large"
+    state = ask("sample", name="coffee", network="small")
+    assert (state["photo"]["width"], state["photo"]["height"]) == (48, 64)
+    assert state["photo"]["mean"] == [51, 102, 153]
+    assert len(state["scores"]["bars"]) == 3  # of three classes there are no five
+    images = small.load_images([sample_image("coffee")])
+    scores = ask("hide_all")["scores"]
+    with torch.no_grad():
+        expected = small.probabilities(small.mean.expand_as(images))[0]
+    for bar in scores["bars"]:
+        assert bar["after"] == pytest.approx(float(expected[bar["index"]]), abs=1e-6)
+    desk.close()
+
+
 def test_play_step_by_step_is_lerf_and_equals_all_at_once(model, ask, cat):
     ask("start_lerf")
     scores = ask("step", n_steps=1)["scores"]

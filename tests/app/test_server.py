@@ -5,6 +5,8 @@ import importlib.util
 import io
 import json
 import secrets
+import subprocess
+import sys
 import threading
 import time
 import urllib.error
@@ -148,6 +150,18 @@ def test_visitors_click_at_once_and_each_has_its_own_photo_back(address):
     for thread in threads:
         thread.join(120)
     assert failed == []
+
+
+def test_a_port_that_is_taken_is_told(address):
+    port = address.rpartition(":")[2]
+    command = "import sys; from naspix.cli import main; sys.exit(main(sys.argv[1:]))"
+    found = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", command, "app", "--port", port],
+        capture_output=True,
+        text=True,
+    )
+    assert found.returncode == 2
+    assert f"port {port} of 127.0.0.1 cannot be used" in found.stderr
 
 
 def test_a_password_keeps_others_out():
