@@ -303,7 +303,7 @@ def test_innards_of_other_errors_stay_inside(desk, ask, monkeypatch):
     def fail(*_: object) -> None:
         raise KeyError("/secret/path")
 
-    monkeypatch.setattr("naspix.app.desk.sample_image", fail)
+    monkeypatch.setattr("naspix.app.actions.sample_image", fail)
     sentence = ask("sample", name="chelsea")["sentence"]
     assert "secret" not in sentence
     assert "KeyError" in sentence

@@ -78,7 +78,7 @@ def explore(model: Classifier, image: object = None, *, port: int = 0) -> "Explo
     desk = Desk(Shelf({model.name: lambda: model}))
     try:
         if images is not None:
-            desk.given = Study(desk.shelf.load(), model.name, images, "photo")
+            desk.house.given = Study(desk.house.shelf.load(), model.name, images, "photo")
         return Explorer(desk, serve(desk, Address(port=port)))
     except MissingExtraError as missing:
         desk.close()

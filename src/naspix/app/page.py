@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-from naspix.app.desk import Answer, Desk, refusal, standing
+from naspix.app.actions import Answer
+from naspix.app.desk import Desk, refusal, standing
 from naspix.app.door import Door
 from naspix.app.jobs import Job
 from naspix.errors import InputError, MissingExtraError
@@ -69,7 +70,7 @@ def serve(desk: Desk, address: Address, *, inline: bool = False) -> Any:
     """
     gr = _gradio()
     blocks = _blocks(gr, desk)
-    most_bytes = desk.limits.n_bytes * 4 // 3 + 100_000
+    most_bytes = desk.house.limits.n_bytes * 4 // 3 + 100_000
     hosts = _LOOPBACK if address.is_local else None
     from starlette.middleware import Middleware
 

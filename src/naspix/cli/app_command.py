@@ -45,7 +45,7 @@ def explorer(
     address = Address(host, port, _credentials(host, auth, no_auth), root_path)
     desk = Desk(shelf_of(model, folder=models, device=device))
     try:
-        desk.shelf.load()
+        desk.house.shelf.load()
         blocks = serve(desk, address)
         talk.say(f"the explorer is at {blocks.local_url} (Ctrl-C ends it)")
         try:
