@@ -70,6 +70,10 @@ def test_folders_of_another_kind(tmp_path, colours):
     published.voc(tmp_path / "voc")
     with pytest.raises(DatasetError, match="looks like Pascal VOC's XML"):
         open_splits("stl10", tmp_path / "voc")
+    with pytest.raises(
+        DatasetError, match=r"has one class, 'JPEGImages', .* like Pascal VOC's XML"
+    ):
+        open_splits("folder", tmp_path / "voc")
     with pytest.raises(DatasetError, match=r"a folder for each class; --dataset folder reads it"):
         open_splits("cub", colours)
     with pytest.raises(DatasetError, match="there is no STL-10"):

@@ -111,6 +111,10 @@ def open_splits(
         raise InputError(f"the share of validation pictures lies between 0 and 1, not {val_share}")
     try:
         train, val, test, notes = parts_of(name, Path(root))
+        if len(train.categories) < 2:
+            raise DatasetError(
+                f"{str(root)!r} has one class, {train.categories[0]!r}, but a classifier needs two"
+            )
     except DatasetError as error:
         raise _told_apart(name, root, error) from None
     categories = train.categories
