@@ -70,8 +70,9 @@ class UpsampledFeatures:
         self.size = (int(size[0]), int(size[1]))
         _check_activations(activations, self.size)
         names = [str(i) for i in range(len(activations))] if names is None else names
+        few = sum(maps.shape[2] * maps.shape[3] for maps in activations) <= _FEW_CELLS
         self._levels = tuple(
-            Level.of(name, maps, self.size, normalize=normalize, weight=weight)
+            Level.of(name, maps, self.size, normalize=normalize, weight=weight, gram=few)
             for name, maps in zip(names, activations, strict=True)
         )
 
@@ -281,13 +282,14 @@ class UpsampledFeatures:
     @cached_property
     def _gram(self) -> Tensor | None:
         """The inner products of all cells of each level, ``(B, N, N)``, where they are few."""
-        if self.n_cells > _FEW_CELLS:
+        blocks = [level.gram for level in self._levels if level.gram is not None]
+        if not blocks:
             return None
-        gram = self._levels[0].activation.new_zeros(self.batch_size, self.n_cells, self.n_cells)
+        gram = blocks[0].new_zeros(self.batch_size, self.n_cells, self.n_cells)
         end = 0
-        for level in self._levels:
-            block = slice(end, end := end + level.n_cells)
-            gram[:, block, block] = level.matrix.mT @ level.matrix
+        for block in blocks:
+            part = slice(end, end := end + block.shape[1])
+            gram[:, part, part] = block
         return gram
 
     @cached_property

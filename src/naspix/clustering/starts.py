@@ -6,6 +6,7 @@ In: features of the tiles. Out: the centres of the best start.
 """
 
 import math
+from functools import lru_cache
 
 import torch
 from jaxtyping import Float, Int64
@@ -25,19 +26,19 @@ def best_start(tiles: UpsampledFeatures, n_clusters: int, n_init: int, seed: int
     """
     products = tiles.pixel_products()  # (B, P, P)
     seeds = _plus_plus(products, n_clusters, n_init, seed)  # (B, S, K)
-    images = torch.arange(len(products), device=products.device)[:, None, None]
-    half_norms = products.diagonal(dim1=1, dim2=2) / 2
-    scores = products[images, seeds] - half_norms[images, seeds][..., None]  # (B, S, K, P)
+    n_images, n_pixels, _ = products.shape
+    own = products.diagonal(dim1=1, dim2=2)
+    scores = _rows_of(products.sub(own[:, None], alpha=0.5).mT, seeds)  # <phi(p), c> - |c|^2 / 2
     membership, sizes = first_best(scores, dim=2)
     for _ in range(_START_STEPS):
-        means = membership / sizes.clamp_min_(1)[..., None]
-        scores = (means.flatten(1, 2) @ products).view_as(means)  # <phi(p), c>
-        half_norms = (means * scores).sum(3, keepdim=True) / 2  # |c|^2 / 2
-        membership, sizes = first_best(scores.sub_(half_norms), dim=2)
-    explained = (2 * half_norms[..., 0] * sizes).sum(2)  # sum of n_k |c_k|^2, (B, S)
-    best = explained.argmax(1, keepdim=True)
-    chosen = membership[images[..., 0], best][:, 0].unflatten(2, tiles.size)
-    return Centers.mean(tiles, tiles.collect(chosen), sizes[images[..., 0], best][:, 0])
+        means = membership.div_(sizes.clamp_min_(1)[..., None])
+        inner = torch.bmm(means.view(n_images, -1, n_pixels), products).view_as(means)
+        norms = torch.linalg.vecdot(means, inner)  # |c|^2, (B, S, K)
+        membership, sizes = first_best(inner.sub_(norms[..., None], alpha=0.5), dim=2)
+    best = torch.linalg.vecdot(norms, sizes).argmax(1)  # the most of sum of n_k |c_k|^2
+    images = torch.arange(n_images, device=best.device)
+    chosen, sizes = membership[images, best], sizes[images, best]
+    return Centers.mean(tiles, tiles.collect(chosen.unflatten(2, tiles.size)), sizes)
 
 
 def _plus_plus(
@@ -49,23 +50,44 @@ def _plus_plus(
     distance from the seeds before. All images use the same random numbers.
     """
     n_images, n_pixels, _ = products.shape
+    draws = _uniform_numbers(n_clusters, n_init, seed, products.dtype, products.device)
+    own = products.diagonal(dim1=1, dim2=2)
+    distances = (own[:, :, None] + own[:, None]).sub_(products, alpha=2).clamp_min_(0)
+
+    first = (draws[0, :, :1] * n_pixels).long()  # (S, 1)
+    seeds = [first.expand(n_images, -1, -1)]
+    closest = _rows_of(distances, seeds[0])  # (B, S, 1, P), to the nearest seed
+    for uniform in draws[1:]:
+        cumulated = closest[:, :, 0].cumsum(2)
+        targets = uniform * cumulated[:, :, -1:]  # (B, S, trials), at most the last sum
+        candidates = torch.searchsorted(cumulated, targets)
+        with_candidate = torch.minimum(closest, _rows_of(distances, candidates))
+        best = with_candidate.sum(3).argmin(2, keepdim=True)  # (B, S, 1)
+        seeds.append(candidates.gather(2, best))
+        closest = _rows_of(with_candidate.flatten(0, 1), best.flatten(0, 1)[:, None])
+        closest = closest.view(n_images, n_init, 1, n_pixels)
+    return torch.cat(seeds, dim=2)
+
+
+def _rows_of(
+    matrices: Float[Tensor, "B P Q"], indices: Int64[Tensor, "B S T"]
+) -> Float[Tensor, "B S T Q"]:
+    """Return ``matrices[b, indices[b, s, t]]``."""
+    n_images, n_rows, n_columns = matrices.shape
+    if n_images > 1:
+        first_rows = torch.arange(0, n_images * n_rows, n_rows, device=indices.device)
+        indices = indices + first_rows[:, None, None]
+    rows = matrices.reshape(-1, n_columns).index_select(0, indices.reshape(-1))
+    return rows.view(*indices.shape, n_columns)
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(mode=False)
+def _uniform_numbers(
+    n_clusters: int, n_init: int, seed: int, dtype: torch.dtype, device: torch.device
+) -> Float[Tensor, "K S trials"]:
+    """Return the random numbers of a seed, kept for the next image."""
     n_trials = 2 + int(math.log(n_clusters))
     generator = torch.Generator().manual_seed(seed)
-    draws = torch.rand(n_clusters, n_init, n_trials, generator=generator, dtype=torch.float64)
-    draws = draws.to(products.device, products.dtype)
-    images = torch.arange(n_images, device=products.device)[:, None, None]
-    own = products.diagonal(dim1=1, dim2=2)
-    distances = (own[:, :, None] + own[:, None, :] - 2 * products).clamp_min_(0)
-
-    first = (draws[0, :, 0] * n_pixels).long().expand(n_images, n_init)
-    seeds = [first]
-    closest = distances[images[..., 0], first]  # (B, S, P), to the nearest seed
-    for k in range(1, n_clusters):
-        cumulated = closest.cumsum(2)
-        targets = draws[k] * cumulated[:, :, -1:]  # (B, S, trials)
-        candidates = torch.searchsorted(cumulated, targets).clamp_max_(n_pixels - 1)
-        with_candidate = torch.minimum(closest[:, :, None], distances[images, candidates])
-        best = with_candidate.sum(3).argmin(2, keepdim=True)  # (B, S, 1)
-        seeds.append(candidates.gather(2, best)[:, :, 0])
-        closest = torch.minimum(closest, distances[images[..., 0], seeds[-1]])
-    return torch.stack(seeds, dim=2)
+    numbers = torch.rand(n_clusters, n_init, n_trials, generator=generator, dtype=torch.float64)
+    return numbers.to(device, dtype)

@@ -194,3 +194,26 @@ def neighbour_products(activation: Float[Tensor, "B C h w"]) -> Float[Tensor, "B
         ),
     )
     return band.reshape(n_images, (_REACH + 1) * height, (2 * _REACH + 1) * width)
+
+
+def gram_and_neighbour_products(
+    activation: Float[Tensor, "B C h w"],
+) -> tuple[Float[Tensor, "B n n"], Float[Tensor, "B 4*h 7*w"]]:
+    """Return the inner products of all pairs of cells, and those of neighbours among them.
+
+    The latter are :func:`neighbour_products`, but beyond the border they are whatever lies in
+    memory there, a product of other cells: :meth:`Upsampling.squared_norms` counts it zero times.
+    """
+    n_images, _, height, width = activation.shape
+    n_cells = height * width
+    spare = _REACH * (width + 1)  # how far the first and the last cells' neighbours reach outside
+    memory = activation.new_zeros(n_images * n_cells**2 + 2 * spare)
+    gram = memory[spare:-spare].view(n_images, n_cells, n_cells)
+    matrix = activation.flatten(2)
+    torch.bmm(matrix.mT, matrix, out=gram)
+    band = memory.as_strided(
+        (n_images, _REACH + 1, height, 2 * _REACH + 1, width),
+        (n_cells**2, width, n_cells * width + width, 1, n_cells + 1),
+        spare - _REACH,
+    )
+    return gram, band.reshape(n_images, (_REACH + 1) * height, (2 * _REACH + 1) * width)
