@@ -41,6 +41,35 @@ def test_equals_scipy(reduce, scipy_reduce):
             np.testing.assert_allclose(pooled[image, number], expected, rtol=2e-7, atol=1e-7)
 
 
+@pytest.mark.parametrize("reduce", ["mean", "sum"])
+@pytest.mark.parametrize("scale", [1, -(2**50)])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_long_runs_of_one_label_are_added_up_as_pixels_are(reduce, scale, dtype):
+    """Superpixels take another way than labels without neighbours; with gradients they do not."""
+    generator = torch.Generator().manual_seed(4)
+    heat = torch.randn(2, 3, 12, 40, generator=generator).to(dtype)
+    small = torch.randint(0, 5, (2, 3, 4), generator=generator) * scale
+    labels = small.repeat_interleave(4, 1).repeat_interleave(10, 2)
+    pooled = superpixelify(heat, labels, reduce=reduce)
+    assert pooled.dtype == dtype
+    pixel_by_pixel = superpixelify(heat.clone().requires_grad_(), labels, reduce=reduce)
+    assert pixel_by_pixel.requires_grad
+    # one step of the type at most, where two orders of the sum round apart
+    near = {"rtol": torch.finfo(dtype).eps, "atol": 1e-12}
+    torch.testing.assert_close(pooled, pixel_by_pixel.detach(), **near)
+    for image in range(2):
+        values = getattr(ndimage, {"mean": "mean", "sum": "sum_labels"}[reduce])(
+            heat[image, 1].double().numpy(),
+            labels[image].numpy(),
+            names := np.unique(labels[image].numpy()),
+        )
+        expected = np.asarray(values)[np.searchsorted(names, labels[image].numpy())]
+        np.testing.assert_allclose(pooled[image, 1].double(), expected, **near)
+    heat[1, 2, 5, 7] = torch.nan
+    with pytest.raises(InputError, match="finite"):
+        superpixelify(heat, labels, reduce=reduce)
+
+
 def test_images_do_not_share_superpixels():
     heat = torch.tensor([[[1.0, 3.0]], [[10.0, 30.0]]])
     labels = torch.zeros(2, 1, 2, dtype=torch.int64)

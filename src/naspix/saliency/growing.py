@@ -67,18 +67,22 @@ def grow_regions(
     if variant not in get_args(Variant):
         raise InputError(f"variant is one of {', '.join(get_args(Variant))}, not {variant!r}")
     values = attribution.astype(np.float64).ravel()
-    pixels_of = _pixels_of(masks, values.size)
+    masks = [pixels for pixels in masks if len(pixels)]
     if variant == "full":
-        regions = list(_grow(values, pixels_of, area_threshold, min_pixels))
+        regions = list(_grow(values, masks, area_threshold, min_pixels))
     else:
-        regions = list(_paint_sorted(values, pixels_of, min_pixels))
+        regions = list(_paint_sorted(values, masks, min_pixels))
     return _drawn(values, regions, attribution.shape)
 
 
 def _grow(
-    values: Float[np.ndarray, " P"], pixels_of: "csr_array", area_threshold: float, min_pixels: int
+    values: Float[np.ndarray, " P"],
+    masks: Sequence[Pixels],
+    area_threshold: float,
+    min_pixels: int,
 ) -> Iterator[Pixels]:
     """Yield the pixels that each mask adds, always taking the mask of the highest mean."""
+    pixels_of = _pixels_of(masks, values.size)
     masks_of = pixels_of.T.tocsr()
     counts = np.diff(pixels_of.indptr)
     sums = pixels_of @ values
@@ -90,7 +94,7 @@ def _grow(
             return
         # the first of equals, as the authors' strict comparison chooses
         best = open_[np.argmax(sums[open_] / counts[open_])]
-        pixels = _row(pixels_of, int(best))
+        pixels = masks[best]
         added = pixels[unpainted[pixels]]
         yield added
         unpainted[added] = False
@@ -101,17 +105,21 @@ def _grow(
 
 
 def _paint_sorted(
-    values: Float[np.ndarray, " P"], pixels_of: "csr_array", min_pixels: int
+    values: Float[np.ndarray, " P"], masks: Sequence[Pixels], min_pixels: int
 ) -> Iterator[Pixels]:
     """Yield the pixels that each mask adds, masks in the order of their own means."""
-    counts = np.diff(pixels_of.indptr)
+    means = np.array([values.take(pixels).mean() for pixels in masks])
     unpainted = np.ones(len(values), dtype=bool)
-    for mask in np.argsort(-(pixels_of @ values) / counts, kind="stable"):
-        pixels = _row(pixels_of, int(mask))
-        added = pixels[unpainted[pixels]]
+    n_unpainted = len(values)
+    for mask in np.argsort(-means, kind="stable"):
+        if n_unpainted < min_pixels:  # nor has any mask so many left
+            return
+        pixels = masks[mask]
+        added = pixels[unpainted.take(pixels)]
         if len(added) >= min_pixels:
             yield added
             unpainted[added] = False
+            n_unpainted -= len(added)
 
 
 def _drawn(
@@ -131,15 +139,9 @@ def _drawn(
 
 
 def _pixels_of(masks: Sequence[Pixels], n_pixels: int) -> "csr_array":
-    """A sparse (masks x pixels) matrix of ones, without masks that have no pixel."""
+    """A sparse (masks x pixels) matrix of ones, a row for each mask."""
     from scipy.sparse import csr_array
 
-    masks = [pixels for pixels in masks if len(pixels)]
     starts = np.cumsum([0, *map(len, masks)])
     columns = np.concatenate([np.empty(0, np.int32), *masks], dtype=np.int32, casting="unsafe")
     return csr_array((np.ones(len(columns)), columns, starts), shape=(len(masks), n_pixels))
-
-
-def _row(matrix: "csr_array", row: int) -> Pixels:
-    pixels: Pixels = matrix.indices[matrix.indptr[row] : matrix.indptr[row + 1]]
-    return pixels
