@@ -1,10 +1,12 @@
 """Saliency methods: seconds and memory a photo, and their ratios to what they are compared with.
 
-Run: python benchmarks/saliency.py [--photos FOLDER] [--threads N] [--quick] [--methods NAME ...]
+Run: python benchmarks/saliency.py [--photos FOLDER] [--threads N] [--quick] [--ratios]
+     [--methods NAME ...]
 
 RISE against the bare forwards of as many images; XRAI against the authors' package (saliency),
 its region growing alone and the whole call with the same network and steps; pooling against
-scipy.ndimage.mean. Contenders take turns on each photo. Without photos, scikit-image's.
+scipy.ndimage.mean. Contenders take turns on each photo. Without photos, scikit-image's. Tables are
+Markdown; --ratios prints the first alone.
 """
 
 import argparse
@@ -42,6 +44,7 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, help="folder of photos")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--quick", action="store_true", help="fewer masks, steps and samples")
+    parser.add_argument("--ratios", action="store_true", help="leave out the table of methods")
     parser.add_argument("--methods", nargs="*", choices=SALIENCY, default=list(SALIENCY))
     options = parser.parse_args()
     photos = [photo.batch for photo in photos_at(find_photos(options.photos)[:3], SIZE)]
@@ -49,14 +52,14 @@ def main() -> None:
         print(
             "  ".join(f"{key}: {value}" for key, value in describe_machine(options.threads).items())
         )
-        print(f"\n{'what':50} {'ours':>10} {'theirs':>10} {'ratio':>7} {'goal':>6}")
+        print("\n| what | naspix, ms | other, ms | ratio | goal |\n|---|---:|---:|---:|---:|")
         pooling(photos)
+        xrai_growing(photos)
         for name, weights in NETWORKS.items():
             model = naspix.load_model(name, weights=weights)
             rise(name, model, photos, 128 if options.quick else 512)
-            xrai_growing(name, model, photos)
             xrai_whole(name, model, photos[:1], 10 if options.quick else 100)
-        for name, weights in NETWORKS.items():
+        for name, weights in {} if options.ratios else NETWORKS.items():
             methods(name, naspix.load_model(name, weights=weights), photos[0], options)
 
 
@@ -74,7 +77,11 @@ def pooling(photos: list[Tensor]) -> None:
             return [scipy.ndimage.mean(each.numpy(), array, index)[array] for each in maps[0]]
 
         times = interleaved({"ours": ours, "theirs": scipys}, labels, rounds=10)
-        compare(f"pooling {n_maps} maps of one photo, to scipy.ndimage.mean", times, "pooling")
+        compare(
+            f"pooling, {n_maps} map{'s' * (n_maps > 1)} of one photo, to `scipy.ndimage.mean`",
+            times,
+            "pooling",
+        )
 
 
 def rise(name: str, model: naspix.Classifier, photos: list[Tensor], n_masks: int) -> None:
@@ -88,18 +95,18 @@ def rise(name: str, model: naspix.Classifier, photos: list[Tensor], n_masks: int
                 model(batch)
 
     contenders = {"ours": lambda photo: method(photo, 0), "theirs": forwards}
-    times = interleaved(contenders, photos[:2], rounds=2)
+    times = interleaved(contenders, photos[:2])
     compare(f"RISE, {n_masks} masks, to bare forwards ({name})", times, "RISE")
 
 
-def xrai_growing(name: str, model: naspix.Classifier, photos: list[Tensor]) -> None:
+def xrai_growing(photos: list[Tensor]) -> None:
     """The authors' region growing and ours, on the same masks and a smooth random attribution."""
     import saliency.core
 
     attribution = scipy.ndimage.gaussian_filter(
         np.random.default_rng(0).normal(size=(SIZE, SIZE)), 3
     )
-    arrays = [model.standardize(photo)[0].permute(1, 2, 0).numpy() for photo in photos]
+    arrays = [2 * photo[0].permute(1, 2, 0).numpy() - 1 for photo in photos]
     pixels = [felzenszwalb_masks(array) for array in arrays]
     masks = [
         [np.isin(np.arange(SIZE * SIZE), part).reshape(SIZE, SIZE) for part in parts]
@@ -122,12 +129,12 @@ def xrai_growing(name: str, model: naspix.Classifier, photos: list[Tensor]) -> N
             },
             range(len(photos)),
         )
-        compare(f"XRAI {variant}, growing alone ({name})", times, "growing")
+        compare(f"XRAI {variant}, growing alone", times, "growing")
     times = interleaved(
         {"ours": felzenszwalb_masks, "theirs": saliency.core.xrai._get_segments_felzenszwalb},
         arrays,
     )
-    compare(f"XRAI, its segments ({name})", times)
+    compare("XRAI, its segments alone", times)
 
 
 def xrai_whole(name: str, model: naspix.Classifier, photos: list[Tensor], n_steps: int) -> None:
@@ -169,7 +176,7 @@ def methods(
         model(batch)
         forward = median(seconds(lambda: model(batch)) for _ in range(3)) / BATCH
     print(f"\n{name}: a forward takes {1e3 * forward:.1f} ms an image in batches of {BATCH}")
-    print(f"{'method':24} {'seconds':>9} {'forwards':>9} {'peak MB':>9}")
+    print("\n| method | seconds | forwards | peak MB |\n|---|---:|---:|---:|")
     fewer = {
         "rise": {"n_masks": 256},
         "xrai": {"n_steps": 10},
@@ -182,17 +189,17 @@ def methods(
         try:
             taken, peak = with_peak(lambda method=method: seconds(lambda: method(photo, 0)))
         except naspix.errors.ModelError as error:
-            print(f"{key:24} {error}")
+            print(f"| {key} | {error} | | |")
             continue
         memory = "-" if peak is None else f"{peak:.0f}"
-        print(f"{key:24} {taken:9.2f} {taken / forward:9.0f} {memory:>9}")
+        print(f"| {key} | {taken:.2f} | {taken / forward:.0f} | {memory} |", flush=True)
 
 
 def compare(what: str, times: dict, goal: str | None = None) -> None:
     """One line of the table: milliseconds, ratio, goal."""
     ours, theirs = times["ours"].median_ms, times["theirs"].median_ms
     wanted = "" if goal is None else f"{GOALS[goal]:.2f}"
-    print(f"{what:50} {ours:7.1f} ms {theirs:7.0f} ms {ours / theirs:7.3f} {wanted:>6}", flush=True)
+    print(f"| {what} | {ours:.2f} | {theirs:.2f} | {ours / theirs:.3f} | {wanted} |", flush=True)
 
 
 def seconds(call: Callable[[], object]) -> float:

@@ -84,3 +84,10 @@ def test_looks(maps, labels):
     assert "Fine &amp; small" in html
     assert html.count("rgba(0,114,178,0.55)") == 6  # the diagonals
     assert "rgba(213,94,0" in html  # orders that are opposed
+
+
+def test_what_rounds_to_zero_has_no_sign():
+    correlations = np.array([[[[1.0, -0.001], [-0.001, 1.0]]]])
+    told = Agreement(("a", "b"), ("nas",), correlations, np.ones((1, 1, 2)))
+    assert "0.00" in repr(told)
+    assert "-0.00" not in repr(told) + told.to_html()

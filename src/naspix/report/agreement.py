@@ -163,7 +163,7 @@ def _mean(values: Float[np.ndarray, " B *S"]) -> Float[np.ndarray, " *S"]:
 
 
 def _number(value: float) -> str:
-    return "-" if np.isnan(value) else f"{value:.2f}"
+    return "-" if np.isnan(value) else f"{value:z.2f}"
 
 
 def _share(value: float) -> str:

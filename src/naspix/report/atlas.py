@@ -198,7 +198,7 @@ def _overview(report: AtlasReport, colours: UInt8[np.ndarray, "K 3"]) -> str:
 def _meter(mean: float) -> str:
     if not isfinite(mean):
         return "<td></td><td></td>"
-    return f'<td>{mean:.2f}</td><td class="meter"><i style="width:{100 * mean:.0f}%"></i></td>'
+    return f'<td>{mean:z.2f}</td><td class="meter"><i style="width:{100 * mean:.0f}%"></i></td>'
 
 
 def _table(report: AtlasReport) -> str:
@@ -226,7 +226,7 @@ def _table(report: AtlasReport) -> str:
 
 def _value(mean: float, interval: tuple[float, float]) -> str:
     low, high = interval
-    return f"{mean:.2f} <small>({low:.2f} to {high:.2f})</small>" if isfinite(mean) else ""
+    return f"{mean:z.2f} <small>({low:z.2f} to {high:z.2f})</small>" if isfinite(mean) else ""
 
 
 def _audit(report: AtlasReport) -> str:
@@ -247,7 +247,7 @@ def _audit(report: AtlasReport) -> str:
     rows = "\n".join(
         f'<tr><td class="name"><a href="#cluster-{one.cluster}">'
         f"{escape(report.cluster_title(one.cluster))}</a></td><td>{one.score:.2f}</td>"
-        f"<td>{one.contrast:+.2f}</td><td>{1 - one.rarity:.0%}</td>"
+        f"<td>{one.contrast:+z.2f}</td><td>{1 - one.rarity:.0%}</td>"
         + (f"<td>{one.outside:.0%}</td>" if isfinite(one.outside) else "<td></td>" * with_boxes)
         + "</tr>"
         for one in suspects
@@ -269,7 +269,7 @@ def _entry(entry: AtlasEntry, colour: UInt8[np.ndarray, " 3"], report: AtlasRepo
     """One cluster: patches large, and below each the photo it is from."""
     number = f" <small>cluster {entry.cluster}</small>" if entry.name else ""
     means = ", ".join(
-        f"{escape(report.method_title(method))} {mean:.2f}"
+        f"{escape(report.method_title(method))} {mean:z.2f}"
         for method, mean in _means(report, entry.cluster).items()
         if isfinite(mean)
     )

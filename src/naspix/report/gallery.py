@@ -91,12 +91,14 @@ def _segmentation_pictures(
         f"The photo with the boundaries of {_counted(n_superpixels, 'superpixel')} by {title}",
         lambda: plots.boundary_picture(photo.image, superpixels, zoom=zoom),
     )
-    yield CaptionedPicture(
-        f"clusters-{segmenter}",
-        f"{title}: {_counted(n_clusters, 'cluster')}",
-        f"The {_counted(n_clusters, 'cluster')} by {title} in colours over the photo",
-        lambda: plots.cluster_picture(photo.image, clusters, superpixels, zoom=zoom),
-    )
+    # a segmenter that knows no clusters gives its superpixels for them: nothing new to see
+    if not np.array_equal(clusters, superpixels):
+        yield CaptionedPicture(
+            f"clusters-{segmenter}",
+            f"{title}: {_counted(n_clusters, 'cluster')}",
+            f"The {_counted(n_clusters, 'cluster')} by {title} in colours over the photo",
+            lambda: plots.cluster_picture(photo.image, clusters, superpixels, zoom=zoom),
+        )
     if segmenter in photo.orders:
         yield CaptionedPicture(
             f"order-{segmenter}",

@@ -219,7 +219,7 @@ def _ranking(photo: PhotoExplanation, method: str, segmenter: str) -> str:
         f'<td><i class="chip" style="background:rgb{tuple(colours[cluster_of[one.label]].tolist())}'
         f'"></i>{cluster_of[one.label]}</td>'
         f"<td>{one.area:,} ({_share(one.area / n_pixels)})</td>"
-        f"<td>{', '.join(map(str, one.box))}</td><td>{one.saliency:#.3g}</td>"
+        f"<td>{', '.join(map(str, one.box))}</td><td>{one.saliency:z#.3g}</td>"
         f'<td class="meter"><i{" class=against" if one.saliency < 0 else ""} '
         f'style="width:{100 * abs(one.saliency) / largest:.0f}%"></i></td></tr>'
         for one in ranking[:_ROWS_SHOWN]

@@ -108,7 +108,7 @@ def _paint_sorted(
     values: Float[np.ndarray, " P"], masks: Sequence[Pixels], min_pixels: int
 ) -> Iterator[Pixels]:
     """Yield the pixels that each mask adds, masks in the order of their own means."""
-    means = np.array([values.take(pixels).mean() for pixels in masks])
+    means = np.array([np.add.reduce(values.take(pixels)) / len(pixels) for pixels in masks])
     unpainted = np.ones(len(values), dtype=bool)
     n_unpainted = len(values)
     for mask in np.argsort(-means, kind="stable"):
@@ -130,8 +130,11 @@ def _drawn(
     """Each region in its mean, ranked by it; what is left comes last whatever its mean."""
     density, ranks = np.full(len(values), np.nan), np.zeros(len(values), dtype=np.int64)
     gains = np.array([values[pixels].mean() for pixels in regions])
-    for rank, region in enumerate(np.argsort(-gains, kind="stable"), start=1):
-        density[regions[region]], ranks[regions[region]] = gains[region], rank
+    if regions:
+        places = np.empty(len(regions), dtype=np.int64)
+        places[np.argsort(-gains, kind="stable")] = np.arange(1, len(regions) + 1)
+        painted, areas = np.concatenate(regions), [len(pixels) for pixels in regions]
+        density[painted], ranks[painted] = np.repeat(gains, areas), np.repeat(places, areas)
     left = ranks == 0
     if left.any():
         density[left], ranks[left] = values[left].mean(), len(regions) + 1
