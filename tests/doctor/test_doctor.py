@@ -12,7 +12,7 @@ from torch.nn import functional as F
 import naspix
 from naspix.doctor import Diagnosis, check
 from naspix.doctor.methods import WAYS
-from naspix.errors import InputError, ModelError, NaspixError, UnknownNameError
+from naspix.errors import InputError, ModelError, NaspixError, NaspixWarning, UnknownNameError
 from naspix.models.memory import measuring_memory
 from naspix.registry import SALIENCY
 
@@ -252,8 +252,10 @@ def test_a_method_serves_if_and_only_if_it_works(plant):
     for name, kind in SALIENCY.items():
         method = kind(model, **QUICK.get(name, {}))
         try:
-            worked = bool(method(image, 0).isfinite().all())
-        except NaspixError:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("error", ".*zero everywhere", NaspixWarning)
+                worked = bool(method(image, 0).isfinite().all())
+        except (NaspixError, NaspixWarning):
             worked = False
         assert diagnosis.serves(name) == worked, name
 
@@ -355,6 +357,15 @@ def test_images_given():
         naspix.wrap_model(
             nn.Sequential(nn.Flatten(), nn.Linear(27, 4)), input_size=3, levels=["0"]
         ).check(torch.rand(1, 3, 8, 8))
+
+
+def test_a_layer_of_which_only_the_class_token_is_read():
+    """Three layers, of which the last is the deepest level: its map takes no part in the score."""
+    diagnosis = _model("vit").check()
+    assert not diagnosis.serves("grad_cam")
+    assert not diagnosis.serves("grad_cam_plus_plus")
+    assert diagnosis.serves("vanilla_gradient")
+    assert "zero everywhere on layer" in " ".join(repr(diagnosis).split())
 
 
 def test_unknown_methods_list_near_ones():
