@@ -6,6 +6,7 @@ together from. Knows no other level and no cluster.
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -81,7 +82,7 @@ class Level:
         norms = _squared_norms(self.activation, self.upsampling)
         return self.scale.square() * norms
 
-    @property
+    @cached_property
     def n_cells(self) -> int:
         """``h * w``."""
         return self.activation.shape[2] * self.activation.shape[3]
