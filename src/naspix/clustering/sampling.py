@@ -41,14 +41,12 @@ class StratifiedSample:
         """Draw from the images of a batch."""
         draws = [self._draw(features.n_pixels) for _ in range(features.batch_size)]
         longest = max(len(pixels) for _, pixels in draws)
-        if longest:
-            device = features.levels[0].device
-            padded = torch.zeros(len(draws), longest, dtype=torch.int64)
-            for row, (_, pixels) in zip(padded, draws, strict=True):
-                row[: len(pixels)] = pixels
-            points = features.at(padded.to(device)).cpu()
-            for (key, pixels), own in zip(draws, points, strict=True):
-                self._drawn.append((key, own[: len(pixels)].clone()))
+        padded = torch.zeros(len(draws), longest, dtype=torch.int64)
+        for row, (_, pixels) in zip(padded, draws, strict=True):
+            row[: len(pixels)] = pixels
+        points = features.at(padded.to(features.levels[0].device)).cpu()
+        for (key, pixels), own in zip(draws, points, strict=True):
+            self._drawn.append((key, own[: len(pixels)].clone()))
         if sum(len(points) for _, points in self._drawn) > 3 * self.n_points:
             self._thin()
 
