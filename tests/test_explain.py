@@ -146,8 +146,9 @@ def test_save(explanation, tmp_path):
     assert record["finished"]
     assert [photo["name"] for photo in record["photos"]] == ["a photo", "another"]
     for photo in record["photos"]:
-        # photo, two pictures a segmenter, a raw map a method, two pictures a pair
-        assert len(photo["files"]) == 1 + 2 * 2 + 2 + 2 * 4
+        # photo, two pictures of NAS, one of the grid, whose clusters are its superpixels, a raw map
+        # a method, two pictures a pair
+        assert len(photo["files"]) == 1 + 2 + 1 + 2 + 2 * 4
         for path in photo["files"].values():
             with Image.open(folder / path) as picture:
                 assert min(picture.size) >= 200

@@ -35,7 +35,7 @@ def _program(page: Path) -> str:
     return "\n".join(lines)
 
 
-@pytest.mark.parametrize("page", filter(_program, PAGES), ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", list(filter(_program, PAGES)), ids=lambda page: page.stem)
 def test_the_code_of_a_page_runs(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -102,8 +102,8 @@ def test_names_come_from_the_configuration():
 def test_it_can_be_explained(network):
     model = naspix.wrap_huggingface(network, PROCESSORS["squash"]())
     images = torch.rand(2, 3, SIDE, SIDE)
-    explanation = naspix.explain(model, images, method=["grad_cam", "vanilla_gradient", "rise"][:2])
-    assert explanation.pooled["grad_cam", "nas"].shape == (2, SIDE, SIDE)
+    explanation = naspix.explain(model, images, method=["smoothgrad", "vanilla_gradient"])
+    assert explanation.pooled["smoothgrad", "nas"].shape == (2, SIDE, SIDE)
     assert explanation.predictions[0][0].name in model.categories
     assert len(model.levels) >= 3
 

@@ -37,11 +37,11 @@ def explain(
     /,
     *,
     method: Annotated[
-        tuple[MethodName | Literal["all"], ...],
+        tuple[Literal[MethodName, "all"], ...],
         Parameter(help="Saliency method; may be given several times.", negative=()),
     ] = ("grad_cam_plus_plus",),
     segmenter: Annotated[
-        tuple[SegmenterName | Literal["all"], ...],
+        tuple[Literal[SegmenterName, "all"], ...],
         Parameter(help="What cuts; may be given several times.", negative=()),
     ] = ("nas",),
     target: Annotated[
