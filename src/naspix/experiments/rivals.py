@@ -42,13 +42,14 @@ def opencv_slic() -> Callable[[Photo], object] | None:
     """
     import cv2
 
-    if not hasattr(cv2, "ximgproc"):
+    ximgproc = getattr(cv2, "ximgproc", None)
+    if ximgproc is None:
         return None
 
     def segment(photo: Photo) -> object:
         size = max(1, round(math.sqrt(photo.lab.shape[0] * photo.lab.shape[1] / _N_SEGMENTS)))
-        segmenter = cv2.ximgproc.createSuperpixelSLIC(
-            photo.lab, algorithm=cv2.ximgproc.SLIC, region_size=size
+        segmenter = ximgproc.createSuperpixelSLIC(
+            photo.lab, algorithm=ximgproc.SLIC, region_size=size
         )
         segmenter.iterate(_OPENCV_ROUNDS)
         return segmenter.getLabels()
