@@ -74,6 +74,13 @@ DATASETS: Mapping[str, type] = {
     "photos": Photos,
 }
 
+# The paper's tables and figures. Their classes lie above this room, in
+# ``naspix.experiments.paper.catalogue``; here is what they are called.
+EXPERIMENTS: Mapping[str, str] = {
+    "figure1": "what each network tells apart",
+    "figure3": "levels and numbers of clusters",
+}
+
 # how people write the names
 TITLES: Mapping[str, str] = {
     "nas": "NAS",

@@ -60,6 +60,8 @@ def explained(photos, tmp_path_factory) -> tuple[subprocess.CompletedProcess[str
         ["levels"],
         ["check"],
         ["evaluate"],
+        ["reproduce"],
+        ["render"],
         ["data", "check"],
         ["data", "fetch"],
         ["finetune"],

@@ -18,6 +18,7 @@ from naspix.cli.evaluate import evaluate
 from naspix.cli.explain import explain
 from naspix.cli.finetune import finetune
 from naspix.cli.models import levels, models
+from naspix.cli.reproduce import render, reproduce
 from naspix.cli.segment import segment
 from naspix.errors import InputError, NaspixError
 
@@ -37,6 +38,8 @@ app.command(levels)
 app.command(check)
 app.command(bench)
 app.command(evaluate)
+app.command(reproduce)
+app.command(render)
 app.command(data)
 app.command(explorer, name="app")
 app.command(finetune)

@@ -113,11 +113,11 @@ def evaluate(
         limit=limit,
         batch_size=batch_size,
     )
-    chosen = _engine(engine, workers, threads, ray_address)
-    with _progress() as step:
+    chosen = chosen_engine(engine, workers, threads, ray_address)
+    with progress_of_pictures() as step:
         run = carry_out(settings, output, engine=chosen, progress=step)
     write_results(run)
-    _say_failures(run)
+    say_failures(run)
     _show(run, json)
     talk.say(f"see {output / 'report.html'}")
     return 0
@@ -175,7 +175,12 @@ def _settings(
     return replace(asked, parameters=parameters, target=chosen)
 
 
-def _engine(name: str, workers: int, threads: int, address: str | None) -> "Engine":
+def chosen_engine(name: str, workers: int, threads: int, address: str | None) -> "Engine":
+    """Who computes.
+
+    Raises:
+        InputError: An address is given for another engine than Ray.
+    """
     from naspix.experiments.engine import InProcess, Processes, limit_threads
 
     if name == "ray":
@@ -192,8 +197,12 @@ def _engine(name: str, workers: int, threads: int, address: str | None) -> "Engi
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal; elsewhere a line now and then."""
+def progress_of_pictures(doing: str = "evaluating") -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal; elsewhere a line now and then.
+
+    Args:
+        doing: Said beside the bar.
+    """
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -206,7 +215,7 @@ def _progress() -> Iterator[Callable[[int, int], None]]:
 
     console = Console(stderr=True)
     bar = Progress(
-        TextColumn("evaluating"),
+        TextColumn(doing),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -218,7 +227,7 @@ def _progress() -> Iterator[Callable[[int, int], None]]:
     )
     lines = None if console.is_terminal else _Lines()
     with bar:
-        task = bar.add_task("evaluating", total=None)
+        task = bar.add_task(doing, total=None)
 
         def step(n_more: int, n_all: int) -> None:
             bar.update(task, total=n_all)
@@ -266,7 +275,8 @@ def _duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def _say_failures(run: "Run") -> None:
+def say_failures(run: "Run") -> None:
+    """Say which pictures were left out, the first ten by name."""
     failures = run.failures
     for failure in failures[:10]:
         talk.say(f"left out {failure.item}: {failure.reason}")

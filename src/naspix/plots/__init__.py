@@ -15,6 +15,7 @@ from naspix.plots.figures import (
     explanation_figure,
     segmentation_figure,
 )
+from naspix.plots.grid import grid_figure
 from naspix.plots.pictures import (
     boundary_picture,
     cluster_picture,
@@ -39,6 +40,7 @@ __all__ = [
     "draw_saliency",
     "draw_segmentation",
     "explanation_figure",
+    "grid_figure",
     "highlight_picture",
     "order_picture",
     "overlay_picture",

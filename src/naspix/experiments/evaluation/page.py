@@ -5,14 +5,14 @@ One HTML file with everything inside it, a function of the run's folder alone.
 
 import base64
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
-from importlib.resources import files
 
 from naspix.experiments.evaluation.curves import curves_figure
 from naspix.experiments.evaluation.examples import Example, ShownMap, read_examples
 from naspix.experiments.evaluation.explaining import RAW
 from naspix.experiments.evaluation.tables import Cell, FigureTable, tables_of
+from naspix.experiments.furniture import document, failures_note, settings_list
 from naspix.experiments.store import Run
 
 _HEADINGS = {
@@ -69,18 +69,14 @@ def page_of(run: Run) -> str:
     """
     title, words = _HEADINGS[run.kind]
     n = run.n_items - len(run.failures)
-    style = files("naspix.report").joinpath("page.css").read_text("utf-8")
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>naspix: {escape(title)}</title>\n<style>\n{style}{_STYLE}</style>\n</head>\n"
-        f"<body>\n<header><h1>{escape(title)}</h1>\n<p>{escape(words)}</p>\n"
+    header = (
+        f"<h1>{escape(title)}</h1>\n<p>{escape(words)}</p>\n"
         f"<p>{n} pictures of {escape(str(run.settings['dataset']))}, "
-        f"{escape(str(run.settings['model']))}.</p></header>\n<main>\n"
-        f"{_tables(run)}{_curves(run)}{_examples(run, read_examples(run))}"
-        f"{_failures(run)}</main>\n<footer><details><summary>Settings</summary>\n"
-        f"{_settings(run)}</details></footer>\n</body>\n</html>\n"
+        f"{escape(str(run.settings['model']))}.</p>"
     )
+    main = f"{_tables(run)}{_curves(run)}{_examples(run, read_examples(run))}{failures_note(run)}"
+    footer = f"<details><summary>Settings</summary>\n{settings_list(run)}</details>"
+    return document(title, _STYLE, header, main, footer)
 
 
 def _tables(run: Run) -> str:
@@ -166,33 +162,3 @@ def _figure(run: Run, shown: ShownMap) -> str:
         f'<figure><img loading="lazy" alt="{caption}" src="data:image/jpeg;base64,{source}">'
         f"<figcaption>{caption}</figcaption></figure>"
     )
-
-
-def _failures(run: Run) -> str:
-    failures = run.failures
-    if not failures:
-        return ""
-    items = "".join(f"<li><b>{escape(f.item)}</b>: {escape(f.reason)}</li>" for f in failures)
-    n = len(failures)
-    return (
-        f'<div class="note"><p>{n} {"picture was" if n == 1 else "pictures were"} left out:</p>'
-        f"<ul>{items}</ul></div>\n"
-    )
-
-
-def _settings(run: Run) -> str:
-    entries = [*_flat(run.settings), *_flat(run.header["found"])]
-    entries += [(f"seconds of {name}", f"{value:.1f}") for name, value in run.seconds.items()]
-    for machine in run.machines:
-        entries += [(name, str(value)) for name, value in machine.items() if value]
-    entries.append(("begun", str(run.header["created"])))
-    rows = "\n".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in entries)
-    return f"<dl>\n{rows}\n</dl>\n"
-
-
-def _flat(settings: object, name: str = "") -> Iterable[tuple[str, str]]:
-    if isinstance(settings, dict):
-        for key, value in settings.items():
-            yield from _flat(value, f"{name} {key}".strip())
-    else:
-        yield name, str(settings)

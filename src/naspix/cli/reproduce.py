@@ -1,0 +1,134 @@
+"""``naspix reproduce`` and ``naspix render``: the paper's tables and figures."""
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+from naspix.cli import talk
+from naspix.cli.evaluate import chosen_engine, progress_of_pictures, say_failures
+from naspix.errors import InputError
+
+if TYPE_CHECKING:
+    from naspix.experiments.paper.experiment import Progress
+
+
+def reproduce(
+    name: Annotated[
+        str,
+        Parameter(help="Such as figure1 or table5, or all for the whole paper."),
+    ],
+    /,
+    *,
+    output: Annotated[
+        Path,
+        Parameter(alias="-o", help="Folder; each has its own below. Given again, it goes on."),
+    ] = Path("reproduced"),
+    data: Annotated[
+        Path | None,
+        Parameter(help="Folder with STL-10, CUB or both, as published.", show_default=False),
+    ] = None,
+    images: Annotated[
+        Path | None,
+        Parameter(
+            help="Folder of pictures, or of a folder a class, to take instead.", show_default=False
+        ),
+    ] = None,
+    boxes: Annotated[
+        Path | None,
+        Parameter(
+            help="Folder of pictures with boxes in Pascal VOC's XML, to take instead of CUB.",
+            show_default=False,
+        ),
+    ] = None,
+    model_weights: Annotated[
+        tuple[str, ...],
+        Parameter(
+            help="NAME=PATH: weights of vgg16, resnet18, resnet50 or vit_b_16, a file or a folder "
+            "of naspix finetune; NAME=skip leaves it out. May be given several times.",
+            negative=(),
+            show_default=False,
+        ),
+    ] = (),
+    limit: Annotated[
+        int | None, Parameter(help="Only so many pictures; may grow.", show_default=False)
+    ] = None,
+    quick: Annotated[
+        bool, Parameter(help="Little of everything: an impression in minutes.", negative=())
+    ] = False,
+    device: Annotated[str, Parameter(help='"auto" is a GPU where there is one; or cpu, cuda.')] = (
+        "auto"
+    ),
+    seed: Annotated[int, Parameter(help="Of everything random.")] = 0,
+    engine: Annotated[Literal["local", "ray"], Parameter(help="Who computes.")] = "local",
+    workers: Annotated[int, Parameter(help="Processes, or Ray's actors.")] = 1,
+    threads: Annotated[
+        int, Parameter(help="Threads of each worker; 0 shares the cores among them.")
+    ] = 0,
+    ray_address: Annotated[
+        str | None, Parameter(help="A Ray cluster to join, such as auto or ray://host:10001.")
+    ] = None,
+) -> int:
+    """Compute a table or figure of the paper, beside the paper's, or all of them.
+
+    Writes a page, pictures (png, pdf), tables (csv) and records into the output folder. Runs on
+    the paper's data if it is given, else on what is at hand, and the page says on what. The same
+    command goes on where it was stopped.
+    """
+    from naspix.experiments.paper import running
+    from naspix.experiments.paper.at_hand import AtHand
+    from naspix.experiments.paper.catalogue import ALL, find_experiment
+    from naspix.experiments.paper.experiment import Conditions
+    from naspix.models.devices import resolve_device
+
+    if name != ALL:
+        find_experiment(name)  # a wrong name is said before anything is loaded
+    conditions = Conditions(
+        at_hand=AtHand(data=data, images=images, boxes=boxes),
+        weights=_weights(model_weights),
+        limit=limit,
+        quick=quick,
+        device=str(resolve_device(device)),
+        seed=seed,
+    )
+    who = chosen_engine(engine, workers, threads, ray_address)
+    if name != ALL:
+        with progress_of_pictures(name) as step:
+            shown = running.reproduce(name, conditions, output, engine=who, progress=step)
+        say_failures(shown.run)
+        talk.say(f"see {output / name / running.PAGE}")
+        return 0
+    with ExitStack() as bars:
+
+        def began(part: str) -> "Progress":
+            bars.close()
+            talk.say(part)
+            return bars.enter_context(progress_of_pictures(part))
+
+        failed = running.reproduce_all(conditions, output, engine=who, began=began)
+    for part, why in failed:
+        talk.say(f"left out {part}: {why}")
+    talk.say(f"see {output / running.WHOLE} and {running.BOOK} beside it")
+    return 1 if failed else 0
+
+
+def render(
+    run: Annotated[Path, Parameter(help="A folder that naspix reproduce wrote, or all of them.")],
+    /,
+) -> int:
+    """Draw page, pictures and tables of a run again, without computing."""
+    from naspix.experiments.paper.running import render as draw_again
+
+    talk.say(f"see {draw_again(run)}")
+    return 0
+
+
+def _weights(given: tuple[str, ...]) -> dict[str, str]:
+    weights = {}
+    for each in given:
+        name, equals, path = each.partition("=")
+        if not (equals and name and path):
+            raise InputError(f"--model-weights is {each!r}; give NAME=PATH, such as resnet18=birds")
+        weights[name] = path
+    return weights

@@ -1,0 +1,33 @@
+"""Names -> the paper's tables and figures, in the paper's order.
+
+A literal dictionary; adding one is its file, its line here, its entry in ``paper.json`` and its
+name in ``naspix.registry.EXPERIMENTS``, which lies below this room and so knows titles only.
+"""
+
+from collections.abc import Mapping
+
+from naspix.errors import UnknownNameError
+from naspix.experiments.paper.experiment import Experiment
+from naspix.experiments.paper.figure1 import Figure1
+from naspix.experiments.paper.figure3 import Figure3
+
+EXPERIMENTS: Mapping[str, type[Experiment]] = {
+    "figure1": Figure1,
+    "figure3": Figure3,
+}
+ALL = "all"
+
+
+def find_experiment(name: str) -> Experiment:
+    """The experiment with its defaults.
+
+    Raises:
+        UnknownNameError: with the names most like it.
+
+    Example:
+        >>> find_experiment("figure3").numbers
+        (2, 5, 10, 20)
+    """
+    if name not in EXPERIMENTS:
+        raise UnknownNameError.among("experiment", name, [*EXPERIMENTS, ALL])
+    return EXPERIMENTS[name]()

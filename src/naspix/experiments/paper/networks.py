@@ -1,0 +1,130 @@
+"""The paper's four networks, with weights that are real, or left out.
+
+Weights are given (`--model-weights resnet18=PATH`, a file or what `naspix finetune` left), or the
+usual ones are fetched. Where neither is possible the default network, whose weights come with the
+installation, stands in, and the page says so. Random weights are never presented as a result.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from naspix.errors import UnknownNameError, WeightsError
+from naspix.experiments.paper.experiment import Conditions
+from naspix.models import DEFAULT_MODEL, Classifier, load_model
+from naspix.models.recipes import recipe_of
+from naspix.models.saved import is_saved, read_model
+
+TITLES: Mapping[str, str] = {
+    "vgg16": "VGG16",
+    "resnet18": "ResNet18",
+    "resnet50": "ResNet50",
+    "vit_b_16": "ViT16",
+    DEFAULT_MODEL: "EfficientNet-Lite0",
+}
+PAPERS: tuple[str, ...] = ("vgg16", "resnet18", "resnet50", "vit_b_16")
+SKIP = "skip"
+_USUAL = "default"
+
+
+def find_networks(names: Sequence[str], conditions: Conditions) -> dict[str, Any]:
+    """Which of the paper's networks have weights here, as plain values.
+
+    Args:
+        names: The paper's networks that an experiment wants.
+        conditions: Weights that are given. If it is to be quick, nothing is downloaded.
+
+    Returns:
+        ``"weights"``: name -> ``"default"``, a file or a folder, the default network's last if one
+        is missing; ``"missing"``: name -> why, a few words.
+
+    Raises:
+        UnknownNameError: Weights are given for a network that the paper has not.
+        WeightsError: Weights that are given cannot be read, or are another network's.
+    """
+    for name in conditions.weights:
+        if name not in PAPERS:
+            raise UnknownNameError.among("network of the paper", name, PAPERS)
+    found: dict[str, str] = {}
+    missing: dict[str, str] = {}
+    for name in names:
+        given = conditions.weights.get(name, _USUAL)
+        if given == SKIP:
+            missing[name] = "left out as asked"
+        elif given != _USUAL:
+            _load(name, given, "cpu")  # what is wrong with it is said at once
+            found[name] = str(Path(given).absolute())
+        elif conditions.quick and not _is_cached(name):
+            missing[name] = "not on this machine, and --quick downloads none"
+        else:
+            try:
+                load_model(name)
+                found[name] = _USUAL
+            except WeightsError:
+                missing[name] = "cannot be downloaded from here"
+    if missing:
+        found[DEFAULT_MODEL] = _USUAL
+    return {"weights": found, "missing": missing}
+
+
+def load_networks(found: Mapping[str, Any], device: str) -> dict[str, Classifier]:
+    """The networks that `find_networks` found, by name."""
+    return {name: _load(name, weights, device) for name, weights in found["weights"].items()}
+
+
+def sentence_on(found: Mapping[str, Any]) -> str:
+    """Which weights the networks have, and what is missing, for a page.
+
+    Example:
+        >>> sentence_on({"weights": {"resnet18": "default"}, "missing": {}})
+        "ResNet18 with its usual ImageNet weights."
+        >>> sentence_on({"weights": {"vgg16": "/some/birds"}, "missing": {}})
+        'VGG16 with the weights in birds.'
+    """
+    parts = [
+        f"{TITLES[name]} with "
+        + (
+            "its usual ImageNet weights"
+            if given == _USUAL
+            else f"the weights in {Path(given).name}"
+        )
+        for name, given in found["weights"].items()
+        if not (found["missing"] and name == DEFAULT_MODEL)
+    ]
+    sentence = f"{_listed(parts)}." if parts else ""
+    if found["missing"]:
+        names = _listed([TITLES[name] for name in found["missing"]])
+        reasons = "; ".join(dict.fromkeys(found["missing"].values()))
+        first = next(iter(found["missing"]))
+        sentence += (
+            f" Left out, because real weights are not at hand ({reasons}): {names}; "
+            f"{TITLES[DEFAULT_MODEL]}, which naspix brings along, stands in. Weights are given by "
+            f"--model-weights {first}=PATH, a file or a folder of naspix finetune."
+        )
+    return sentence.strip()
+
+
+def _load(name: str, weights: str, device: str) -> Classifier:
+    if weights == _USUAL:
+        return load_model(name, device=device)
+    if is_saved(weights):
+        described, _ = read_model(weights)
+        if described.network != name:
+            raise WeightsError(
+                f"--model-weights {name}={weights} holds a {described.network}; give it as "
+                f"{described.network}={weights}, or another folder"
+            )
+        return load_model(weights, device=device)
+    return load_model(name, weights=weights, device=device)
+
+
+def _is_cached(name: str) -> bool:
+    import torch
+
+    file = recipe_of(name).origin.rpartition("/")[2]
+    return Path(torch.hub.get_dir(), "checkpoints", file).is_file()
+
+
+def _listed(words: Sequence[str]) -> str:
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
