@@ -1,6 +1,7 @@
 """Rules for finding levels, beside the architectures of the contract."""
 
 import pytest
+import torch
 import torchvision
 from networks import ConvNet, HubLikeViT
 from torch import Tensor, nn
@@ -58,6 +59,59 @@ def test_traced_levels_pass_over_pools_and_attention() -> None:
     ]
     assert traced_levels(calls) == ("a", "b", "c")
     assert traced_levels([]) == ()
+
+
+def test_a_map_handed_over_beside_other_tensors_is_no_level() -> None:
+    """As Hugging Face's Swin, whose classifier goes on from the pooled tensor, not from the map."""
+
+    class Backbone(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3, padding=1)
+            self.norm = nn.GroupNorm(1, 4)
+
+        def forward(self, x: Tensor) -> dict[str, Tensor]:
+            x = self.norm(self.conv(x))
+            return {"last_hidden_state": x, "pooler_output": x.mean((2, 3))}
+
+    class Network(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.backbone = Backbone()
+            self.head = nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.backbone(x)["pooler_output"])
+
+    model = naspix.wrap_model(Network(), input_size=8)
+    assert model.levels == ("backbone.norm",)
+    assert naspix.saliency.GradCAM(model)(torch.rand(1, 3, 8, 8)).shape == (1, 8, 8)
+
+
+def test_attention_weights_that_look_like_a_map_are_no_level() -> None:
+    """Of 16 tokens each: as large as the map of 16 x 16 that came before them."""
+
+    class Attending(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.down = nn.Conv2d(3, 4, 2, 2), nn.Conv2d(4, 4, 4, 4)
+            self.drop, self.head = nn.Dropout(), nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            tokens = self.down(self.stem(x)).flatten(2)
+            weights = self.drop((tokens.mT @ tokens).softmax(2)[:, None])
+            return self.head((tokens @ weights[:, 0].mT).mean(2))
+
+    assert naspix.wrap_model(Attending(), input_size=32).levels == ("stem", "down")
+
+
+def test_learnt_positions_tell_a_transformer_without_a_class_token() -> None:
+    """As SigLIP, whose positions are an ``nn.Embedding``."""
+    network = HubLikeViT(n_prefix=1)
+    embeddings = network.vit.embeddings
+    del embeddings.cls_token
+    embeddings.position_embedding = nn.Embedding(64, 16)
+    assert family_levels(network) == tuple(f"vit.encoder.layer.{i}" for i in (2, 4, 6, 8, 10))
 
 
 def test_fewer_resolutions_make_fewer_levels() -> None:

@@ -24,7 +24,9 @@ class ModuleCall(NamedTuple):
     """One call of one module.
 
     ``size`` is the `(h, w)` of its map, None if its output is none; ``channels`` and ``layout`` say
-    more about an output that can be read as one, ``problem`` why another cannot.
+    more about an output that can be read as one, ``problem`` why another cannot. ``own`` is False
+    where the map can be no level: a dropout only passes it on (attention weights, as a rule), or a
+    dictionary holds more tensors beside it, from which the network may go on instead.
     """
 
     module: nn.Module
@@ -32,6 +34,7 @@ class ModuleCall(NamedTuple):
     channels: int = 0
     layout: Layout | None = None
     problem: str = ""
+    own: bool = True
 
 
 class _ReachedError(BaseException):
@@ -155,7 +158,7 @@ def tracing(network: nn.Module) -> Iterator[list[ModuleCall]]:
         if layout.grid is not None and not reader.has_tokens:
             fits = False  # a coincidence: nothing says that this network works on tokens
         size = (int(height), int(width)) if fits else None
-        calls.append(ModuleCall(module, size, int(channels), layout))
+        calls.append(ModuleCall(module, size, int(channels), layout, own=_is_own(module, output)))
 
     handles = [reader.watch_frame(thread)]
     try:
@@ -232,6 +235,12 @@ def first_tensor(output: object) -> Tensor | None:
     else:
         return None
     return next((value for value in values if isinstance(value, Tensor)), None)
+
+
+def _is_own(module: nn.Module, output: object) -> bool:
+    if isinstance(output, Mapping):
+        return sum(isinstance(value, Tensor) for value in output.values()) == 1
+    return not isinstance(module, nn.modules.dropout._DropoutNd)
 
 
 def _detached(maps: Tensor, *, copied: bool) -> Tensor:

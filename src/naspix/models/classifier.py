@@ -384,7 +384,8 @@ class Classifier(nn.Module):
             for name, module in self.network.named_modules(remove_duplicate=False)
         }
         if self._levels is None and len(images) > 1:
-            self._levels = traced_levels([(names[call.module], call.size) for call in calls])
+            own = [call for call in calls if call.own]
+            self._levels = traced_levels([(names[call.module], call.size) for call in own])
 
 
 def _is_whole(value: object) -> bool:

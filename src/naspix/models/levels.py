@@ -31,7 +31,9 @@ _TORCHVISION = {  # by class name, which needs no import; the same modules as ti
 }
 _NARROW = ("EfficientNet", "MobileNetV3")  # timm's, MobileNetV2 being an EfficientNet there
 _ENCODER = re.compile(r"(?:^|\.)(?:layer|layers|blocks|resblocks|block)$")
-_POSITIONS = re.compile(r"(?:^|[._])pos(?:ition|itional)?_?(?:emb|embed|embedding|embeddings)$")
+_POSITIONS = re.compile(
+    r"(?:^|[._])pos(?:ition|itional)?_?(?:emb|embed|embedding|embeddings)(?:\.weight)?$"
+)
 
 
 def family_levels(network: nn.Module) -> tuple[str, ...] | None:
