@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -122,6 +123,29 @@ def test_full_disk(tmp_path, monkeypatch):
         run()
     assert not list(tmp_path.rglob("*.part"))
     assert not (tmp_path / "results.json").exists()
+
+
+def test_a_disk_that_fills_up_leaves_what_is_finished(tmp_path, monkeypatch):
+    replace = os.replace
+
+    def full_at_b(source: str, place: os.PathLike[str]) -> None:
+        if "b" in Path(place).parts:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        replace(source, place)
+
+    def run() -> None:
+        with ResultsFolder(tmp_path, RUN) as results:
+            results.add(_photo("a"))
+            monkeypatch.setattr("os.replace", full_at_b)
+            results.add(_photo("b"))
+
+    with pytest.raises(OutputError, match="the disk is full"):
+        run()
+    record = _read(tmp_path)
+    assert [photo["name"] for photo in record["photos"]] == ["a"]
+    assert not record["finished"]
+    assert (tmp_path / "report.html").read_text().endswith("</html>\n")
+    assert not list(tmp_path.rglob("*.part"))
 
 
 def test_files_have_the_users_permissions(tmp_path):

@@ -96,11 +96,18 @@ class ResultsFolder:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if isinstance(error, OutputError):
-            self._page.discard()
-            self._record.discard()
-            return
         self.finished = kind is None
+        if not isinstance(error, OutputError):
+            self._close()
+            return
+        with contextlib.suppress(OutputError):  # for what is finished there may still be room
+            if not self._first:
+                self._close()
+        self._page.discard()
+        self._record.discard()
+
+    def _close(self) -> None:
+        """Complete page and record, and put them in their places."""
         with written(self.folder):
             ending = page.tail(self._links, self._run, self.failed, self.finished, self._agreements)
             self._page.append(ending)
