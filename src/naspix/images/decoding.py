@@ -82,9 +82,11 @@ def _from_pil(
 ) -> Image.Image | Tensor:
     width, height = picture.size
     if width * height > max_pixels or max(width, height) > 3 * math.isqrt(max_pixels):
+        needed = max(width * height, math.ceil(max(width, height) / 3) ** 2)
         raise ImageError(
             f"{name} is {width} x {height} pixels, too large for the limit of {max_pixels} pixels "
-            f"and {3 * math.isqrt(max_pixels)} a side; raise max_pixels, or scale it down"
+            f"and {3 * math.isqrt(max_pixels)} a side; scale it down, or raise max_pixels "
+            f"(--max-pixels) to {needed}"
         )
     if width * height == 0:
         raise ImageError(f"{name} has no pixels")
