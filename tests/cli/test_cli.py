@@ -206,6 +206,7 @@ def test_models():
         (["explain", "--nonsense"], 2, "nonsense"),
         (["explain", "--model", "resnet19"], 2, "did you mean 'resnet18'"),
         (["explain", "--levels", "2,9"], 2, "there is no level 9"),
+        (["explain", "--levels", "2,classifier"], 1, "'classifier' has no spatial map"),
         (["explain", "--target", "tigercat"], 2, "did you mean 'tiger cat'"),
         (["explain", "--target", "1000"], 2, "classes, from 0 to 999"),
         (["explain", "--batch-size", "0"], 2, "--batch-size is at least 1"),

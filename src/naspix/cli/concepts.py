@@ -11,7 +11,7 @@ from naspix.cli import talk
 from naspix.cli.explain import target_class
 from naspix.cli.inputs import Batch, Photo, answers, find_photos, read_batches
 from naspix.cli.names import read_json, read_names, stamp, write_json
-from naspix.cli.options import InputOptions, Json, MethodName, ModelOptions, Output
+from naspix.cli.options import InputOptions, Json, MethodName, ModelOptions, Output, several
 from naspix.errors import InputError
 
 if TYPE_CHECKING:
@@ -82,10 +82,7 @@ def concepts(
             "predictions are told apart. Without it the predicted classes'.",
         ),
     ] = None,
-    method: Annotated[
-        tuple[MethodName, ...],
-        Parameter(help="Saliency method; may be given several times.", negative=()),
-    ] = ("grad_cam_plus_plus",),
+    method: Annotated[tuple[MethodName, ...], several("Saliency method")] = ("grad_cam_plus_plus",),
     boxes: Annotated[
         Path | None,
         Parameter(help="Folder with Pascal VOC XML files of the photos' names, for the audit."),

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from naspix.cli import talk
 from naspix.cli.explain import target_class
-from naspix.cli.options import DatasetName, Json, ModelOptions
+from naspix.cli.options import DatasetName, Json, ModelOptions, several
 from naspix.errors import InputError
 
 if TYPE_CHECKING:
@@ -33,17 +33,10 @@ def evaluate(
     output: Annotated[
         Path, Parameter(alias="-o", help="The run's folder; given again, the run goes on.")
     ],
-    method: Annotated[
-        tuple[str, ...],
-        Parameter(help="Saliency method; may be given several times.", negative=()),
-    ] = ("grad_cam_plus_plus",),
+    method: Annotated[tuple[str, ...], several("Saliency method")] = ("grad_cam_plus_plus",),
     segmenter: Annotated[
         tuple[str, ...],
-        Parameter(
-            help="What maps are pooled over: none, random (the control), nas, slic, ...; may be "
-            "given several times.",
-            negative=(),
-        ),
+        several("What maps are pooled over: none, random (the control), nas, slic, ..."),
     ] = ("none", "slic", "nas"),
     target: Annotated[
         str, Parameter(help="Class to explain: predicted, label, or a class's number or name.")

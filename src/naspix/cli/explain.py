@@ -20,6 +20,7 @@ from naspix.cli.options import (
     Output,
     Photos,
     SegmenterName,
+    several,
 )
 from naspix.errors import InputError, UnknownNameError
 
@@ -38,11 +39,11 @@ def explain(
     *,
     method: Annotated[
         tuple[Literal[MethodName, "all"], ...],
-        Parameter(help="Saliency method; may be given several times.", negative=()),
+        several("Saliency method"),
     ] = ("grad_cam_plus_plus",),
     segmenter: Annotated[
         tuple[Literal[SegmenterName, "all"], ...],
-        Parameter(help="What cuts; may be given several times.", negative=()),
+        several("What cuts"),
     ] = ("nas",),
     target: Annotated[
         str | None, Parameter(help="Class to explain, number or name; the predicted one if absent.")

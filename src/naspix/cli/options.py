@@ -38,6 +38,13 @@ DatasetName = Literal["stl10", "cub", "voc", "folder", "coco", "photos"]
 Resize = Literal["crop", "squash", "none"]
 
 
+def several(meaning: str) -> Parameter:
+    """An option that may be given several times; help shows its default without Python's marks."""
+    return Parameter(
+        help=f"{meaning}; may be given several times.", negative=(), show_default=", ".join
+    )
+
+
 @Parameter(name="*")
 @dataclass(frozen=True)
 class ModelOptions:
@@ -82,13 +89,23 @@ class NasOptions:
     seed: int = 0
 
     def make(self, model: "Classifier") -> "NAS":
-        """The segmenter."""
+        """The segmenter.
+
+        Raises:
+            ActivationError: a level has no spatial map; said here once, not of every photo.
+        """
+        import torch
+
         from naspix.segmentation import NAS
 
         names = [name.strip() for name in self.levels.split(",") if name.strip()]
+        levels = [int(name) if name.isdecimal() else name for name in names]
+        if levels:
+            blank = torch.full((1, model.in_channels, *model.input_size), 0.5)
+            model.activations(blank, levels)
         return NAS(
             model,
-            levels=[int(name) if name.isdecimal() else name for name in names],
+            levels=levels,
             n_clusters=self.n_clusters,
             algorithm=self.algorithm,
             seed=self.seed,
