@@ -1,5 +1,7 @@
 """Ward's tree against SciPy on the dense matrix, and the laws of its cuts."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from naspix.clustering.features import UpsampledFeatures
 from naspix.clustering.ordering import canonical_order
-from naspix.clustering.ward import WardTree, reduced_points, ward
+from naspix.clustering.ward import WardTree, reduced_points, ward, ward_of_points
 from naspix.errors import InputError
 
 
@@ -226,3 +228,13 @@ def test_resized_takes_the_nearest_pixels_leaf():
     tree = WardTree(np.empty((0, 4)), torch.tensor([[0, 1], [2, 3]]))
     assert tree.resized((4, 2)).leaves.tolist() == [[0, 1], [0, 1], [2, 3], [2, 3]]
     assert tree.resized((1, 1)).leaves.shape == (1, 1)
+
+
+def test_the_distances_are_in_memory_only_once():
+    points = torch.rand(600, 4)
+    ward_of_points(points[:2])  # what is imported on the way does not count
+    tracemalloc.start()
+    ward_of_points(points)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.5 * 8 * (600 * 599 // 2)

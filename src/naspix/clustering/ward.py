@@ -176,8 +176,10 @@ def _linkage(points: Float64[Tensor, "n d"]) -> Float64[np.ndarray, "n_merges 4"
         return np.empty((0, 4))
     import fastcluster  # here, so that importing naspix stays fast
 
-    tree = fastcluster.linkage(_condensed_distances(points), method="ward", preserve_input=False)
-    return np.asarray(tree)
+    distances, tree = _condensed_distances(points), np.empty((len(points) - 1, 4))
+    # what fastcluster.linkage calls, which copies the distances first whatever it is told
+    fastcluster.linkage_wrap(len(points), distances, tree, fastcluster.mthidx["ward"])
+    return tree
 
 
 def _condensed_distances(points: Float64[Tensor, "n d"]) -> Float64[np.ndarray, " n_pairs"]:
