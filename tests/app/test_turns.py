@@ -127,3 +127,29 @@ def test_long_work_ends_when_it_is_cancelled():
         work()
     with turns.take(Ticket("b")):
         assert turns.ahead_of(ticket) == 0  # it is not in line any more
+
+
+def test_who_steps_aside_lets_others_in_and_has_a_turn_again():
+    turns, waiting, order = Turns(), Ticket("waiting"), []
+    with turns.take(waiting):
+        with turns.aside(waiting):
+            assert turns.is_idle
+            with turns.take(Ticket("other")):
+                order.append("other")
+                assert not turns.is_idle
+        order.append("waiting")
+        assert not turns.is_idle
+    assert order == ["other", "waiting"]
+    assert turns.is_idle
+
+
+def test_who_is_cancelled_while_aside_ends():
+    turns, ticket = Turns(), Ticket("a")
+
+    def work() -> None:
+        with turns.take(ticket), turns.aside(ticket):
+            turns.cancel(ticket)
+
+    with pytest.raises(LeftError):
+        work()
+    assert turns.is_idle

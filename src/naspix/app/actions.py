@@ -16,6 +16,7 @@ from naspix.app.networks import Shelf
 from naspix.app.regions import MOST_CLUSTERS, Cut
 from naspix.app.samples import SAMPLES, sample_image, thumbnails
 from naspix.app.study import DEFAULT_METHOD, Study, made
+from naspix.app.trees import Nursery
 from naspix.app.uploads import Limits, decoded_base64, read_upload, shown_name
 from naspix.errors import InputError, UnknownNameError
 
@@ -32,11 +33,13 @@ class House:
     Attributes:
         shelf: The networks.
         limits: Of uploads.
+        nursery: Grows Ward's trees.
         given: A photo that is there when a page opens.
     """
 
     shelf: Shelf
     limits: Limits
+    nursery: Nursery
     given: Study | None = None
 
 
@@ -77,7 +80,8 @@ def _hello(house: House, visitor: Visitor, request: Answer) -> Answer:
     }
     if visitor.study is None and house.given is not None:
         given = house.given
-        visitor.study = Study(given.model, given.network, given.images, given.name, given.cut)
+        copy = Study(given.model, given.network, given.images, given.name, given.cut)
+        _begun(house, visitor, copy)
     if visitor.study is not None:
         state |= visitor.study.state()
     return state
@@ -105,7 +109,7 @@ def _photo(house: House, visitor: Visitor, request: Answer, job: Job) -> Answer:
     content = decoded_base64(request.get("data"), house.limits)
     model = house.shelf.load(network)
     images = read_upload(content, model, house.limits, name=name)
-    return _begun(visitor, Study(model, network, images, name))
+    return _begun(house, visitor, Study(model, network, images, name))
 
 
 def _sample(house: House, visitor: Visitor, request: Answer, job: Job) -> Answer:
@@ -115,11 +119,12 @@ def _sample(house: House, visitor: Visitor, request: Answer, job: Job) -> Answer
         raise UnknownNameError.among("sample", name, SAMPLES)
     model = house.shelf.load(network)
     images = model.load_images([sample_image(name)])
-    return _begun(visitor, Study(model, network, images, f"{name}.png"))
+    return _begun(house, visitor, Study(model, network, images, f"{name}.png"))
 
 
-def _begun(visitor: Visitor, study: Study) -> Answer:
+def _begun(house: House, visitor: Visitor, study: Study) -> Answer:
     visitor.study = study
+    house.nursery.plan(study.cutter, study.cut.levels)
     return study.state()
 
 
@@ -128,7 +133,12 @@ def _segment(house: House, visitor: Visitor, request: Answer, job: Job) -> Answe
     cut = Cut.parsed(request, study.model)
     if cut.algorithm == "ward" and not study.has_tree(cut):
         job.doing = "building Ward's tree, once for these levels"
+        study.cutter.prepare(cut.levels)
+        job.wait_for(house.nursery.want(study.cutter, cut.levels))
+        study = _study(visitor, request)
     study.segment(cut)
+    if cut.algorithm != "ward":
+        house.nursery.plan(study.cutter, cut.levels)
     return {"regions": study.regions_state(), "scores": study.scores_state()}
 
 

@@ -62,9 +62,8 @@ def compare(
             {
                 "title": registry.TITLES[name],
                 "n": int(cut.n_superpixels[0]),
-                "picture": png_url(
-                    boundary_picture(array, cut.superpixels[0].cpu().numpy(), zoom=_ZOOM)
-                ),
+                # as large as it is shown, about: thin lines do not survive being scaled down
+                "picture": png_url(boundary_picture(array, cut.superpixels[0].cpu().numpy())),
             }
             for name, cut in cuts.items()
         ],

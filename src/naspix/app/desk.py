@@ -15,6 +15,7 @@ from concurrent.futures import CancelledError
 from naspix.app.actions import AT_ONCE, WORK, Answer, House, Visitor
 from naspix.app.jobs import Job, LeftError, Workshop
 from naspix.app.networks import Shelf
+from naspix.app.trees import Nursery
 from naspix.app.uploads import Limits
 from naspix.errors import InputError, NaspixError, UnknownNameError
 
@@ -39,8 +40,9 @@ class Desk:
         most_visitors: int = 64,
         forget_after: float = 3600.0,
     ) -> None:
-        self.house = House(shelf, limits or Limits())
         self.workshop = Workshop()
+        nursery = Nursery(lambda: self.workshop.turns.is_idle)
+        self.house = House(shelf, limits or Limits(), nursery)
         self._most_visitors, self._forget_after = most_visitors, forget_after
         self._visitors: OrderedDict[str, Visitor] = OrderedDict()
         self._lock = threading.Lock()
@@ -90,6 +92,7 @@ class Desk:
     def close(self) -> None:
         """Stop all work and leave the networks as they came."""
         self.workshop.close()
+        self.house.nursery.close()
         self.house.shelf.close()
 
     # ----------------------------------------------------------------- visitors
@@ -130,7 +133,11 @@ class Desk:
                     job.cancel()
         visitor.jobs = {n: job for n, job in visitor.jobs.items() if not job.result.done()}
         lane = f"{key} {'long' if long else 'quick'}"
-        job = self.workshop.submit(lane, doing, lambda job: work(self.house, visitor, request, job))
+
+        def told(job: Job) -> Answer:
+            return {**work(self.house, visitor, request, job), "told": time.time()}
+
+        job = self.workshop.submit(lane, doing, told)
         visitor.n_jobs += 1
         job.number = str(visitor.n_jobs)
         visitor.jobs[job.number] = job

@@ -19,6 +19,7 @@ from naspix.errors import NaspixError
 from naspix.models import Classifier
 
 LEFT_AFTER = 15.0  # seconds without a question about a job, after which its visitor has left
+_GLANCE = 0.1  # seconds between two looks whether work is still wanted
 
 _current = threading.local()
 
@@ -78,6 +79,16 @@ class Job:
         """It is not wanted any more."""
         self._turns.cancel(self.ticket)
 
+    def wait_for(self, done: threading.Event) -> None:
+        """Let others in until something is done that needs no turn.
+
+        Raises:
+            LeftError: it is not wanted any more.
+        """
+        with self._turns.aside(self.ticket):
+            while not done.wait(_GLANCE) and not self.ticket.cancelled.is_set():
+                self._cancel_if_left()
+
     def run(self, work: "Callable[[Job], dict[str, Any]]") -> None:
         """Wait for the turn, work, and keep the outcome."""
         try:
@@ -95,10 +106,13 @@ class Job:
 
     def passing(self, n_images: int) -> None:
         """Count images that pass the network; here others are let in."""
-        if time.monotonic() - self.heard > LEFT_AFTER:
-            self.cancel()
+        self._cancel_if_left()
         self._turns.let_others_in(self.ticket)
         self._passed += n_images
+
+    def _cancel_if_left(self) -> None:
+        if time.monotonic() - self.heard > LEFT_AFTER:
+            self.cancel()
 
 
 class Workshop:

@@ -1,7 +1,7 @@
 """The superpixels of one photo: cut as a visitor asks, and described in plain values for a page.
 
-k-means starts from activations at hand; Ward's tree is built once for a choice of levels, then
-every number of clusters is a cut of it.
+k-means starts from activations at hand; Ward's tree is built once for a choice of levels, at best
+before it is asked for (``trees.py``), then every number of clusters is a cut of it.
 """
 
 import time
@@ -78,23 +78,40 @@ class Cutter:
         """Whether this cut needs no clustering."""
         return cut.algorithm == "ward" and cut.levels in self._tree
 
+    def prepare(self, levels: tuple[int, ...]) -> None:
+        """Ask the network for what its tree of these levels is grown from."""
+        self._activations_of(levels)
+
+    def grow(self, levels: tuple[int, ...]) -> None:
+        """Build Ward's tree, in any thread, without the network.
+
+        Nothing happens where there is one, or where other levels were prepared meanwhile.
+        """
+        activations = self._activations.get(levels)
+        if activations is not None and levels not in self._tree:
+            self._tree = {levels: self._clustered(Cut("ward", levels=levels), activations)}
+
     def segmentation(self, cut: Cut) -> tuple[Segmentation, float]:
         """The segmentation, and the seconds it took."""
         start = time.perf_counter()
         if cut.algorithm == "ward":
             if cut.levels not in self._tree:
-                self._tree = {cut.levels: self._clustered(cut)}
+                self.prepare(cut.levels)
+                self.grow(cut.levels)
             segmentation = self._tree[cut.levels].cut(cut.n_clusters)
         else:
-            segmentation = self._clustered(cut)
+            segmentation = self._clustered(cut, self._activations_of(cut.levels))
         segmentation.n_superpixels  # noqa: B018 - the superpixels are found when asked for
         return segmentation, time.perf_counter() - start
 
-    def _clustered(self, cut: Cut) -> Segmentation:
-        if cut.levels not in self._activations:
-            self._activations = {cut.levels: self.model.activations(self.images, cut.levels)}
+    def _activations_of(self, levels: tuple[int, ...]) -> list[Tensor]:
+        if levels not in self._activations:
+            self._activations = {levels: self.model.activations(self.images, levels)}
+        return self._activations[levels]
+
+    def _clustered(self, cut: Cut, activations: list[Tensor]) -> Segmentation:
         height, width = self.images.shape[2:]
-        return cut.segmenter(self.model).segment(self._activations[cut.levels], (height, width))
+        return cut.segmenter(self.model).segment(activations, (height, width))
 
 
 def run_lengths(labels: Int64[np.ndarray, "H W"]) -> list[int]:

@@ -43,6 +43,7 @@ class Study:
         target: The class that is explained.
         method: The saliency method by which superpixels are ranked.
         others: Other segmenters' superpixels, as many as NAS has, since they were compared.
+        cutter: Cuts the photo, and keeps Ward's tree.
     """
 
     def __init__(
@@ -64,14 +65,14 @@ class Study:
         self.method = DEFAULT_METHOD
         self.others: dict[str, Segmentation] = {}
         self.heats: dict[tuple[object, ...], Tensor] = {}
-        self._cutter = Cutter(model, images)
+        self.cutter = Cutter(model, images)
         self.segment(self.cut)
 
     # ----------------------------------------------------------------- what changes it
 
     def segment(self, cut: Cut) -> None:
         """Cut it anew; nothing is hidden then."""
-        self.segmentation, self.seconds = self._cutter.segmentation(cut)
+        self.segmentation, self.seconds = self.cutter.segmentation(cut)
         self.cut = cut
         self._hide_nothing()
 
@@ -112,7 +113,7 @@ class Study:
 
     def has_tree(self, cut: Cut) -> bool:
         """Whether this cut needs no clustering."""
-        return self._cutter.has_tree(cut)
+        return self.cutter.has_tree(cut)
 
     def start_curve(self, kind: Order) -> None:
         """Get ready to hide superpixels in the order of their saliency."""

@@ -66,6 +66,12 @@ class Turns:
                     ahead += min(len(waiting), place if later else place + 1)
             return ahead + (self._served is not None)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nobody is served or waits."""
+        with self._changed:
+            return self._served is None and not self._lanes
+
     @contextmanager
     def take(self, ticket: Ticket) -> Iterator[None]:
         """Wait for the turn, and keep it inside the block.
@@ -79,6 +85,21 @@ class Turns:
         finally:
             self._end(ticket)
 
+    @contextmanager
+    def aside(self, ticket: Ticket) -> Iterator[None]:
+        """Give the turn up while the block waits for what needs none, and take the next after it.
+
+        Raises:
+            LeftError: the ticket was cancelled meanwhile.
+        """
+        self._end(ticket)
+        try:
+            yield
+        finally:
+            self._begin(ticket, to_keep=True)
+        if ticket.cancelled.is_set():
+            raise LeftError
+
     def let_others_in(self, ticket: Ticket) -> None:
         """Hand the turn on to whoever waits, and wait for the next.
 
@@ -90,10 +111,8 @@ class Turns:
         with self._changed:
             if not any(self._lanes.values()):
                 return
-        self._end(ticket)
-        self._begin(ticket, to_keep=True)
-        if ticket.cancelled.is_set():
-            raise LeftError
+        with self.aside(ticket):
+            pass
 
     def cancel(self, ticket: Ticket) -> None:
         """Stop waiting, or working, at the next possible moment."""

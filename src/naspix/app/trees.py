@@ -1,0 +1,125 @@
+"""Ward's trees, grown beside the line: before anybody asks for them, and in nobody's turn.
+
+A tree takes a second or two of one core and no network. One thread grows one at a time (340 MB
+while it grows): those that somebody waits for first, the others only while the device is free. A
+photo that nobody looks at any more is let go, and the tree that it might have had with it.
+"""
+
+import contextlib
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from naspix.app.regions import Cutter
+
+_QUIET_FOR = 0.25  # seconds in which the device is free, before a tree grows unasked
+_GLANCE = 0.05  # seconds between two looks
+
+
+@dataclass(eq=False)
+class _Seed:
+    """A tree to come.
+
+    Attributes:
+        cutter: Of a photo, as long as somebody looks at it.
+        levels: Of the network.
+        wanted: Somebody waits for it.
+        done: There is a tree, or none could be grown.
+    """
+
+    cutter: "weakref.ref[Cutter]"
+    levels: tuple[int, ...]
+    wanted: bool = False
+    done: threading.Event = field(default_factory=threading.Event)
+
+
+class Nursery:
+    """Grows Ward's trees, one at a time, in a thread of its own.
+
+    Args:
+        is_quiet: Whether nobody uses the device or waits for it.
+    """
+
+    def __init__(self, is_quiet: Callable[[], bool]) -> None:
+        self._is_quiet = is_quiet
+        self._seeds: list[_Seed] = []
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def plan(self, cutter: Cutter, levels: tuple[int, ...]) -> None:
+        """Grow this tree when there is time, if the photo is still looked at then."""
+        self._sow(cutter, levels, wanted=False)
+
+    def want(self, cutter: Cutter, levels: tuple[int, ...]) -> threading.Event:
+        """Grow this tree next; the event is set when there is one, or none could be grown."""
+        return self._sow(cutter, levels, wanted=True).done
+
+    @property
+    def n_planned(self) -> int:
+        """How many trees are to come."""
+        with self._changed:
+            self._drop_abandoned()
+            return len(self._seeds)
+
+    def close(self) -> None:
+        """Grow no more."""
+        with self._changed:
+            self._closed = True
+            for seed in self._seeds:
+                seed.done.set()
+            self._seeds.clear()
+            self._changed.notify_all()
+
+    def _sow(self, cutter: Cutter, levels: tuple[int, ...], *, wanted: bool) -> _Seed:
+        with self._changed:
+            self._drop_abandoned()
+            own = [seed for seed in self._seeds if seed.cutter() is cutter]
+            same = [seed for seed in own if seed.levels == levels]
+            seed = same[0] if same else _Seed(weakref.ref(cutter), levels)
+            seed.wanted |= wanted
+            for other in own:  # a photo keeps one tree: that of its last levels
+                if other is not seed and not other.wanted:
+                    self._seeds.remove(other)
+            if self._closed:
+                seed.done.set()
+            elif not same:
+                self._seeds.append(seed)
+            if self._thread is None and not self._closed:
+                self._thread = threading.Thread(target=self._work, name="naspix-trees", daemon=True)
+                self._thread.start()
+            self._changed.notify_all()
+        return seed
+
+    def _work(self) -> None:
+        while (seed := self._next()) is not None:
+            cutter = seed.cutter()
+            if cutter is not None:
+                with contextlib.suppress(Exception):  # told to whoever asks for the tree itself
+                    cutter.grow(seed.levels)
+            del cutter  # no photo is kept while this waits
+            seed.done.set()
+            with self._changed:
+                if seed in self._seeds:
+                    self._seeds.remove(seed)
+
+    def _next(self) -> _Seed | None:
+        """Wait for a tree to grow: a wanted one, or the newest in a quiet moment."""
+        quiet_since: float | None = None
+        with self._changed:
+            while not self._closed:
+                self._drop_abandoned()
+                for seed in self._seeds:
+                    if seed.wanted:
+                        return seed
+                now = time.monotonic()
+                quiet_since = (quiet_since or now) if self._is_quiet() else None
+                if self._seeds and quiet_since is not None and now - quiet_since >= _QUIET_FOR:
+                    return self._seeds[-1]
+                self._changed.wait(_GLANCE if self._seeds else None)
+        return None
+
+    def _drop_abandoned(self) -> None:
+        self._seeds = [seed for seed in self._seeds if seed.cutter() is not None]
