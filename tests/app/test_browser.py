@@ -224,6 +224,38 @@ def test_upload_drop_and_paste(page, tmp_path):
     assert "no.png is no picture" in sentence.inner_text()
 
 
+def test_the_paste_button_reads_the_clipboard(chromium, address):
+    page = Page(chromium, address)
+    page.tab.click("[data-do=paste]")
+    sentence = page.tab.locator("[data-part=sentence]")
+    sentence.wait_for(state="visible")
+    assert "press Ctrl+V instead" in sentence.inner_text()  # the browser has not allowed it
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"], origin=address)
+    page.tab.evaluate("navigator.clipboard.writeText('words')")
+    page.tab.click("[data-do=paste]")
+    page.tab.wait_for_function(
+        "document.querySelector('[data-part=sentence]').textContent.includes('no picture')"
+    )
+    page.tab.evaluate(
+        """() => {
+            const sheet = new OffscreenCanvas(64, 64), pen = sheet.getContext("2d");
+            pen.fillStyle = "teal"; pen.fillRect(0, 0, 64, 64);
+            return sheet.convertToBlob().then((blob) =>
+                navigator.clipboard.write([new ClipboardItem({ "image/png": blob })]));
+        }"""
+    )
+    page.tab.click("[data-do=paste]")
+    page.settle()
+    assert page.tab.inner_text("[data-part=name]") == "pasted"
+    assert not sentence.is_visible()
+    page.tab.wait_for_function(
+        "(() => { const c = document.querySelector('[data-part=canvas]');"
+        "return c.getContext('2d').getImageData(9, 9, 1, 1).data[1] > 100; })()"
+    )
+    assert page.color(0.5, 0.5) == [0, 128, 128]
+    page.close()
+
+
 def test_hide_step_by_step_and_the_curve_grows(page, model):
     page.choose_sample("a cup of espresso")
     page.tab.click("[data-do=step]")
@@ -261,14 +293,19 @@ def test_levels_clusters_and_the_slider_of_a_tree(page):
         counts.append(int(page.tab.get_attribute(".nx", "data-superpixels")))
     assert counts == sorted(counts)
     page.tab.click("text=Clusters >> nth=0")
-    page.screenshot("ward", ".nx-left")
+    page.tab.locator(".nx-cut").scroll_into_view_if_needed()
+    stage, cut = (page.tab.locator(one).bounding_box() for one in (".nx-stage", ".nx-cut"))
+    assert stage["y"] >= 0  # the photo stays in sight beside the slider
+    assert stage["y"] + stage["height"] < 1081
+    assert cut["y"] + cut["height"] < 1081
+    page.screenshot("ward", ".nx-main")
 
 
 def test_compare_contrast_and_save(page, tmp_path, model, chromium):
     page.choose_sample("a tabby cat")
     page.tab.click("[data-do=compare]")
     page.tab.wait_for_selector("[data-part=comparison] img")
-    assert page.tab.locator("[data-part=comparison] figure").count() == 3 + 2 * 4
+    assert page.tab.locator("[data-part=comparison] figure").count() == 4 + 2 * 4
     page.tab.fill("[data-part=opacity]", "40")
     opacity = "getComputedStyle(document.querySelectorAll('.nx-stack img + img')[0]).opacity"
     assert page.tab.evaluate(opacity) == "0.4"
@@ -326,13 +363,15 @@ def test_several_photos_of_one_class(page, tmp_path):
     page.screenshot("group", ".nx-wide")
 
 
-def test_long_work_is_cancelled(page):
+@pytest.mark.parametrize(("method", "title"), [("rise", "RISE"), ("xrai", "XRAI")])
+def test_long_work_is_told_and_cancelled(page, method, title):
     page.choose_sample("a tabby cat")
-    page.tab.select_option("[data-part=method]", "rise")
+    page.tab.select_option("[data-part=method]", method)
     page.tab.wait_for_function("document.querySelector('[data-part=work-bar]').value > 0")
-    assert "RISE" in page.tab.inner_text("[data-part=work]")
+    assert re.fullmatch(rf"{title}, \d+ %.*", page.tab.inner_text("[data-part=work] > span"))
     page.tab.click("[data-do=cancel]")
     page.tab.locator("[data-part=work]").wait_for(state="hidden")
+    assert page.tab.input_value("[data-part=method]") == "grad_cam_plus_plus"  # what still holds
     page.click_superpixel(0.5, 0.5)
     page.tab.wait_for_selector("[data-do=undo]:enabled")
 

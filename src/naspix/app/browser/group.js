@@ -27,13 +27,13 @@ async function studyGroup() {
   if (!answer) return;
   say("");
   const found = answer.group, known = (value) => (value === null ? "not known" : tidy(value));
+  const heads = ["cluster", "where it is strongest", "area", "in photos", "mean saliency", "more than the rest", "suspicion"];
   const rows = [...found.clusters].sort((a, b) => (b.suspicion ?? 0) - (a.suspicion ?? 0) || (b.saliency ?? 0) - (a.saliency ?? 0))
     .map((one) => made("tr", {},
-      made("td", {}, made("i", { class: "nx-chip", style: `background:${one.colour}` }), `${one.cluster}`),
+      made("td", {}, made("i", { class: "nx-chip", style: `background:${one.colour}` }), `cluster ${one.cluster}`),
       made("td", {}, made("span", { class: "nx-patches" }, ...one.patches.map((patch, i) => pictureOf(patch, `cluster ${one.cluster}, example ${i + 1}`)))),
-      made("td", {}, percent(one.area)), made("td", {}, percent(one.frequency, 0)),
-      made("td", {}, known(one.saliency)), made("td", {}, known(one.contrast)), made("td", {}, known(one.suspicion))));
-  const heads = ["cluster", "where it is strongest", "area", "in photos", "mean saliency", "more than the rest", "suspicion"];
+      ...[percent(one.area), percent(one.frequency, 0), known(one.saliency), known(one.contrast), known(one.suspicion)]
+        .map((value, i) => made("td", { "data-name": heads[i + 2] }, value))));
   part("group").replaceChildren(
     made("p", {}, `${found.n_right} of ${found.photos.length} photos are predicted as `, made("b", {}, found.target.name),
       `; saliency by ${found.method_title}. A cluster is suspect if it is surely more salient than the rest although many photos lack it.`),

@@ -6,7 +6,7 @@ function showCut(regions) {
   for (const box of part("levels").querySelectorAll("input")) box.checked = regions.levels.includes(Number(box.value));
   part("method").value = regions.method;
   const clusters = `${regions.n_clusters} cluster${regions.n_clusters === 1 ? "" : "s"}`;
-  part("cut-note").textContent = `${clusters} in ${regions.n} superpixels, in ${Math.max(1, Math.round(1000 * regions.seconds))} ms; `
+  part("cut-note").textContent = `${clusters} in ${regions.n} superpixels, in ${duration(regions.seconds)}; `
     + `ranked by ${regions.method_title} for ${regions.target.name}.`;
   nx.dataset.superpixels = regions.n;
 }
@@ -15,7 +15,8 @@ const cutAgain = latest(async () => {
   const levels = [...part("levels").querySelectorAll("input:checked")].map((box) => Number(box.value));
   if (!levels.length) { say("choose at least one level"); return; }
   const algorithm = nx.querySelector('[name="nx-algorithm"]:checked').value;
-  take(await ask("segment", { algorithm, n_clusters: Number(part("k").value), levels }));
+  const answer = await ask("segment", { algorithm, n_clusters: Number(part("k").value), levels });
+  if (answer) take(answer); else showCut(state.regions); // what still holds
 });
 
 const pictureOf = (source, words) => made("img", { src: source, alt: words });
@@ -32,12 +33,15 @@ async function compare() {
   if (!answer) return;
   say("");
   const found = answer.comparison, parts = [];
-  parts.push(made("div", { class: "nx-maps" }, ...found.segmenters.map((one) => made("figure", {},
-    made("div", { class: "nx-stack" }, pictureOf(one.picture, `Superpixels of ${one.title}`)),
-    made("figcaption", {}, `${one.title}: ${one.n} superpixels`)))));
+  const maps = { class: "nx-maps nx-side-by-side", style: `--nx-columns:${found.segmenters.length + 1}` };
+  parts.push(made("div", maps,
+    made("figure", {}, made("div", { class: "nx-stack" }, pictureOf(found.photo, "The photo")), made("figcaption", {}, "the photo")),
+    ...found.segmenters.map((one) => made("figure", {},
+      made("div", { class: "nx-stack" }, pictureOf(one.picture, `Superpixels of ${one.title}`)),
+      made("figcaption", {}, `${one.title}: ${one.n} superpixels`)))));
   for (const row of found.rows) {
     parts.push(made("h3", {}, `${row.title} for ${found.target}`), scaleOf(row));
-    parts.push(made("div", { class: "nx-maps" }, ...row.maps.map((map) => made("figure", {},
+    parts.push(made("div", maps, ...row.maps.map((map) => made("figure", {},
       made("div", { class: "nx-stack" }, pictureOf(found.photo, ""), pictureOf(map.picture, `${row.title}, ${map.title}`)),
       made("figcaption", {}, map.title)))));
   }
@@ -69,6 +73,13 @@ async function classOf(field) {
   return classes.get(text);
 }
 
+// The two likeliest of a new photo, to begin with.
+function suggestClasses() {
+  const two = state.scores.bars.slice(0, 2);
+  for (const one of two) classes.set(one.name, one.index);
+  ["positive", "negative"].forEach((field, i) => { part(field).value = two[i]?.name || ""; });
+}
+
 async function contrast() {
   const positive = await classOf("positive"), negative = positive === null ? null : await classOf("negative");
   if (negative === null) return;
@@ -77,19 +88,22 @@ async function contrast() {
   say("");
   const found = answer.contrast;
   const order = found.fall.map((fall, number) => [fall, number]).sort((a, b) => b[0] - a[0]);
-  const row = ([fall, number]) => made("tr", { onmouseenter: () => point(number) },
-    made("td", {}, `${number}`), made("td", {}, tidy(found.saliency[number])), made("td", {}, fall.toFixed(2)),
-    made("td", {}, made("button", { type: "button", class: "nx-button", onclick: () => toggle(number) }, "Hide or show")));
+  const rounded = (value) => (Math.abs(value) < 0.005 ? 0 : value).toFixed(2);
+  const row = ([fall, number]) => made("tr", { "data-number": number, onmouseenter: () => point(number), onmouseleave: () => point(null) },
+    made("td", {}, `${number}`), made("td", {}, tidy(found.saliency[number])), made("td", {}, rounded(fall)),
+    made("td", {}, made("button", { type: "button", class: "nx-button", onclick: () => toggle(number), onfocus: () => point(number) })));
   const table = made("div", { class: "nx-scroll", tabindex: 0, role: "region", "aria-label": "Superpixels by contrast" },
-    made("table", {}, made("thead", {}, made("tr", {}, ...["superpixel", "mean contrast", "score lost if hidden", ""]
+    made("table", {}, made("thead", {}, made("tr", {}, ...["super\u00adpixel", "mean contrast", "score lost if hidden", "shown?"]
       .map((name) => made("th", { scope: "col" }, name)))), made("tbody", {}, ...order.map(row))));
   part("contrast").replaceChildren(
     made("p", {}, `${found.positive.name} leads ${found.negative.name} by ${found.difference.toFixed(2)} (scores before the softmax).`),
     made("div", { class: "nx-two" },
       made("figure", {}, made("div", { class: "nx-stack" }, pictureOf(found.photo, ""),
-        pictureOf(found.picture, `Red speaks for ${found.positive.name}, blue for ${found.negative.name}`)), scaleOf(found),
+        pictureOf(found.picture, `Red speaks for ${found.positive.name}, blue for ${found.negative.name}`),
+        made("canvas", { "data-glass": true, width: glass.width, height: glass.height, "aria-hidden": "true" })), scaleOf(found),
       made("figcaption", { class: "nx-soft" }, `red: for ${found.positive.name}; blue: for ${found.negative.name} (${found.method_title})`)),
       table));
+  showSwitches();
 }
 
 async function save(what) {

@@ -17,11 +17,11 @@ function showPhoto(photo) {
     made("input", { type: "checkbox", value: level, onchange: () => cutAgain() }), `${level}`));
   part("levels").replaceChildren(...boxes);
   part("comparison").replaceChildren();
-  part("contrast").replaceChildren();
   part("code").hidden = true;
 }
 
 function showRegions(regions) {
+  if (`${regions.runs}` !== `${state.regions?.runs}`) part("contrast").replaceChildren(); // of others
   state.regions = regions;
   state.here = null;
   const { width, height } = state.photo;
@@ -75,26 +75,32 @@ function draw() {
   sheet.getContext("2d").putImageData(tint, 0, 0);
   pen.imageSmoothingEnabled = false;
   pen.drawImage(sheet, 0, 0, canvas.width, canvas.height);
-  if (state.view !== "photo") {
-    for (const [colour, thickness] of [["rgb(0 0 0 / 0.55)", 3.4], ["rgb(255 255 255 / 0.95)", 1.6]]) {
-      pen.strokeStyle = colour; pen.lineWidth = thickness; pen.stroke(edges);
-    }
-  }
+  if (state.view !== "photo") stroke(pen, edges, [["rgb(0 0 0 / 0.7)", 3.6], ["rgb(255 255 255 / 0.95)", 1.5]]);
   point(state.here);
   if (!tip.hidden && state.here !== null) tip.replaceChildren(...lines(state.here));
 }
 
+// Lines as thick as asked on the screen, however large the sheet is shown.
+function stroke(pen, path, lines) {
+  const scale = pen.canvas.width / (pen.canvas.clientWidth || pen.canvas.width);
+  for (const [colour, thickness] of lines) {
+    pen.strokeStyle = colour; pen.lineWidth = thickness * scale; pen.stroke(path);
+  }
+}
+
+// Marks a superpixel on the photo, on the contrast's picture, and in the tables.
 function point(number) {
   state.here = number;
-  const pen = glass.getContext("2d");
-  pen.clearRect(0, 0, glass.width, glass.height);
-  for (const row of part("list").querySelectorAll(".nx-here")) row.classList.remove("nx-here");
-  if (number === null || number === undefined) { tip.hidden = true; return; }
-  const path = outline((a, b) => (a === number) !== (b === number));
-  for (const [colour, thickness] of [["#000", 7], ["#ffd21f", 3.5]]) {
-    pen.strokeStyle = colour; pen.lineWidth = thickness; pen.stroke(path);
+  const none = number === null || number === undefined;
+  const path = none ? null : outline((a, b) => (a === number) !== (b === number));
+  for (const sheet of [glass, ...nx.querySelectorAll("[data-glass]")]) {
+    const pen = sheet.getContext("2d");
+    pen.clearRect(0, 0, sheet.width, sheet.height);
+    if (path) stroke(pen, path, [["#000", 6], ["#ffd21f", 3]]);
   }
-  part("list").querySelector(`[data-number="${number}"]`)?.classList.add("nx-here");
+  for (const row of nx.querySelectorAll("tr.nx-here")) row.classList.remove("nx-here");
+  if (none) tip.hidden = true;
+  else for (const row of nx.querySelectorAll(`tr[data-number="${number}"]`)) row.classList.add("nx-here");
 }
 
 function about(number) {
@@ -136,16 +142,25 @@ canvas.addEventListener("click", (event) => {
   if (number !== null) toggle(number);
 });
 
-// Drawn at once; the bars follow when the network has answered.
+// Drawn at once; the bars follow when the network has answered the last of several clicks.
+let clicks = 0;
 async function toggle(number) {
+  const click = ++clicks;
   state.playing = false;
   const hidden = new Set(state.scores.hidden);
   if (!hidden.delete(number)) hidden.add(number);
   state.scores = { ...state.scores, hidden: [...hidden].sort((a, b) => a - b) };
   draw();
   const answer = await ask("toggle", { number });
+  if (click !== clicks) return;
   if (answer) take(answer); else take(await ask("hello"));
 }
+
+window.addEventListener("resize", draw);
+// The photo stays in sight while the page is scrolled beside it; its lower end, if it is the higher one.
+const keepInSight = () => nx.style.setProperty("--nx-stick", `${Math.min(16, innerHeight - nx.querySelector(".nx-stage").offsetHeight - 16)}px`);
+new ResizeObserver(keepInSight).observe(nx.querySelector(".nx-stage"));
+window.addEventListener("resize", keepInSight);
 
 picture.addEventListener("keydown", (event) => {
   if (!state.regions) return;
@@ -187,17 +202,25 @@ function next(arrow) {
 }
 
 function showList() {
-  const { regions, scores } = state, hidden = new Set(scores.hidden);
+  const { regions } = state;
   const order = regions.rank.map((rank, number) => [rank, number]).sort((a, b) => a[0] - b[0]);
   const rows = order.map(([rank, number]) => made("tr", { "data-number": number, onmouseenter: () => point(number) },
     made("td", {}, `${rank}`), made("td", {}, `${number}`),
     made("td", {}, made("i", { class: "nx-chip", style: `background:${regions.colours[regions.cluster[number]]}` }), `${regions.cluster[number]}`),
     made("td", {}, percent(regions.area[number])), made("td", {}, tidy(regions.saliency[number])),
-    made("td", {}, made("button", {
-      type: "button", class: "nx-button", "aria-label": `superpixel ${number}: ${hidden.has(number) ? "show" : "hide"}`,
-      onclick: () => toggle(number), onfocus: () => point(number),
-    }, hidden.has(number) ? "Show" : "Hide"))));
+    made("td", {}, made("button", { type: "button", class: "nx-button", onclick: () => toggle(number), onfocus: () => point(number) }))));
   const focused = part("list").contains(document.activeElement) && document.activeElement.closest("tr")?.dataset.number;
   part("list").replaceChildren(...rows);
   if (focused) part("list").querySelector(`[data-number="${focused}"] button`)?.focus();
+  showSwitches();
+}
+
+// Every table's button says what it would do.
+function showSwitches() {
+  const hidden = new Set(state.scores.hidden);
+  for (const button of nx.querySelectorAll("tr[data-number] button")) {
+    const { number } = button.closest("tr").dataset, words = hidden.has(Number(number)) ? "Show" : "Hide";
+    button.textContent = words;
+    button.setAttribute("aria-label", `${words} superpixel ${number}`);
+  }
 }

@@ -38,7 +38,13 @@ for (const kind of ["dragover", "dragleave", "drop"]) {
     if (kind === "drop") sendFirst(event.dataTransfer?.files);
   });
 }
-part("network").addEventListener("change", () => { if (sent) send(sent); });
+part("network").addEventListener("change", () => {
+  if (sent) send(sent);
+  else if (state.photo) { // it came with an earlier page, and is not at hand here
+    say(`choose the photo again to ask ${part("network").value} about it`);
+    part("network").value = state.photo.network;
+  }
+});
 
 for (const button of nx.querySelectorAll("[data-do]")) button.addEventListener("click", () => tools[button.dataset.do]());
 for (const button of nx.querySelectorAll("[data-save]")) button.addEventListener("click", () => save(button.dataset.save));
@@ -47,7 +53,10 @@ for (const radio of nx.querySelectorAll('[name="nx-view"]')) {
 }
 for (const radio of nx.querySelectorAll('[name="nx-algorithm"]')) radio.addEventListener("change", () => cutAgain());
 part("k").addEventListener("input", () => { part("k-shown").textContent = part("k").value; cutAgain(); });
-part("method").addEventListener("change", () => change("rank", { method: part("method").value }));
+part("method").addEventListener("change", async () => {
+  const answer = await ask("rank", { method: part("method").value });
+  if (answer) take(answer); else part("method").value = state.regions.method; // what still holds
+});
 part("opacity").addEventListener("input", () => {
   part("opacity-shown").textContent = `${part("opacity").value} %`;
   nx.style.setProperty("--nx-opacity", part("opacity").value / 100);
@@ -68,19 +77,14 @@ function open(tab) {
     one.tabIndex = here ? 0 : -1;
     nx.querySelector(`#${one.getAttribute("aria-controls")}`).hidden = !here;
   }
-  if (tab.id === "nx-tab-contrast" && !part("positive").value && state.scores) {
-    const [first, second] = state.scores.bars;
-    for (const one of [first, second]) classes.set(one.name, one.index);
-    part("positive").value = first.name;
-    part("negative").value = second?.name || "";
-  }
 }
 tabs.forEach((tab, at) => {
   tab.addEventListener("click", () => open(tab));
   tab.addEventListener("keydown", (event) => {
-    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-    if (!step) return;
-    const other = tabs[(at + step + tabs.length) % tabs.length];
+    const next = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: tabs.length - 1 }[event.key];
+    if (next === undefined) return;
+    event.preventDefault();
+    const other = tabs[(next + tabs.length) % tabs.length];
     open(other);
     other.focus();
   });
