@@ -5,8 +5,12 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from naspix.errors import NaspixWarning
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, ProgressColumn
 
 
 def say(sentence: str) -> None:
@@ -36,25 +40,9 @@ def progress_of_items(*, hidden: bool = False) -> Iterator[Callable[[str, int, i
 
     What it gives takes what is being done, how many are, and how many there are.
     """
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
+    from rich.progress import MofNCompleteColumn
 
-    console = Console(stderr=True)
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=hidden or not console.is_terminal,
-    ) as bar:
+    with _bar(MofNCompleteColumn(), hidden=hidden) as bar:
         task = bar.add_task("", total=None)
         yield lambda doing, done, total: bar.update(
             task, description=doing, completed=done, total=total
@@ -67,27 +55,9 @@ def progress_of_bytes() -> Iterator[Callable[[str, int, int | None], None]]:
 
     What it gives takes what is being done, the bytes that are, and how many there are to do.
     """
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
+    from rich.progress import DownloadColumn, TransferSpeedColumn
 
-    console = Console(stderr=True)
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    ) as bar:
+    with _bar(DownloadColumn(), TransferSpeedColumn()) as bar:
         tasks = {}
 
         def step(doing: str, done: int, total: int | None) -> None:
@@ -121,27 +91,28 @@ def progress_of_parts(
     Yields:
         What takes how many things are done by now, broken numbers too, and what is under way.
     """
+    from rich.progress import MofNCompleteColumn, TextColumn, TimeElapsedColumn
+
+    columns = MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left")
+    with _bar(*columns, hidden=total * n_parts < 2) as bar:
+        task = bar.add_task(doing, total=total)
+        yield lambda done, doing: bar.update(task, completed=done, description=doing)
+
+
+@contextmanager
+def _bar(*columns: "ProgressColumn", hidden: bool = False) -> "Iterator[Progress]":
+    """A bar with these columns between itself and the time that is left; gone when it ends."""
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
+        *columns,
         TimeRemainingColumn(),
         console=console,
         transient=True,
-        disable=not console.is_terminal or total * n_parts < 2,
+        disable=hidden or not console.is_terminal,
     ) as bar:
-        task = bar.add_task(doing, total=total)
-        yield lambda done, doing: bar.update(task, completed=done, description=doing)
+        yield bar
