@@ -18,12 +18,12 @@ from naspix.datasets.cub import CUB200, find_cub
 from naspix.datasets.cub import N_PUBLISHED as N_CUB
 from naspix.datasets.files import existing_folder, is_picture, visible_files
 from naspix.datasets.folder import ImageFolder, class_folders
-from naspix.datasets.sample import Dataset, Sample, position
+from naspix.datasets.photos import Photos
+from naspix.datasets.sample import Dataset
 from naspix.datasets.stl10 import N_PUBLISHED as N_STL10
 from naspix.datasets.stl10 import STL10, find_stl10
 from naspix.datasets.voc import VOCBoxes
 from naspix.errors import DatasetError, InputError
-from naspix.images import read_image
 
 Kind = Literal["stl10", "cub", "coco", "voc", "folder", "photos"]
 
@@ -203,16 +203,16 @@ def _of_pictures(root: Path) -> Contents:
         for name in sorted(splits, key=SPLITS.index):
             contents.add(name, partial(ImageFolder, root / name))
         return contents
-    files = tuple(file for file in visible_files(root) if is_picture(file))
-    if not files:
+    n_pictures = sum(is_picture(file) for file in visible_files(root))
+    if not n_pictures:
         raise DatasetError(
             f"there is nothing in {str(root)!r} that is a data set: no pictures, and none of the "
             "files that STL-10, CUB, COCO or Pascal VOC are made of"
         )
     if not classes:
-        return Contents("photos", {"": _Photos(root, files)})
+        return Contents("photos", {"": Photos(root)})
     contents.add("", partial(ImageFolder, root))
-    outside = len(files) - sum(map(len, classes.values()))
+    outside = n_pictures - sum(map(len, classes.values()))
     if outside:
         are = "s lie" if outside > 1 else " lies"
         contents.remarks.append(Remark("", "", f"{outside} picture{are} outside of any class"))
@@ -258,30 +258,3 @@ def _examined(dataset: Dataset) -> Iterator[tuple[str, _Looked | None, tuple[str
     with ThreadPoolExecutor(os.cpu_count()) as readers:
         for start in range(0, len(dataset), _AHEAD):
             yield from readers.map(look, range(start, min(start + _AHEAD, len(dataset))))
-
-
-@dataclass(frozen=True)
-class _Photos:
-    """Pictures about which nothing is known."""
-
-    root: Path
-    files: tuple[Path, ...]
-
-    @property
-    def ids(self) -> tuple[str, ...]:
-        return tuple(file.relative_to(self.root).as_posix() for file in self.files)
-
-    @property
-    def labels(self) -> tuple[None, ...]:
-        return (None,) * len(self.files)
-
-    @property
-    def categories(self) -> tuple[str, ...]:
-        return ()
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __getitem__(self, index: int, /) -> Sample:
-        file = self.files[position(index, len(self))]
-        return Sample(id=file.relative_to(self.root).as_posix(), image=read_image(file))
