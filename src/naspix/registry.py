@@ -130,9 +130,7 @@ def find_segmenter(name: str) -> type:
         >>> find_segmenter("slic").__name__
         'SLIC'
     """
-    if name not in SEGMENTERS:
-        raise UnknownNameError.among("segmenter", name, SEGMENTERS)
-    return SEGMENTERS[name]
+    return _found("segmenter", name, SEGMENTERS)
 
 
 def find_method(name: str) -> type:
@@ -145,9 +143,7 @@ def find_method(name: str) -> type:
         >>> find_method("grad_cam").__name__
         'GradCAM'
     """
-    if name not in SALIENCY:
-        raise UnknownNameError.among("saliency method", name, SALIENCY)
-    return SALIENCY[name]
+    return _found("saliency method", name, SALIENCY)
 
 
 def find_dataset(name: str) -> type:
@@ -160,9 +156,13 @@ def find_dataset(name: str) -> type:
         >>> find_dataset("voc").__name__
         'VOCBoxes'
     """
-    if name not in DATASETS:
-        raise UnknownNameError.among("data set", name, DATASETS)
-    return DATASETS[name]
+    return _found("data set", name, DATASETS)
+
+
+def _found(kind: str, name: str, known: Mapping[str, type]) -> type:
+    if name not in known:
+        raise UnknownNameError.among(kind, name, known)
+    return known[name]
 
 
 def make_method(name: str, model: Classifier, *, quick: bool = False) -> SaliencyMethod:
