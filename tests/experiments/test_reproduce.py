@@ -96,7 +96,7 @@ def test_clusters_are_numbered_by_area_and_named_by_place():
 
 
 def test_weights_that_cannot_be_meant_are_refused(tmp_path):
-    with pytest.raises(UnknownNameError, match="did you mean .*'resnet18'"):
+    with pytest.raises(UnknownNameError, match=r"did you mean .*'resnet18'"):
         networks.find_networks(["resnet18"], Conditions(weights={"resnet": "x"}))
     gone = str(tmp_path / "gone.pth")
     with pytest.raises(WeightsError, match="there is no weights file"):

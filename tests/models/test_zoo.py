@@ -176,7 +176,9 @@ def test_weights_of_another_class_count(tmp_path: Path) -> None:
     model = naspix.load_model("mobilenet_v3_small", weights=tmp_path / "w.pt")
     assert model.categories is None
     images = torch.rand(1, 3, 64, 64)
-    torch.testing.assert_close(model(images), trained.eval()(model.standardize(images)))  # layouts differ
+    torch.testing.assert_close(
+        model(images), trained.eval()(model.standardize(images))
+    )  # layouts differ
     torch.save(torchvision.models.mobilenet_v3_small().state_dict(), tmp_path / "w.pt")
     same = naspix.load_model("mobilenet_v3_small", weights=str(tmp_path / "w.pt"))
     assert same.category(282) == "tiger cat"
@@ -293,7 +295,9 @@ def test_weights_in_the_cache_are_found_without_a_connection(
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda hub, file: str(path))
     model = naspix.load_model("timm/convnext_atto")
     images = torch.rand(1, 3, 64, 64)
-    torch.testing.assert_close(model(images), trained.eval()(model.standardize(images)))  # layouts differ
+    torch.testing.assert_close(
+        model(images), trained.eval()(model.standardize(images))
+    )  # layouts differ
 
 
 def test_an_unreachable_hub_is_found_out_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
