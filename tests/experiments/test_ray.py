@@ -1,43 +1,63 @@
 """Ray for real: a cluster of two workers on this machine."""
 
 import os
+import signal
+import socket
+import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from squares import Squares, compute
+from tiny_evaluation import run
 
 from naspix.errors import DeviceError, InputError, MissingExtraError
+from naspix.experiments.evaluation.tables import text_table
+from naspix.experiments.parts import parts_in
 from naspix.experiments.ray_engine import Ray
 from naspix.experiments.store import read_run
 
 TWO = Ray(workers=2, threads=1)
+PATHS = {"PYTHONPATH": os.pathsep.join(sys.path)}  # where workers find `squares`
+N_PICTURES = 24
+DRIVER = """
+import sys
+from pathlib import Path
+from naspix.experiments.ray_engine import Ray
+from tiny_evaluation import run
+engine = Ray(workers=2, threads=1, gpus=0.5, address=sys.argv[2])
+run(Path(sys.argv[1]), int(sys.argv[3]), engine)
+"""
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
+def cluster() -> Iterator[str]:
+    """The address of a cluster of two workers, and of a GPU that it only believes to have."""
     ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'naspix[ray]'")
-    paths = {"PYTHONPATH": os.pathsep.join(sys.path)}  # where workers find `squares`
-    ray.init(
-        num_cpus=2,
-        include_dashboard=False,
-        log_to_driver=False,
-        runtime_env={"env_vars": paths},
-    )
-    yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", PATHS["PYTHONPATH"])
+        context = ray.init(num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False)
+    yield context.address_info["gcs_address"]
     ray.shutdown()
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
 @pytest.mark.usefixtures("cluster")
 class TestOnACluster:
-    def test_two_actors_give_the_same_as_one_process(self, tmp_path: Path) -> None:
-        compute(tmp_path / "one")
-        compute(tmp_path / "ray", engine=TWO)
-        one, ray = read_run(tmp_path / "one"), read_run(tmp_path / "ray")
-        assert ray.records() == one.records()
-        assert ray.failures == one.failures
+    @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL on this system")
+    def test_a_driver_killed_twice_gives_the_same_table(self, tmp_path: Path, cluster: str) -> None:
+        """By an evaluation of a network, whose actors share a GPU."""
+        killed = tmp_path / "killed"
+        done = [_drive(killed, cluster, kill_at=n_parts) for n_parts in (1, 4)]
+        done.append(_drive(killed, cluster, kill_at=None))
+        run(tmp_path / "at once", N_PICTURES)
+        whole, pieces = read_run(tmp_path / "at once"), read_run(killed)
+        assert pieces.records() == whole.records()
+        assert pieces.failures == whole.failures
+        assert text_table(pieces) == text_table(whole)
+        assert 1 <= done[0] < done[1] < done[2] == N_PICTURES // 2
 
     def test_a_worker_that_dies_loses_nothing(self, tmp_path: Path) -> None:
         compute(tmp_path / "one")
@@ -56,6 +76,18 @@ class TestOnACluster:
         assert read_run(tmp_path / "ray").records() == read_run(tmp_path / "one").records()
 
 
+def _drive(folder: Path, address: str, kill_at: int | None) -> int:
+    """Evaluate in a process of its own on the cluster, ended once it has so many parts."""
+    command = [sys.executable, "-c", DRIVER, str(folder), address, str(N_PICTURES)]
+    process = subprocess.Popen(command, env={**os.environ, **PATHS}, stderr=subprocess.DEVNULL)
+    while process.poll() is None:
+        if kill_at is not None and len(parts_in(folder / "records")) >= kill_at:
+            process.kill()
+        time.sleep(0.002)
+    assert process.wait() == (0 if kill_at is None else -signal.SIGKILL)
+    return len(parts_in(folder / "records"))
+
+
 def test_without_ray_it_is_said_how_to_install_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -65,11 +97,17 @@ def test_without_ray_it_is_said_how_to_install_it(
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
-def test_a_cluster_that_cannot_be_reached_is_said(tmp_path: Path) -> None:
+@pytest.mark.parametrize("address", ["auto", "127.0.0.1:{}", "ray://127.0.0.1:{}", "127.0.0.1:x"])
+def test_a_cluster_that_cannot_be_reached_is_said(tmp_path: Path, address: str) -> None:
     ray = pytest.importorskip("ray")
     ray.shutdown()
-    with pytest.raises(DeviceError, match="the Ray cluster auto cannot be reached"):
-        compute(tmp_path, engine=Ray(workers=1, address="auto"))
+    with socket.socket() as nobody:  # has the port, and does not listen
+        nobody.bind(("127.0.0.1", 0))
+        address = address.format(nobody.getsockname()[1])
+        with pytest.raises(DeviceError, match=f"the Ray cluster {address} cannot be reached: ."):
+            compute(tmp_path, engine=Ray(workers=1, address=address))
+    compute(tmp_path)
+    assert read_run(tmp_path).n_items == 20, "the same folder serves another engine"
 
 
 def test_numbers_that_make_no_sense_are_refused() -> None:
@@ -77,3 +115,5 @@ def test_numbers_that_make_no_sense_are_refused() -> None:
         Ray(workers=0)
     with pytest.raises(InputError, match="--threads is 0 or more, not -1"):
         Ray(threads=-1)
+    with pytest.raises(InputError, match=r"--gpus is 0 or more, not -0.5"):
+        Ray(gpus=-0.5)

@@ -63,7 +63,7 @@ def test_the_same_command_computes_only_what_is_missing(tmp_path: Path) -> None:
 
 def test_small_parts_become_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compute(tmp_path / "small", 20, 3)
-    monkeypatch.setattr(continuing, "_MERGED", 2)
+    monkeypatch.setattr(continuing, "MERGED", 2)
     compute(tmp_path / "merged", 20, 3)
     assert names(tmp_path / "merged") == [
         "000000000-000000006.parquet",
@@ -85,7 +85,7 @@ def test_a_kill_between_merging_and_removing_counts_nothing_twice(
     compute(tmp_path, 20, 3)
     expected = read_run(tmp_path).records()
     first = (tmp_path / "records" / Span(0, 3).file_name).read_bytes()
-    monkeypatch.setattr(continuing, "_MERGED", 2)
+    monkeypatch.setattr(continuing, "MERGED", 2)
     (tmp_path / "records" / Span(3, 6).file_name).unlink()
     compute(tmp_path, 20, 3)  # merges the first two
     (tmp_path / "records" / Span(0, 3).file_name).write_bytes(first)

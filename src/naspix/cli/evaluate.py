@@ -78,6 +78,10 @@ def evaluate(
     threads: Annotated[
         int, Parameter(help="Threads of each worker; 0 shares the cores among them.")
     ] = 0,
+    gpus: Annotated[
+        float,
+        Parameter(help="GPUs of each of Ray's actors; may be a share of one, such as 0.25."),
+    ] = 0,
     ray_address: Annotated[
         str | None, Parameter(help="A Ray cluster to join, such as auto or ray://host:10001.")
     ] = None,
@@ -106,7 +110,7 @@ def evaluate(
         limit=limit,
         batch_size=batch_size,
     )
-    chosen = chosen_engine(engine, workers, threads, ray_address)
+    chosen = chosen_engine(engine, workers, threads, ray_address, gpus)
     with progress_of_pictures() as step:
         run = carry_out(settings, output, engine=chosen, progress=step)
     write_results(run)
@@ -168,20 +172,23 @@ def _settings(
     return replace(asked, parameters=parameters, target=chosen)
 
 
-def chosen_engine(name: str, workers: int, threads: int, address: str | None) -> "Engine":
+def chosen_engine(
+    name: str, workers: int, threads: int, address: str | None, gpus: float = 0
+) -> "Engine":
     """Who computes.
 
     Raises:
-        InputError: An address is given for another engine than Ray.
+        InputError: An address or GPUs are given for another engine than Ray.
     """
     from naspix.experiments.engine import InProcess, Processes, limit_threads
 
     if name == "ray":
         from naspix.experiments.ray_engine import Ray
 
-        return Ray(workers=workers, threads=threads, address=address)
-    if address is not None:
-        raise InputError("--ray-address is for --engine ray")
+        return Ray(workers=workers, threads=threads, gpus=gpus, address=address)
+    for option, given in (("--ray-address", address is not None), ("--gpus", gpus != 0)):
+        if given:
+            raise InputError(f"{option} is for --engine ray")
     if workers != 1:
         return Processes(workers=workers, threads=threads)
     if threads:

@@ -20,7 +20,7 @@ from naspix.experiments.parts import Part, Span, check_whole, parts_in, span_of
 from naspix.experiments.store import DAMAGED, HEADER, LOCK, RECORDS, SCHEMA, Run, read_run
 from naspix.report.folder import write_whole, written
 
-_MERGED = 64  # parts become one file
+MERGED = 64  # parts become one file
 
 
 class OpenRun:
@@ -99,7 +99,7 @@ class OpenRun:
 
     @property
     def _merged_items(self) -> int:
-        return self._batch_size * _MERGED
+        return self._batch_size * MERGED
 
     def _is_merged(self, span: Span) -> bool:
         return span.start % self._merged_items == 0 and span.stop - span.start == self._merged_items

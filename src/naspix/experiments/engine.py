@@ -107,10 +107,7 @@ class Processes:
     threads: int = 0
 
     def __post_init__(self) -> None:
-        if self.workers < 1:
-            raise InputError(f"--workers is at least 1, not {self.workers}")
-        if self.threads < 0:
-            raise InputError(f"--threads is 0 or more, not {self.threads}")
+        check_workers(self.workers, self.threads)
 
     def __call__(
         self, make_worker: MakeWorker, spans: Sequence[Span]
@@ -163,6 +160,24 @@ class Processes:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
+def check_workers(workers: int, threads: int) -> None:
+    """Refuse numbers that no engine can work with.
+
+    Raises:
+        InputError: If there is no worker, or fewer than no threads.
+    """
+    if workers < 1:
+        raise InputError(f"--workers is at least 1, not {workers}")
+    if threads < 0:
+        raise InputError(f"--threads is 0 or more, not {threads}")
+
+
+def begun_worker(make_worker: MakeWorker, threads: int) -> Worker:
+    """A worker in a process that is its own, with its share of the threads."""
+    limit_threads(threads)
+    return make_worker()
+
+
 def share_of_cores(n_workers: int) -> int:
     """Threads for each of several processes, so that they do not take each other's cores."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -188,8 +203,7 @@ def _begin(make_worker: MakeWorker, threads: int) -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
-    limit_threads(threads)
-    _worker = make_worker()
+    _worker = begun_worker(make_worker, threads)
 
 
 def _die_with(parent: multiprocessing.process.BaseProcess) -> None:

@@ -8,16 +8,24 @@ set's folder, and files of weights, must be where every machine finds them by th
 import contextlib
 import logging
 import os
+import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
 from naspix import errors
 from naspix.errors import DeviceError, InputError, MissingExtraError, NaspixError
-from naspix.experiments.engine import MakeWorker, Worker, limit_threads, share_of_cores
+from naspix.experiments.engine import (
+    MakeWorker,
+    Worker,
+    begun_worker,
+    check_workers,
+    share_of_cores,
+)
 from naspix.experiments.parts import Span
 
 _QUEUED = 2  # spans an actor has ahead of it
+_PATIENCE = 10.0  # seconds for a cluster to answer
 _SILENT: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
 _QUIET = {
     "RAY_BACKEND_LOG_LEVEL": "fatal",
@@ -44,10 +52,9 @@ class Ray:
     address: str | None = None
 
     def __post_init__(self) -> None:
-        if self.workers < 1:
-            raise InputError(f"--workers is at least 1, not {self.workers}")
-        if self.threads < 0:
-            raise InputError(f"--threads is 0 or more, not {self.threads}")
+        check_workers(self.workers, self.threads)
+        if self.gpus < 0:
+            raise InputError(f"--gpus is 0 or more, not {self.gpus:g}")
 
     def __call__(
         self, make_worker: MakeWorker, spans: Sequence[Span]
@@ -84,8 +91,7 @@ class _Actor:
     """A worker in a process of Ray's."""
 
     def __init__(self, make_worker: MakeWorker, threads: int) -> None:
-        limit_threads(threads)
-        self._worker: Worker = make_worker()
+        self._worker: Worker = begun_worker(make_worker, threads)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
         span = Span(int(batch["start"][0]), int(batch["stop"][0]))
@@ -133,11 +139,12 @@ def _connected(ray: Any, address: str | None, *, n_cpus: int) -> Iterator[None]:
         yield
         return
     try:
+        _knock(address)
         if address is None:
             ray.init(num_cpus=n_cpus, include_dashboard=False, **_SILENT)
         else:
             ray.init(address=address, **_SILENT)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise DeviceError(
             f"the Ray cluster {address or 'on this machine'} cannot be reached: {_reason(error)}"
         ) from None
@@ -146,6 +153,13 @@ def _connected(ray: Any, address: str | None, *, n_cpus: int) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _knock(address: str | None) -> None:
+    """Find out in seconds whether anybody answers; Ray itself asks again and again for minutes."""
+    host, colon, port = (address or "").rpartition("://")[2].rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE).close()
 
 
 def _quiet(ray: Any) -> None:

@@ -56,7 +56,7 @@ class Run:
         """
         import pyarrow as pa
 
-        parts = self._parts(columns)
+        parts = self.parts(columns)
         if not parts:
             raise InputError(f"{self.folder} has no records yet")
         return pa.concat_tables([part.records for part in parts])
@@ -64,13 +64,13 @@ class Run:
     @property
     def failures(self) -> list[Failure]:
         """The items that could not be computed, in order."""
-        return [failure for part in self._parts([]) for failure in part.failed]
+        return [failure for part in self.parts([]) for failure in part.failed]
 
     @property
     def seconds(self) -> dict[str, float]:
         """Step -> time it took in all."""
         total: Counter[str] = Counter()
-        for part in self._parts([]):
+        for part in self.parts([]):
             total.update(part.seconds)
         return dict(total)
 
@@ -82,10 +82,18 @@ class Run:
     @property
     def machines(self) -> list[Mapping[str, object]]:
         """What computed the parts, each once."""
-        parts = self._parts([])
+        parts = self.parts([])
         return list(Part.merged(parts).machines) if parts else []
 
-    def _parts(self, columns: Sequence[str] | None) -> list[Part]:
+    def parts(self, columns: Sequence[str] | None = None) -> list[Part]:
+        """The parts in order.
+
+        Args:
+            columns: Only these.
+
+        Raises:
+            InputError: If one is damaged.
+        """
         for _ in range(_READ_TRIES):
             with contextlib.suppress(FileNotFoundError):  # merged meanwhile
                 files = parts_in(self.folder / RECORDS).values()

@@ -5,6 +5,7 @@ batch is read by a thread while the network works on this one.
 """
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Row = dict[str, Any]
+
+# steps of the stopwatch: reading goes on beside the others, only the wait for it takes their time
+READING, WAITING = "reading pictures", "waiting for pictures"
 
 
 @runtime_checkable
@@ -107,16 +111,17 @@ class Evaluator:
         self.dataset, self.explainer = dataset, explainer
         self.measure, self.framing = measure, framing
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="naspix-reader")
-        self._ahead: dict[Span, Future[list[Picture | Failure]]] = {}
+        self._ahead: dict[Span, Future[tuple[list[Picture | Failure], float]]] = {}
 
     def __call__(self, span: Span, following: Span | None) -> Part:
         """Evaluate the items of a span."""
         stopwatch = self.explainer.stopwatch
-        with stopwatch("waiting for pictures"):
-            found = self._ahead.pop(span, None) or self._reader.submit(self.read, span)
+        with stopwatch(WAITING):
+            found = self._ahead.pop(span, None) or self._reader.submit(self._timed_read, span)
             if following is not None:
-                self._ahead[following] = self._reader.submit(self.read, following)
-            pictures = found.result()
+                self._ahead[following] = self._reader.submit(self._timed_read, following)
+            pictures, seconds = found.result()
+        stopwatch.add(READING, seconds)
         failed = [each for each in pictures if isinstance(each, Failure)]
         rows: list[Row] = []
         for group in _of_one_size([each for each in pictures if isinstance(each, Picture)]):
@@ -133,6 +138,11 @@ class Evaluator:
     def read(self, span: Span) -> list[Picture | Failure]:
         """The pictures of a span, or why there is none."""
         return [self.read_one(index) for index in range(*span)]
+
+    def _timed_read(self, span: Span) -> tuple[list[Picture | Failure], float]:
+        """The pictures and the seconds that took, in the thread that reads ahead."""
+        begin = time.perf_counter()
+        return self.read(span), time.perf_counter() - begin
 
     def read_one(self, index: int) -> Picture | Failure:
         """A picture, or why there is none."""

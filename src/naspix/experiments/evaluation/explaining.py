@@ -207,7 +207,11 @@ class Stopwatch:
         try:
             yield
         finally:
-            self._seconds[step] += time.perf_counter() - begin
+            self.add(step, time.perf_counter() - begin)
+
+    def add(self, step: str, seconds: float) -> None:
+        """Count what was measured elsewhere, as in another thread."""
+        self._seconds[step] += seconds
 
     def reset(self) -> dict[str, float]:
         """The seconds since the last reset, by step."""
