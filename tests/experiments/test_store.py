@@ -61,6 +61,26 @@ def test_the_same_command_computes_only_what_is_missing(tmp_path: Path) -> None:
     assert read_run(tmp_path).records() == expected
 
 
+def test_a_run_that_left_nothing_is_begun_anew_with_other_settings(tmp_path: Path) -> None:
+    with open_run(tmp_path, kind="cubes", settings={"power": 3}) as run:
+        assert run.find("a thing", lambda: 1) == 1
+    compute(tmp_path)
+    assert read_run(tmp_path).header["found"] == {}
+    assert read_run(tmp_path).n_items == 20
+    with pytest.raises(InputError, match="holds a run of squares, not of cubes"):
+        compute_cubes(tmp_path)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "classes").mkdir()
+    compute_cubes(tmp_path / "other")
+    with pytest.raises(InputError, match="holds a run of cubes"):
+        compute(tmp_path / "other")
+
+
+def compute_cubes(folder: Path) -> None:
+    with open_run(folder, kind="cubes", settings={"power": 3}):
+        pass
+
+
 def test_small_parts_become_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compute(tmp_path / "small", 20, 3)
     monkeypatch.setattr(continuing, "MERGED", 2)

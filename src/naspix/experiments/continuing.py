@@ -179,7 +179,8 @@ def open_run(
         growing: Settings that are numbers of items and may be larger, or None for all, than before.
 
     Raises:
-        InputError: If the folder holds a run with other settings, of another kind or schema.
+        InputError: If the folder holds a run with other settings, of another kind or schema, and
+            that left more than its settings.
         OutputError: If another process writes to it, or writing is not possible.
 
     Warns:
@@ -190,18 +191,35 @@ def open_run(
     with written(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / LOCK):
-        if (folder / HEADER).exists():
-            run = read_run(folder)
-            _check_same(run, kind, settings, growing)
-            _warn_of_versions(run)
-            header = {**run.header, "settings": settings}
-        else:
-            _refuse_foreign(folder)
-            header = _new_header(kind, settings)
+        header = _header_to_go_on_with(folder, kind, settings, growing)
         with written(folder):
             (folder / RECORDS).mkdir(exist_ok=True)
         _write_header(folder, header)
         yield OpenRun(read_run(folder))
+
+
+def _header_to_go_on_with(
+    folder: Path, kind: str, settings: Mapping[str, Any], growing: Sequence[str]
+) -> dict[str, Any]:
+    """The header of the run that is there, or a new one."""
+    if not (folder / HEADER).exists():
+        _refuse_foreign(folder)
+        return _new_header(kind, settings)
+    run = read_run(folder)
+    try:
+        _check_same(run, kind, settings, growing)
+    except InputError:
+        if _is_blank(folder):
+            return _new_header(kind, settings)
+        raise
+    _warn_of_versions(run)
+    return {**run.header, "settings": settings}
+
+
+def _is_blank(folder: Path) -> bool:
+    """Whether a run stopped before it left anything, for its settings could not be met, say."""
+    others = {child.name for child in folder.iterdir()} - {HEADER, LOCK, RECORDS}
+    return not others and not parts_in(folder / RECORDS)
 
 
 def _refuse_foreign(folder: Path) -> None:
@@ -281,5 +299,5 @@ def _warn_of_versions(run: Run) -> None:
             f"{run.folder} was begun with other versions ({'; '.join(changed)}); each part says "
             "which made it",
             NaspixWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
