@@ -1,6 +1,8 @@
 """Trees grown ahead: one at a time, in quiet moments, wanted ones first, abandoned ones never."""
 
 import gc
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +15,7 @@ from naspix.app import Desk, Shelf
 from naspix.app.jobs import Job
 from naspix.app.regions import Cut, Cutter
 from naspix.app.trees import Nursery
+from naspix.segmentation import NAS
 
 LEVELS = (3, 4)
 
@@ -137,6 +140,41 @@ def test_a_closed_nursery_lets_everybody_go(model, nursery):
     assert done.wait(5)
     assert nursery.want(other, LEVELS).is_set()
     assert not _has_tree(other)
+
+
+def test_the_tree_is_there_when_the_slider_is_moved(model, monkeypatch):
+    desk = Desk(Shelf({"net": lambda: model}))
+    ask = visitor_of(desk)
+    ask("sample", name="chelsea")
+    assert desk.house.nursery.n_planned == 1
+    _until(lambda: desk.house.nursery.n_planned == 0)
+    monkeypatch.setattr(NAS, "segment", None)  # nothing is clustered any more
+    for k in (2, 7, 40):
+        regions = ask("segment", algorithm="ward", n_clusters=k)["regions"]
+        assert regions["n_clusters"] == k
+        assert regions["seconds"] < 0.5
+    desk.close()
+
+
+_SCRIPT = """
+import torch
+import naspix
+from naspix.app.regions import Cutter
+from naspix.app.trees import Nursery
+model = naspix.load_model("efficientnet_lite0")
+cutters = [Cutter(model, torch.rand(1, 3, 96, 96)) for _ in range(20)]
+nursery = Nursery(lambda: True)
+for cutter in cutters:
+    cutter.prepare((3, 4))
+    nursery.plan(cutter, (3, 4))
+nursery.want(cutters[0], (3, 4)).wait()
+"""
+
+
+def test_a_program_ends_while_a_tree_grows():
+    command = [sys.executable, "-W", "ignore", "-c", _SCRIPT]
+    found = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (found.returncode, found.stderr) == (0, "")
 
 
 def test_others_are_served_while_somebody_waits_for_a_tree(model, monkeypatch):

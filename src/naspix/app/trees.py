@@ -36,7 +36,9 @@ class _Seed:
 
 
 class Nursery:
-    """Grows Ward's trees, one at a time, in a thread of its own.
+    """Grows Ward's trees, one at a time, in a thread that is there while trees are to come.
+
+    A program that ends waits for the tree that is growing, and for no other.
 
     Args:
         is_quiet: Whether nobody uses the device or waits for it.
@@ -88,7 +90,7 @@ class Nursery:
             elif not same:
                 self._seeds.append(seed)
             if self._thread is None and not self._closed:
-                self._thread = threading.Thread(target=self._work, name="naspix-trees", daemon=True)
+                self._thread = threading.Thread(target=self._work, name="naspix-trees")
                 self._thread.start()
             self._changed.notify_all()
         return seed
@@ -100,25 +102,27 @@ class Nursery:
                 with contextlib.suppress(Exception):  # told to whoever asks for the tree itself
                     cutter.grow(seed.levels)
             del cutter  # no photo is kept while this waits
-            seed.done.set()
             with self._changed:
                 if seed in self._seeds:
                     self._seeds.remove(seed)
+            seed.done.set()
 
     def _next(self) -> _Seed | None:
-        """Wait for a tree to grow: a wanted one, or the newest in a quiet moment."""
+        """The tree to grow: a wanted one at once, the newest in a quiet moment, None at the end."""
         quiet_since: float | None = None
         with self._changed:
-            while not self._closed:
-                self._drop_abandoned()
+            self._drop_abandoned()
+            while self._seeds and threading.main_thread().is_alive():
                 for seed in self._seeds:
                     if seed.wanted:
                         return seed
                 now = time.monotonic()
                 quiet_since = (quiet_since or now) if self._is_quiet() else None
-                if self._seeds and quiet_since is not None and now - quiet_since >= _QUIET_FOR:
+                if quiet_since is not None and now - quiet_since >= _QUIET_FOR:
                     return self._seeds[-1]
-                self._changed.wait(_GLANCE if self._seeds else None)
+                self._changed.wait(_GLANCE)
+                self._drop_abandoned()
+            self._thread = None
         return None
 
     def _drop_abandoned(self) -> None:
