@@ -320,6 +320,12 @@ def test_compare_contrast_and_save(page, tmp_path, model, chromium):
     words = page.tab.inner_text("[data-part=contrast]")
     assert f"tiger cat leads tabby by {float(logits[282] - logits[281]):.2f}" in words
     page.screenshot("contrast", ".nx-wide")
+    named = page.tab.locator("[data-part=contrast] tbody tr").first
+    number = int(named.get_attribute("data-number"))
+    named.get_by_role("button", name=f"Hide superpixel {number}").click()
+    page.wait_hidden([number])
+    named.get_by_role("button", name=f"Show superpixel {number}").click()
+    page.wait_hidden([])
 
     page.tab.click("#nx-tab-save")
     report = page.download("report", tmp_path)
@@ -449,9 +455,10 @@ _CONTRAST = """() => {
   while (walker.nextNode()) {
     const node = walker.currentNode.parentElement;
     if (!walker.currentNode.textContent.trim() || !node.checkVisibility()) continue;
-    if (node.closest(":disabled, svg, .nx-unseen, .nx-tip")) continue;
+    if (node.closest(":disabled, .nx-unseen")) continue;
     const style = getComputedStyle(node);
-    const pair = [light(numbers(style.color)), light(ground(node))].sort((a, b) => b - a);
+    const ink = node.closest("svg") ? style.fill : style.color;
+    const pair = [light(numbers(ink)), light(ground(node))].sort((a, b) => b - a);
     const ratio = (pair[0] + 0.05) / (pair[1] + 0.05);
     if (ratio < 4.5) poor.push(`${ratio.toFixed(2)} ${walker.currentNode.textContent.trim()}`);
   }
@@ -471,6 +478,7 @@ def test_text_is_readable_and_every_control_has_a_name(chromium, address, scheme
     page.tab.click(".nx-list summary")
     page.click_superpixel(0.5, 0.5)
     page.tab.wait_for_selector("[data-do=undo]:enabled")
+    page.tab.locator("[data-part=tip]").wait_for(state="visible")
     assert page.tab.evaluate(_CONTRAST) == []
     assert page.tab.evaluate(_UNNAMED) == []
     for tab in ("contrast", "group", "save", "compare"):

@@ -63,25 +63,26 @@ def test_who_is_let_in_has_to_be_said(options, words, capsys, monkeypatch):
 
 
 _SCRIPT = """
-import naspix, skimage.data, urllib.request
+import naspix, skimage.data, sys, urllib.request
+from PIL import Image
+Image.fromarray(skimage.data.chelsea()).save(sys.argv[1])
 model = naspix.load_model("efficientnet_lite0")
-with naspix.explore(model, skimage.data.chelsea()) as explorer:
+with naspix.explore(model, sys.argv[1]) as explorer:
     print(explorer.url)
     print(urllib.request.urlopen(explorer.url, timeout=30).status)
     print("<iframe" in explorer._repr_html_(), "127.0.0.1" in explorer._repr_html_())
     answer = explorer.desk.wait(explorer.desk.ask({"key": "k" * 16, "action": "hello"}))
-    print(answer["photo"]["predicted"]["name"])
+    print(answer["photo"]["name"], answer["photo"]["predicted"]["name"])
 print(len(model._forward_pre_hooks))
 """
 
 
 @pytest.mark.skipif(importlib.util.find_spec("gradio") is None, reason="needs the extra app")
-def test_with_it_the_page_opens_on_the_photo():
-    found = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", _SCRIPT], capture_output=True, text=True, check=True
-    )
+def test_with_it_the_page_opens_on_the_photo(tmp_path):
+    command = [sys.executable, "-W", "ignore", "-c", _SCRIPT, str(tmp_path / "cat.png")]
+    found = subprocess.run(command, capture_output=True, text=True, check=True)
     url, *rest = found.stdout.split("\n")
     assert url.startswith("http://127.0.0.1:")
-    assert rest[:4] == ["200", "True True", "tiger cat", "0"]
+    assert rest[:4] == ["200", "True True", "cat.png tiger cat", "0"]
     with pytest.raises(OSError, match="refused"):
         urllib.request.urlopen(url, timeout=5)

@@ -1,6 +1,7 @@
 """``naspix.explore``: the explorer on one photo, inside a notebook or beside a script."""
 
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -75,10 +76,11 @@ def explore(model: Classifier, image: object = None, *, port: int = 0) -> "Explo
     from naspix.app.page import Address, serve
 
     images = None if image is None else _one_image(model, image)
+    name = Path(image).name if isinstance(image, str | Path) else "photo"
     desk = Desk(Shelf({model.name: lambda: model}))
     try:
         if images is not None:
-            desk.house.given = Study(desk.house.shelf.load(), model.name, images, "photo")
+            desk.house.given = Study(desk.house.shelf.load(), model.name, images, name)
         return Explorer(desk, serve(desk, Address(port=port)))
     except MissingExtraError as missing:
         desk.close()

@@ -7,6 +7,7 @@ strangers out where a password is asked for, and shows it in notebooks. Needs th
 import asyncio
 import os
 import time
+import warnings
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
@@ -152,7 +153,9 @@ def _gradio() -> Any:
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     try:
-        import gradio
+        with warnings.catch_warnings():  # of what gradio imports: nothing to do about it here
+            warnings.simplefilter("ignore")
+            import gradio
     except ImportError:
         raise MissingExtraError(
             "the explorer needs gradio, which is not installed; pip install 'naspix[app]'"

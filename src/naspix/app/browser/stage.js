@@ -82,7 +82,7 @@ function draw() {
 
 // Lines as thick as asked on the screen, however large the sheet is shown.
 function stroke(pen, path, lines) {
-  const scale = pen.canvas.width / (pen.canvas.clientWidth || pen.canvas.width);
+  const scale = Math.max(1, pen.canvas.width / (pen.canvas.clientWidth || pen.canvas.width));
   for (const [colour, thickness] of lines) {
     pen.strokeStyle = colour; pen.lineWidth = thickness * scale; pen.stroke(path);
   }
