@@ -1,10 +1,7 @@
 """What every page of an experiment has: its head, what was left out, and how it was made."""
 
-from collections.abc import Iterable
-from html import escape
-from importlib.resources import files
-
 from naspix.experiments.store import Run
+from naspix.report.document import CLOSING, definitions, flattened, left_out, opening
 
 
 def document(title: str, style: str, header: str, main: str, footer: str) -> str:
@@ -17,13 +14,9 @@ def document(title: str, style: str, header: str, main: str, footer: str) -> str
         main: Its content.
         footer: How it was made.
     """
-    common = files("naspix.report").joinpath("page.css").read_text("utf-8")
     return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>naspix: {escape(title)}</title>\n<style>\n{common}{style}</style>\n</head>\n"
-        f"<body>\n<header>{header}</header>\n<main>\n{main}</main>\n<footer>{footer}</footer>\n"
-        "</body>\n</html>\n"
+        f"{opening(f'naspix: {title}', style)}<header>{header}</header>\n<main>\n{main}</main>\n"
+        f"<footer>{footer}</footer>\n{CLOSING}"
     )
 
 
@@ -32,28 +25,16 @@ def failures_note(run: Run) -> str:
     failures = run.failures
     if not failures:
         return ""
-    items = "".join(f"<li><b>{escape(f.item)}</b>: {escape(f.reason)}</li>" for f in failures)
     n = len(failures)
-    return (
-        f'<div class="note"><p>{n} {"picture was" if n == 1 else "pictures were"} left out:</p>'
-        f"<ul>{items}</ul></div>\n"
-    )
+    words = f"{n} {'picture was' if n == 1 else 'pictures were'} left out:"
+    return left_out(words, [(failure.item, failure.reason) for failure in failures])
 
 
 def settings_list(run: Run) -> str:
     """Settings, what was found, times and machines, as a list of definitions."""
-    entries = [*_flat(run.settings), *_flat(run.header["found"])]
+    entries = [*flattened(run.settings), *flattened(run.header["found"])]
     entries += [(f"seconds of {name}", f"{value:.1f}") for name, value in run.seconds.items()]
     for machine in run.machines:
         entries += [(name, str(value)) for name, value in machine.items() if value]
     entries.append(("begun", str(run.header["created"])))
-    rows = "\n".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in entries)
-    return f"<dl>\n{rows}\n</dl>\n"
-
-
-def _flat(settings: object, name: str = "") -> Iterable[tuple[str, str]]:
-    if isinstance(settings, dict):
-        for key, value in settings.items():
-            yield from _flat(value, f"{name} {key}".strip())
-    else:
-        yield name, str(settings)
+    return definitions(entries)

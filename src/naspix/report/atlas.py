@@ -8,7 +8,6 @@ disk, with its pictures and style inside it, no script; and the same as plain va
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from importlib.resources import files
 from math import isfinite
 
 import numpy as np
@@ -16,7 +15,7 @@ from jaxtyping import UInt8
 
 from naspix.metrics import SaliencyByCluster, Suspect
 from naspix.plots import boundary_picture, cluster_colours, highlight_picture
-from naspix.report.page import data_url, settings_list
+from naspix.report.document import CLOSING, data_url, left_out, opening, settings_list
 from naspix.report.record import RunRecord
 from naspix.segmentation import Atlas, AtlasEntry, Example
 
@@ -68,7 +67,6 @@ class AtlasReport:
 
 def atlas_page(report: AtlasReport) -> str:
     """Return the whole page."""
-    style = files("naspix.report").joinpath("page.css").read_text("utf-8")
     entries = report.atlas.entries
     colours = cluster_colours(len(entries))
     named = sum(bool(entry.name) for entry in entries)
@@ -82,9 +80,7 @@ def atlas_page(report: AtlasReport) -> str:
     )
     title = escape(report.title)
     return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{title}: an atlas</title>\n<style>\n{style}{_STYLE}</style>\n</head>\n<body>\n"
+        f"{opening(f'{report.title}: an atlas', _STYLE)}"
         f"<header><h1>What the network sees in {title}</h1>\n"
         f"<p>{len(entries)} clusters of what the network tells apart, shared by "
         f"{report.atlas.n_images} photos: a cluster is the same thing in all of them. {asked}</p>"
@@ -92,7 +88,7 @@ def atlas_page(report: AtlasReport) -> str:
         f"{_audit(report)}"
         + "".join(_entry(entry, colours[entry.cluster], report) for entry in entries)
         + f"</main>\n<footer>\n<h2>How this was made</h2>\n{settings_list(report.run)}</footer>\n"
-        "</body>\n</html>\n"
+        + CLOSING
     )
 
 
@@ -158,12 +154,7 @@ def _known(value: float) -> float | None:
 
 
 def _notes(report: AtlasReport) -> str:
-    if not report.failed:
-        return ""
-    items = "".join(
-        f"<li><b>{escape(source)}</b>: {escape(reason)}</li>" for source, reason in report.failed
-    )
-    return f'<div class="note"><p>Left out:</p><ul>{items}</ul></div>\n'
+    return left_out("Left out:", report.failed) if report.failed else ""
 
 
 def _chip(colour: UInt8[np.ndarray, " 3"]) -> str:

@@ -5,19 +5,16 @@ thousands of photos can be written without holding them. No script, nothing from
 and dark as the reader's system is, readable on a phone.
 """
 
-import base64
-import io
 from collections.abc import Iterable, Sequence
 from html import escape
-from importlib.resources import files
 from itertools import groupby
 
 import numpy as np
-from jaxtyping import UInt8
 
 from naspix.plots import Scale, cluster_colours
 from naspix.report.agreement import Agreement
 from naspix.report.comparison import Card, comparison
+from naspix.report.document import CLOSING, data_url, left_out, opening, settings_list
 from naspix.report.gallery import CaptionedPicture, gallery
 from naspix.report.record import PhotoExplanation, RunRecord
 
@@ -42,11 +39,8 @@ def page(photos: Iterable[PhotoExplanation], run: RunRecord) -> str:
 
 def head() -> str:
     """Everything before the first photo."""
-    style = files("naspix.report").joinpath("page.css").read_text("utf-8")
     return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>naspix report</title>\n<style>\n{style}{_bar_styles()}</style>\n</head>\n<body>\n"
+        f"{opening('naspix report', _bar_styles())}"
         "<header><h1>What the network looked at</h1>\n"
         "<p>Each photo is cut into the regions that the classifier itself sees, "
         "and each region is coloured by how much it matters for the class that is explained.</p>"
@@ -105,10 +99,7 @@ def tail(
     """
     notes = "" if finished else '<p class="note">The run was stopped before the end.</p>\n'
     if failed:
-        items = "".join(
-            f"<li><b>{escape(source)}</b>: {escape(reason)}</li>" for source, reason in failed
-        )
-        notes += f'<div class="note"><p>Left out:</p><ul>{items}</ul></div>\n'
+        notes += left_out("Left out:", failed)
     if len(links) > 1:
         opened = " open" if len(links) <= 30 else ""
         notes += (
@@ -122,7 +113,7 @@ def tail(
         )
     return (
         f'</main>\n<div class="above">\n{notes}</div>\n'
-        f"<footer>\n<h2>How this was made</h2>\n{settings_list(run)}</footer>\n</body>\n</html>\n"
+        f"<footer>\n<h2>How this was made</h2>\n{settings_list(run)}</footer>\n{CLOSING}"
     )
 
 
@@ -239,34 +230,3 @@ def _ranking(photo: PhotoExplanation, method: str, segmenter: str) -> str:
 
 def _share(part: float) -> str:
     return f"{part:.1%}" if part >= 0.001 else "&lt;0.1%"
-
-
-def settings_list(run: RunRecord) -> str:
-    """What made the results, as a list of definitions."""
-    versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
-    entries = [*_flat(run.settings), ("seed", str(run.seed)), ("versions", versions)]
-    entries.append(("made", run.created))
-    rows = "\n".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in entries)
-    return f"<dl>\n{rows}\n</dl>\n"
-
-
-def _flat(settings: object, name: str = "") -> Iterable[tuple[str, str]]:
-    if isinstance(settings, dict):
-        for key, value in settings.items():
-            yield from _flat(value, f"{name} {key}".strip())
-    else:
-        yield name, str(settings)
-
-
-def data_url(picture: UInt8[np.ndarray, "H W 3"], lossless: bool) -> str:
-    """The picture inside a URL: a PNG, or a JPEG."""
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    image = Image.fromarray(picture)
-    if lossless:
-        image.save(buffer, "png", optimize=True)
-    else:
-        image.save(buffer, "jpeg", quality=86)
-    kind = "png" if lossless else "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
