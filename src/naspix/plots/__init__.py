@@ -19,6 +19,7 @@ from naspix.plots.grid import grid_figure
 from naspix.plots.pictures import (
     boundary_picture,
     cluster_picture,
+    frequency_picture,
     highlight_picture,
     order_picture,
     overlay_picture,
@@ -40,6 +41,7 @@ __all__ = [
     "draw_saliency",
     "draw_segmentation",
     "explanation_figure",
+    "frequency_picture",
     "grid_figure",
     "highlight_picture",
     "order_picture",

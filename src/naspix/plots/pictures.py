@@ -14,6 +14,7 @@ from naspix.plots.colours import Scale, cluster_colours
 Picture = UInt8[np.ndarray, "y x 3"]
 
 ORDER_COLOURS = "coolwarm"  # matplotlib's, blue to red
+_LINE_COLOUR = (0, 20, 80)  # nearly black, on pale photos of any colour
 
 
 def photo_picture(image: Float[np.ndarray, "H W C"], *, zoom: int = 1) -> Picture:
@@ -90,6 +91,28 @@ def highlight_picture(
     dim = np.repeat(0.35 * photo.mean(axis=-1, keepdims=True), 3, axis=-1).astype(np.uint8)
     shown = _zoomed(mask, zoom)
     return _draw_boundaries(np.where(shown[..., None], photo, dim), shown.astype(np.int64))
+
+
+def frequency_picture(
+    image: Float[np.ndarray, "H W C"], frequency: Float[np.ndarray, "H W"], *, zoom: int = 1
+) -> Picture:
+    """Lines over the pale photo, the darker the more often a pixel is one; enlarged, a bit wider.
+
+    Args:
+        image: Values in [0, 1].
+        frequency: From 0 to 1.
+        zoom: As in :func:`photo_picture`.
+
+    Example:
+        >>> white = np.ones((1, 3, 3))
+        >>> frequency_picture(white, np.array([[0.0, 0.5, 1.0]]))[0, :, 0].tolist()
+        [255, 128, 0]
+    """
+    from scipy.ndimage import grey_dilation
+
+    pale = 255 - 0.45 * (255 - photo_picture(image, zoom=zoom).astype(np.float64))
+    share = grey_dilation(_zoomed(frequency, zoom), (zoom + zoom // 2,) * 2)[..., None]
+    return np.round((1 - share) * pale + share * np.array(_LINE_COLOUR)).astype(np.uint8)
 
 
 def saliency_picture(saliency: Float[np.ndarray, "H W"], scale: Scale, *, zoom: int = 1) -> Picture:

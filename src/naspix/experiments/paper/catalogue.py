@@ -10,10 +10,16 @@ from naspix.errors import UnknownNameError
 from naspix.experiments.paper.experiment import Experiment
 from naspix.experiments.paper.figure1 import Figure1
 from naspix.experiments.paper.figure3 import Figure3
+from naspix.experiments.paper.figure7 import Figure7
+from naspix.experiments.paper.figure8 import Figure8
+from naspix.experiments.paper.figure9 import Figure9
 
 EXPERIMENTS: Mapping[str, type[Experiment]] = {
     "figure1": Figure1,
     "figure3": Figure3,
+    "figure7": Figure7,
+    "figure8": Figure8,
+    "figure9": Figure9,
 }
 ALL = "all"
 

@@ -140,8 +140,14 @@ class KeptPhoto:
     cuts: Sequence[KeptCut]
 
     def at(self, row: str, column: str) -> KeptCut | None:
-        """The cut at a place of the figure."""
+        """The cut at a place of the figure, if there is one."""
         return next((cut for cut in self.cuts if (cut.row, cut.column) == (row, column)), None)
+
+    def cut(self, row: str, column: str) -> KeptCut:
+        """The same, where there must be one."""
+        found = self.at(row, column)
+        assert found is not None, (row, column)
+        return found
 
     @property
     def rows(self) -> list[str]:

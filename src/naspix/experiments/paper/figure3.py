@@ -118,8 +118,7 @@ def _named(levels: tuple[int, ...]) -> str:
 
 
 def _mean_number(photos: list[KeptPhoto], row: str, column: str) -> float:
-    cuts = [photo.at(row, column) for photo in photos]
-    return float(np.mean([cut.n_superpixels for cut in cuts if cut is not None]))
+    return float(np.mean([photo.cut(row, column).n_superpixels for photo in photos]))
 
 
 def _grid(photo: KeptPhoto) -> "Figure":
@@ -130,8 +129,7 @@ def _grid(photo: KeptPhoto) -> "Figure":
         pictures.append([plots.photo_picture(photo.image, zoom=ZOOM)] if not pictures else [None])
         notes.append([""])
         for column in photo.columns:
-            cut = photo.at(row, column)
-            assert cut is not None
+            cut = photo.cut(row, column)
             clusters = cut.clusters
             if column in above:
                 clusters = named_as(clusters, above[column])
