@@ -79,6 +79,7 @@ DATASETS: Mapping[str, type] = {
 EXPERIMENTS: Mapping[str, str] = {
     "figure1": "what each network tells apart",
     "figure3": "levels and numbers of clusters",
+    "table5": "run times",
     "figure7": "without lines 10 and 11",
     "figure8": "ten segmentations and their consensus",
     "figure9": "Ward's refinements",

@@ -4,6 +4,7 @@ import csv
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 
 from naspix import registry
 from naspix.errors import DatasetError, InputError, UnknownNameError, WeightsError
-from naspix.experiments.paper import networks, running
+from naspix.experiments.paper import cutting, networks, running, saving, table5
 from naspix.experiments.paper.at_hand import AtHand
 from naspix.experiments.paper.catalogue import EXPERIMENTS, find_experiment
 from naspix.experiments.paper.cutting import by_area, named_as
@@ -22,7 +23,19 @@ QUICK = Conditions(quick=True, limit=1)
 _DRAWN = ("*.html", "*.png", "*.pdf", "*.csv")
 
 
-@pytest.fixture(scope="module", params=["figure1", "figure3"])
+@pytest.fixture(autouse=True, scope="module")
+def small() -> Iterator[None]:
+    """Small photos and coarse pictures, so that much can be tried in little time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cutting, "FRAME", (64, 64))
+        patch.setattr(saving, "DOTS", 60)
+        patch.setattr(table5, "CONTENDERS", (table5.CONTENDERS[0], table5.CONTENDERS[-2]))
+        yield
+
+
+@pytest.fixture(
+    scope="module", params=["figure1", "figure3", "table5", "figure7", "figure8", "figure9"]
+)
 def done(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of an experiment that has been computed."""
     output = tmp_path_factory.mktemp("reproduced")
@@ -69,7 +82,8 @@ def test_the_same_command_goes_on_and_other_conditions_are_refused(done, tmp_pat
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("computed again")
 
-    monkeypatch.setattr(EXPERIMENTS[done.name], "cuts", refuse)
+    what = "cuts" if done.name.startswith("figure") else "times"
+    monkeypatch.setattr(EXPERIMENTS[done.name], what, refuse, raising=False)
     running.reproduce(done.name, QUICK, done.parent)  # nothing is left to do
     with pytest.raises(InputError, match="seed was 0 and is now 1"):
         running.reproduce(done.name, Conditions(quick=True, limit=1, seed=1), done.parent)

@@ -27,6 +27,7 @@ from naspix.plots.pictures import (
     saliency_picture,
     with_colour_bar,
 )
+from naspix.plots.rates import draw_rates
 
 __all__ = [
     "Scale",
@@ -38,6 +39,7 @@ __all__ = [
     "draw_order",
     "draw_overlay",
     "draw_photo",
+    "draw_rates",
     "draw_saliency",
     "draw_segmentation",
     "explanation_figure",

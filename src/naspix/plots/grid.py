@@ -50,7 +50,7 @@ def grid_figure(
             for spine in ax.spines.values():
                 spine.set_visible(False)
             if picture is not None:
-                ax.imshow(picture, interpolation="none")
+                ax.imshow(picture)
             if down == 0:
                 ax.set_title(columns[across], fontsize=_LETTERS, pad=3)
             if across == 0 and rows:

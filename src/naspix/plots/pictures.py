@@ -112,7 +112,8 @@ def frequency_picture(
 
     pale = 255 - 0.45 * (255 - photo_picture(image, zoom=zoom).astype(np.float64))
     share = grey_dilation(_zoomed(frequency, zoom), (zoom + zoom // 2,) * 2)[..., None]
-    return np.round((1 - share) * pale + share * np.array(_LINE_COLOUR)).astype(np.uint8)
+    drawn: Picture = np.round((1 - share) * pale + share * np.array(_LINE_COLOUR)).astype(np.uint8)
+    return drawn
 
 
 def saliency_picture(saliency: Float[np.ndarray, "H W"], scale: Scale, *, zoom: int = 1) -> Picture:

@@ -61,6 +61,15 @@ class Source:
         dataset: Dataset = registry.find_dataset(self.dataset)(self.root, **self.parameters)
         return Shuffled(dataset)
 
+    def counted(self, n: int) -> str:
+        """A sentence about so many of them.
+
+        Example:
+            >>> Source("stl10", "data", "STL-10's test split").counted(12)
+            "On 12 pictures: STL-10's test split."
+        """
+        return f"On {n} {'picture' if n == 1 else 'pictures'}: {self.sentence}."
+
     def to_plain(self) -> dict[str, Any]:
         """All of it as JSON knows it."""
         return asdict(self)

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from naspix.experiments.paper.experiment import Table
 from naspix.experiments.paper.page import Shown, shown_value, verdict_word
-from naspix.experiments.paper.saving import repeatable, write
+from naspix.experiments.paper.saving import DOTS, repeatable, write
 
 _WIDTH, _HEIGHT = 8.27, 11.69  # A4, inches
 _MARGIN = 0.75
@@ -41,7 +41,7 @@ def write_book(path: Path, title: str, all_shown: Sequence[Shown]) -> None:
             for figure in _leaves(shown):
                 pages.savefig(figure)
             for drawing in shown.drawings:
-                pages.savefig(drawing.figure, dpi=200, bbox_inches="tight")
+                pages.savefig(drawing.figure, dpi=DOTS, bbox_inches="tight")
     write(path, content.getvalue())
 
 

@@ -13,10 +13,12 @@ from naspix.experiments.paper.figure3 import Figure3
 from naspix.experiments.paper.figure7 import Figure7
 from naspix.experiments.paper.figure8 import Figure8
 from naspix.experiments.paper.figure9 import Figure9
+from naspix.experiments.paper.table5 import Table5
 
 EXPERIMENTS: Mapping[str, type[Experiment]] = {
     "figure1": Figure1,
     "figure3": Figure3,
+    "table5": Table5,
     "figure7": Figure7,
     "figure8": Figure8,
     "figure9": Figure9,

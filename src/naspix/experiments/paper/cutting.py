@@ -212,7 +212,7 @@ def sentences_on(run: Run) -> list[str]:
     """What photos and networks a run of `cut_photos` was made with, for its page."""
     found = run.header["found"]
     n = run.n_items - len(run.failures)
-    photos = f"On {n} {'picture' if n == 1 else 'pictures'}: {found['source']['sentence']}."
+    photos = Source.from_plain(found["source"]).counted(n)
     return [photos, sentence_on(found["networks"])]
 
 

@@ -52,7 +52,7 @@ def find_networks(names: Sequence[str], conditions: Conditions) -> dict[str, Any
         if given == SKIP:
             missing[name] = "left out as asked"
         elif given != _USUAL:
-            _load(name, given, "cpu")  # what is wrong with it is said at once
+            load_network(name, given, "cpu")  # what is wrong with it is said at once
             found[name] = str(Path(given).absolute())
         elif conditions.quick and not _is_cached(name):
             missing[name] = "not on this machine, and --quick downloads none"
@@ -69,7 +69,7 @@ def find_networks(names: Sequence[str], conditions: Conditions) -> dict[str, Any
 
 def load_networks(found: Mapping[str, Any], device: str) -> dict[str, Classifier]:
     """The networks that `find_networks` found, by name."""
-    return {name: _load(name, weights, device) for name, weights in found["weights"].items()}
+    return {name: load_network(name, weights, device) for name, weights in found["weights"].items()}
 
 
 def sentence_on(found: Mapping[str, Any]) -> str:
@@ -104,7 +104,17 @@ def sentence_on(found: Mapping[str, Any]) -> str:
     return sentence.strip()
 
 
-def _load(name: str, weights: str, device: str) -> Classifier:
+def load_network(name: str, weights: str, device: str) -> Classifier:
+    """One network with the weights that were found.
+
+    Args:
+        name: The network's.
+        weights: ``"default"``, a file or a folder.
+        device: Where it runs.
+
+    Raises:
+        WeightsError: They cannot be read, or are another network's.
+    """
     if weights == _USUAL:
         return load_model(name, device=device)
     if is_saved(weights):

@@ -13,7 +13,7 @@ from naspix.report.folder import write_whole, written
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_DOTS = 200  # an inch
+DOTS = 280  # an inch
 
 
 def write_drawing(folder: Path, drawing: Drawing) -> bytes:
@@ -29,7 +29,7 @@ def write_drawing(folder: Path, drawing: Drawing) -> bytes:
         drawing.figure.savefig(
             content,
             format="pdf",
-            dpi=_DOTS,
+            dpi=DOTS,
             bbox_inches="tight",
             metadata={"CreationDate": None, "Title": drawing.title},
         )
@@ -41,7 +41,7 @@ def picture_of(figure: "Figure") -> bytes:
     """A figure as png."""
     content = io.BytesIO()
     with repeatable():
-        figure.savefig(content, format="png", dpi=_DOTS, bbox_inches="tight")
+        figure.savefig(content, format="png", dpi=DOTS, bbox_inches="tight")
     return content.getvalue()
 
 
