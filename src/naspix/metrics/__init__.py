@@ -19,15 +19,10 @@ from naspix.metrics.curves import MeanCurve, PerturbationCurves
 from naspix.metrics.hiding import Blurred, Inpainted
 from naspix.metrics.maximum import BestOrder, greedy_lerf, optimal_lerf
 from naspix.metrics.overlaps import Overlaps, overlaps
+from naspix.metrics.per_cluster import ClusterSaliency, cluster_saliency
 from naspix.metrics.perturbation import RelevanceGain, deletion, insertion, lerf, morf, srg
 from naspix.metrics.pointing import energy_inside, pointing_game
-from naspix.metrics.semantics import (
-    ClusterSaliency,
-    SaliencyByCluster,
-    SaliencyRow,
-    cluster_saliency,
-    saliency_by_cluster,
-)
+from naspix.metrics.semantics import SaliencyByCluster, SaliencyRow, saliency_by_cluster
 from naspix.metrics.significance import Comparison, Contender, compare
 
 if TYPE_CHECKING:

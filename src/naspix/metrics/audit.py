@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
 from naspix.errors import InputError
-from naspix.metrics.semantics import ClusterSaliency
+from naspix.metrics.per_cluster import ClusterSaliency
 
 _CONFIDENCE = 0.95  # of the contrast's lower bound, one-sided
 
