@@ -11,7 +11,7 @@ from naspix.cli.options import Json
 
 if TYPE_CHECKING:
     from naspix.training.checkpoint import Epoch
-    from naspix.training.finetuning import Result
+    from naspix.training.run_folder import Result
 
 
 def finetune(

@@ -18,15 +18,28 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from naspix.errors import DatasetError, InputError, MissingExtraError, OutputError
+from naspix.errors import DatasetError, InputError, MissingExtraError
 from naspix.experiments.lock import locked
 from naspix.models import DEFAULT_MODEL, resolve_device
-from naspix.models.saved import Description, read_model, replace_whole, save_model
+from naspix.models.saved import Description, read_model, save_model
 from naspix.models.transfer import with_classes
 from naspix.report.folder import written
 from naspix.training.checkpoint import Checkpoint, Epoch
 from naspix.training.log import draw_log, write_log
 from naspix.training.loop import Learning, Loop
+from naspix.training.run_folder import (
+    LOCK,
+    RESULT,
+    SCHEMA,
+    SETTINGS,
+    Result,
+    best_epoch,
+    is_begun,
+    outcome,
+    read_json,
+    read_result,
+    write_json,
+)
 from naspix.training.splits import Splits, broken_ids
 
 if TYPE_CHECKING:
@@ -36,34 +49,10 @@ Precision = Literal["auto", "32", "16", "bf16"]
 Step = Callable[[str, int, int, tuple[Epoch, ...]], None]
 """Told what is being done, how much of it, of how much at most, and the epochs so far."""
 
-SCHEMA = "naspix-finetuning/1"
-SETTINGS, RESULT, LOCK = "settings.json", "result.json", ".lock"
-
 _PRECISIONS = {"32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed"}
 _LR, _LR_OF_HEAD = 1e-4, 3e-3
 _REDRAW = 30.0  # seconds between two pictures of the log
 _EPOCHS, _EPOCHS_OF_HEAD = 30, 100
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a run has come to.
-
-    Attributes:
-        folder: `naspix.load_model` takes it.
-        best: The epoch whose weights are kept.
-        history: All epochs.
-        test_loss: Of the kept weights on the test split; None without one.
-        test_accuracy: Likewise, the share that is right.
-        left_out: Pictures that could not be read, with the reason.
-    """
-
-    folder: str
-    best: Epoch
-    history: tuple[Epoch, ...]
-    test_loss: float | None
-    test_accuracy: float | None
-    left_out: dict[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,15 +143,15 @@ class Finetuning:
     def _run(self, fabric: "Fabric", splits: Splits, folder: Path, step: Step) -> Result:
         """Begin the folder's run, or go on with it."""
         settings = self._settings(splits, fabric)
-        if not _is_begun(folder, settings) and fabric.global_rank == 0:
+        if not is_begun(folder, settings) and fabric.global_rank == 0:
             left_out = broken_ids(splits)
             _check_left(splits.without(frozenset(left_out)), left_out)
-            _write(folder / SETTINGS, {**settings, "left_out": left_out})
+            write_json(folder / SETTINGS, {**settings, "left_out": left_out})
         fabric.barrier()
-        left_out = _read(folder / SETTINGS)["left_out"]
+        left_out = read_json(folder / SETTINGS)["left_out"]
         if not (folder / RESULT).is_file():
             self._learn(fabric, splits.without(frozenset(left_out)), folder, step)
-        return _result(folder, left_out)
+        return read_result(folder, left_out)
 
     def _learn(
         self,
@@ -205,7 +194,7 @@ class Finetuning:
             with written(folder):
                 write_log(folder, history)  # anew, if it was killed before
                 draw_log(folder, history)
-            _write(folder / RESULT, _outcome(history, test))
+            write_json(folder / RESULT, outcome(history, test))
         fabric.barrier()
 
     def _one_epoch(self, loop: Loop, splits: Splits, number: int) -> Epoch:
@@ -299,51 +288,6 @@ class Finetuning:
         }
 
 
-def best_epoch(history: tuple[Epoch, ...]) -> Epoch:
-    """The first of the best."""
-    return max(history, key=lambda epoch: epoch.rank)
-
-
-def _is_begun(folder: Path, settings: dict[str, Any]) -> bool:
-    """Whether this very run is in a folder already.
-
-    Raises:
-        InputError: If it is another, with what differs.
-    """
-    if not (folder / SETTINGS).is_file():
-        return False
-    found = _read(folder / SETTINGS)
-    if found.get("schema") != SCHEMA:
-        raise InputError(
-            f"the run in {str(folder)!r} is of the form {found.get('schema')!r}, not {SCHEMA}; "
-            "give another --output"
-        )
-    differing = [key for key in settings if found.get(key) != settings[key]]
-    if differing:
-        raise InputError(
-            f"the run in {str(folder)!r} was begun with {_difference(found, settings, differing)}; "
-            "give another --output, or the same settings to go on with it"
-        )
-    return True
-
-
-def _difference(found: dict[str, Any], wanted: dict[str, Any], keys: list[str]) -> str:
-    """The settings that differ, in words."""
-    said = []
-    for key in keys:
-        before, now = found.get(key), wanted[key]
-        if key == "classes":
-            before = before if isinstance(before, list) else []
-            said.append(f"other classes ({len(before)}, not {len(now)})")
-        elif key == "fingerprint":
-            said += [] if {"classes", "pictures"} & set(keys) else ["other pictures"]
-        elif key == "pictures":
-            said.append(f"other numbers of pictures ({before}, not {now})")
-        else:
-            said.append(f"{key} {before!r}, not {now!r}")
-    return ", ".join(said)
-
-
 def _check_left(splits: Splits, left_out: dict[str, str]) -> None:
     """Whether enough remains without the pictures that cannot be read."""
     for name, view in (("learn from", splits.train), ("validate with", splits.val)):
@@ -361,40 +305,3 @@ def _fingerprint(splits: Splits) -> str:
     views = [splits.train, splits.val, *([splits.test] if splits.test else [])]
     content = [[list(view.ids), list(view.labels)] for view in views]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
-
-
-def _outcome(history: tuple[Epoch, ...], test: tuple[float, float] | None) -> dict[str, Any]:
-    return {
-        "schema": SCHEMA,
-        "best": asdict(best_epoch(history)),
-        "history": [asdict(epoch) for epoch in history],
-        "test_loss": test and test[0],
-        "test_accuracy": test and test[1],
-    }
-
-
-def _result(folder: Path, left_out: dict[str, str]) -> Result:
-    found = _read(folder / RESULT)
-    return Result(
-        folder=str(folder),
-        best=Epoch(**found["best"]),
-        history=tuple(Epoch(**epoch) for epoch in found["history"]),
-        test_loss=found["test_loss"],
-        test_accuracy=found["test_accuracy"],
-        left_out=left_out,
-    )
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content: Any = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise OutputError(
-            f"{str(path)!r} of the run cannot be read ({error}); give another --output"
-        ) from None
-    return content if isinstance(content, dict) else {}
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    with written(path.parent):
-        replace_whole(path, f"{json.dumps(content, indent=1, ensure_ascii=False)}\n".encode())
