@@ -118,12 +118,12 @@ def test_help(snapshot):
 
 
 def test_boxes_come_into_the_frame_that_the_network_sees(photos):
-    from naspix.cli.concepts import _Boxes
+    from naspix.cli.box_masks import BoxMasks
     from naspix.cli.inputs import find_photos
     from naspix.cli.options import InputOptions
 
     model = naspix.load_model("efficientnet_lite0")
-    boxes = _Boxes(photos, model, InputOptions(resize="squash"))
+    boxes = BoxMasks(photos, model, InputOptions(resize="squash"))
     cat = next(photo for photo in find_photos([photos]) if photo.source.endswith("cat.jpg"))
     mask = boxes.mask(cat)
     columns = mask.any(0).nonzero()[:, 0]

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from naspix.cli import talk
+from naspix.cli.box_masks import BoxMasks
 from naspix.cli.explain import target_class
 from naspix.cli.inputs import Batch, Photo, answers, find_photos, read_batches
 from naspix.cli.names import read_json, read_names, stamp, write_json
 from naspix.cli.options import InputOptions, Json, MethodName, ModelOptions, Output, several
-from naspix.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -180,7 +180,7 @@ class _Look:
         self._measured: list[ClusterSaliency] = []
         self._right: list[Tensor] = []
         self._outside: list[Tensor] = []
-        self._boxes = None if boxes is None else _Boxes(boxes, self.model, inputs)
+        self._boxes = None if boxes is None else BoxMasks(boxes, self.model, inputs)
 
     def at(self, batch: Batch) -> None:
         """Look at one batch; what can fail comes before anything is kept."""
@@ -236,42 +236,6 @@ class _Look:
             titles=TITLES,
             failed=failed,
         )
-
-
-class _Boxes:
-    """The boxes of a photo, as a mask in the frame in which the network sees the photo."""
-
-    def __init__(self, folder: Path, model: "Classifier", inputs: InputOptions) -> None:
-        self._files = {file.stem: file for file in sorted(folder.rglob("*.xml"))}
-        if not self._files:
-            raise InputError(
-                f"there is no XML file in {str(folder)!r}; --boxes is a folder of them"
-            )
-        self._model = model
-        self._resize = None if inputs.resize == "none" else inputs.resize
-
-    def mask(self, photo: Photo) -> "Tensor":
-        """True inside the boxes; false everywhere where the photo has none, or none that is right.
-
-        The boxes are drawn as a picture and resized and cropped as the photo was.
-        """
-        import numpy as np
-        from PIL import Image
-
-        from naspix.datasets.boxes import fitted_boxes
-        from naspix.datasets.voc import read_annotation
-
-        with Image.open(photo.source) as picture:
-            width, height = picture.size
-        drawn = np.zeros((height, width, 3), np.uint8)
-        file = self._files.get(Path(photo.source).stem)
-        if file is not None:
-            found = read_annotation(file)
-            fitted = fitted_boxes(found.boxes, [0] * len(found.boxes), (height, width), found.size)
-            for left, top, right, bottom in fitted.boxes.round().long().tolist():
-                drawn[top:bottom, left:right] = 255
-        image = self._model.load_images([Image.fromarray(drawn)], resize=self._resize)
-        return image[0].mean(0).cpu() > 0.5
 
 
 def _fitted(
