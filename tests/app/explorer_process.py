@@ -34,7 +34,7 @@ def explorer(*options: str) -> Iterator[str]:
     finally:
         process.send_signal(signal.SIGINT)
         try:
-            status = process.wait(20)
+            status = process.wait(60)  # a tree may be growing
         except subprocess.TimeoutExpired:
             process.kill()
             raise

@@ -157,17 +157,21 @@ def test_the_tree_is_there_when_the_slider_is_moved(model, monkeypatch):
 
 
 _SCRIPT = """
+import threading
 import torch
 import naspix
 from naspix.app.regions import Cutter
 from naspix.app.trees import Nursery
 model = naspix.load_model("efficientnet_lite0")
 cutters = [Cutter(model, torch.rand(1, 3, 96, 96)) for _ in range(20)]
-nursery = Nursery(lambda: True)
-for cutter in cutters:
-    cutter.prepare((3, 4))
-    nursery.plan(cutter, (3, 4))
-nursery.want(cutters[0], (3, 4)).wait()
+nursery, growing = Nursery(lambda: True), threading.Event()
+Cutter.grow = (lambda grow: lambda *given: (growing.set(), grow(*given)))(Cutter.grow)
+def visit():
+    for cutter in cutters:
+        cutter.prepare((3, 4))
+        nursery.plan(cutter, (3, 4))
+threading.Thread(target=visit, daemon=True).start()  # as the web server's threads are
+growing.wait()
 """
 
 

@@ -90,7 +90,10 @@ class Nursery:
             elif not same:
                 self._seeds.append(seed)
             if self._thread is None and not self._closed:
-                self._thread = threading.Thread(target=self._work, name="naspix-trees")
+                # no daemon, whatever the thread that asks is: one that ends amid C++ code aborts
+                self._thread = threading.Thread(
+                    target=self._work, name="naspix-trees", daemon=False
+                )
                 self._thread.start()
             self._changed.notify_all()
         return seed
