@@ -292,13 +292,16 @@ def test_levels_clusters_and_the_slider_of_a_tree(page):
         )
         counts.append(int(page.tab.get_attribute(".nx", "data-superpixels")))
     assert counts == sorted(counts)
+    assert page.tab.is_checked("[name=nx-algorithm][value=ward]")  # no late answer took it back
+    assert page.tab.is_checked("[data-part=levels] input[value='2']")
+    assert not page.tab.is_checked("[data-part=levels] input[value='3']")
     page.tab.click("text=Clusters >> nth=0")
     page.tab.locator(".nx-cut").scroll_into_view_if_needed()
     stage, cut = (page.tab.locator(one).bounding_box() for one in (".nx-stage", ".nx-cut"))
     assert stage["y"] >= 0  # the photo stays in sight beside the slider
     assert stage["y"] + stage["height"] < 1081
     assert cut["y"] + cut["height"] < 1081
-    page.screenshot("ward", ".nx-main")
+    page.screenshot("ward")
 
 
 def test_compare_contrast_and_save(page, tmp_path, model, chromium):

@@ -1,9 +1,11 @@
 // How the photo is cut; methods and segmenters side by side; contrast; files to keep.
 function showCut(regions) {
-  for (const radio of nx.querySelectorAll('[name="nx-algorithm"]')) radio.checked = radio.value === regions.algorithm;
-  if (document.activeElement !== part("k")) part("k").value = regions.n_asked;
+  if (!wish) {
+    for (const radio of nx.querySelectorAll('[name="nx-algorithm"]')) radio.checked = radio.value === regions.algorithm;
+    part("k").value = regions.n_asked;
+    for (const box of part("levels").querySelectorAll("input")) box.checked = regions.levels.includes(Number(box.value));
+  }
   part("k-shown").textContent = part("k").value;
-  for (const box of part("levels").querySelectorAll("input")) box.checked = regions.levels.includes(Number(box.value));
   part("method").value = regions.method;
   const clusters = `${regions.n_clusters} cluster${regions.n_clusters === 1 ? "" : "s"}`;
   part("cut-note").textContent = `${clusters} in ${regions.n} superpixels, in ${duration(regions.seconds)}; `
@@ -11,13 +13,21 @@ function showCut(regions) {
   nx.dataset.superpixels = regions.n;
 }
 
-const cutAgain = latest(async () => {
+let wish = null; // what the controls say, until it is answered: an answer to an earlier wish does not move them
+
+const sendWish = latest(async (wanted) => {
+  const answer = await ask("segment", wanted);
+  if (wish === wanted) wish = null;
+  if (answer) take(answer); else if (!wish) showCut(state.regions); // what still holds
+});
+
+function cutAgain() {
   const levels = [...part("levels").querySelectorAll("input:checked")].map((box) => Number(box.value));
   if (!levels.length) { say("choose at least one level"); return; }
   const algorithm = nx.querySelector('[name="nx-algorithm"]:checked').value;
-  const answer = await ask("segment", { algorithm, n_clusters: Number(part("k").value), levels });
-  if (answer) take(answer); else showCut(state.regions); // what still holds
-});
+  wish = { algorithm, n_clusters: Number(part("k").value), levels };
+  sendWish(wish);
+}
 
 const pictureOf = (source, words) => made("img", { src: source, alt: words });
 
