@@ -9,19 +9,19 @@ import os
 import subprocess
 import sys
 import venv
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
 
-def _run(*command: str | Path, cwd: Path, environment: Mapping[str, str] | None = None) -> str:
+def _run(*command: str | Path, cwd: Path) -> str:
     done = subprocess.run(
         [str(part) for part in command],
         cwd=cwd,
-        env=environment,
+        env=ENVIRONMENT,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -78,10 +78,7 @@ def test_explain_works_away_from_the_checkout(python: Path, tmp_path: Path) -> N
     photo = np.stack([rows * 2, columns, (rows // 20 + columns // 20) % 2 * 255], axis=2)
     Image.fromarray(photo.astype(np.uint8)).save(tmp_path / "photo.png")
     command = python.parent / "naspix"
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-
-    _run(command, "explain", "photo.png", "--output", "results", cwd=tmp_path,
-         environment=environment)  # fmt: skip
+    _run(command, "explain", "photo.png", "--output", "results", cwd=tmp_path)
 
     results = json.loads((tmp_path / "results" / "results.json").read_text(encoding="utf-8"))
     assert results

@@ -74,6 +74,17 @@ def test_from_activations_at_hand_it_is_the_same(images):
     assert seg.n_superpixels.shape == (3,)
 
 
+@pytest.mark.parametrize("algorithm", ["kmeans", "ward"])
+def test_autocast_is_for_the_network_not_for_the_clustering(images, algorithm):
+    model = small_model()
+    nas = naspix.NAS(model, n_clusters=4, algorithm=algorithm)
+    activations = model.activations(images, nas.levels)
+    plain = nas.segment(activations, (32, 32))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert nas.segment(activations, (32, 32)) == plain
+        assert nas(images).clusters.shape == (3, 32, 32)
+
+
 @given(st.integers(0, 10_000))
 def test_flipping_the_image_flips_the_segmentation(seed):
     """With a network that is flip-equivariant, and to the fixed point of the same partition."""

@@ -122,7 +122,8 @@ class NAS:
                 f"{len(activations)} activations were given for the {len(self.levels)} levels "
                 f"{self.levels}; give one a level"
             )
-        with torch.inference_mode(self.algorithm == "kmeans"), torch.no_grad():
+        exactly = torch.autocast(activations[0].device.type, enabled=False)
+        with exactly, torch.inference_mode(self.algorithm == "kmeans"), torch.no_grad():
             features = UpsampledFeatures(
                 [maps.detach() for maps in activations],
                 frame,
@@ -130,7 +131,7 @@ class NAS:
                 weight=self.weight,
                 names=self.model.level_names(self.levels),
             )
-        with torch.no_grad():
+        with exactly, torch.no_grad():
             return self._cluster(features)
 
     def as_lime(self, *, input_size: tuple[int, int] | None = None) -> ArraySegmenter:
