@@ -12,14 +12,14 @@ from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
 
 from naspix.experiments.paper.experiment import Table
-from naspix.experiments.paper.page import Shown, shown_value, verdict_word
+from naspix.experiments.paper.page import NO_CLAIMS, Shown, shown_value, verdict_word
 from naspix.experiments.paper.saving import DOTS, repeatable, write
 
 _WIDTH, _HEIGHT = 8.27, 11.69  # A4, inches
 _MARGIN = 0.75
 _LINE = 0.19  # inches
 _LETTERS = 9.5
-_ACROSS = 100  # letters a line
+_ACROSS = 94  # letters a line
 _SMALL = 7.5
 _ROWS_DOWN = 48  # of a table on a page
 
@@ -93,7 +93,9 @@ def _leaves(shown: Shown) -> Iterator[Figure]:
         leaf.write(sentence)
     for verdict in shown.verdicts:
         source = f" ({verdict.source})" if verdict.source else ""
-        leaf.write(f"{verdict_word(verdict)}: {verdict.claim}{source} {verdict.why}")
+        leaf.write(f"The claim {verdict_word(verdict)}: {verdict.claim}{source} {verdict.why}")
+    if not shown.verdicts:
+        leaf.write(NO_CLAIMS)
     for drawing in shown.drawings:
         leaf.write(f"{drawing.title}: {drawing.words}", size=_SMALL)
     for table in shown.tables:

@@ -22,6 +22,7 @@ from naspix.experiments.paper.published import PAPER
 from naspix.experiments.store import Run
 
 NOT_AT_HAND = "not at hand"
+NO_CLAIMS = "What the paper claims about it is not at hand."
 _WORD = {True: "holds here", False: "does not hold here", None: "cannot be told here"}
 _CLASS = {True: "yes", False: "no", None: "open"}
 _STYLE = """
@@ -198,7 +199,7 @@ def _classes(**names: bool) -> str:
 
 def _verdicts(verdicts: Sequence[Verdict]) -> str:
     if not verdicts:
-        return ""
+        return f"<p>{NO_CLAIMS}</p>\n"
     items = "\n".join(
         f'<li><b class="{_CLASS[verdict.holds]}">{_WORD[verdict.holds]}</b>'
         f"{escape(verdict.claim)} {escape(f'({verdict.source})' if verdict.source else '')}"

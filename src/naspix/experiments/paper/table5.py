@@ -7,8 +7,9 @@ beside Algorithm 1 as it is written, are sections of `naspix bench`, whose recor
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
@@ -21,7 +22,7 @@ from torch.nn import functional
 from naspix.experiments import table5 as benchmark
 from naspix.experiments.continuing import OpenRun
 from naspix.experiments.engine import Engine, InProcess, carry_out
-from naspix.experiments.paper.at_hand import Source
+from naspix.experiments.paper.at_hand import AtHand, Source
 from naspix.experiments.paper.experiment import (
     Conditions,
     Drawing,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _SLIC, _FELZENSZWALB = "SLIC", "Felzenszwalb"
+_CROPS = "crops"
 _ROUNDS = 3
 _BUSY = 1.25  # load a core
 _GPU_BATCH, _GPU_ROUNDS = 64, 5
@@ -120,8 +122,7 @@ class Table5:
     ) -> None:
         """Measure what has not been measured; in this process, whoever else could compute."""
         del engine  # several at once would slow each other
-        spare = opened.run.folder / "photos"
-        source = opened.find("source", lambda: conditions.at_hand.photos(spare).to_plain())
+        source = opened.find("source", lambda: _find_source(conditions.at_hand).to_plain())
         networks = opened.find("networks", lambda: find_networks(PAPERS, conditions))
         n_items = len(CONTENDERS) + len(self.sections)
         carry_out(
@@ -309,11 +310,19 @@ class _Stopwatch:
         ]
 
 
+def _find_source(at_hand: AtHand) -> Source:
+    """Pictures that were given; else crops, since scikit-image's photos are few."""
+    if at_hand != AtHand():
+        return at_hand.photos(Path())
+    return Source(_CROPS, "", "crops of scikit-image's photos, since none were given")
+
+
 def _pictures(source: Source, n: int) -> list[UInt8[np.ndarray, "H W 3"]]:
-    """So many pictures; of scikit-image's photos crops, since there are only four."""
-    if not source.is_papers and "photos" in source.root and source.dataset == "photos":
-        crops: list[NDArray[np.uint8]] = usual_photos()
-        return [crops[i * len(crops) // n] for i in range(min(n, len(crops)))]
+    """So many pictures, or as many as there are."""
+    if source.dataset == _CROPS:
+        crops = usual_photos()
+        n = min(n, len(crops))
+        return [crops[i * len(crops) // n] for i in range(n)]
     dataset = source.open()
     images = (dataset[index].image for index in range(min(n, len(dataset))))
     return [(image * 255).round().byte().permute(1, 2, 0).numpy() for image in images]
@@ -333,8 +342,6 @@ def _superpixels(nas: NAS, images: Tensor) -> Tensor:
 
 def _on_gpu(nas: NAS, photos: Sequence[Photo]) -> dict[str, Any]:
     """Images a second of batches on the CUDA device, superpixels included."""
-    from dataclasses import replace
-
     on_gpu = replace(nas, model=nas.model.to("cuda"))
     n = 1 if nas.algorithm == "ward" else _GPU_BATCH
     batch = stacked([photos[i % len(photos)] for i in range(n)]).cuda()
