@@ -129,8 +129,8 @@ class Figure9:
         ward = [share for photo in photos for share in _shares(photo, _WARD)]
         kmeans = [share for photo in photos for share in _shares(photo, _KMEANS)]
         why = (
-            f"Of {len(ward)} steps by Ward over {len(photos)} pictures {sum(s == 1 for s in ward)} "
-            f"are refinements to the last pixel; of k-means' {sum(s == 1 for s in kmeans)}."
+            f"By Ward {sum(s == 1 for s in ward)} of {len(ward)} steps (pictures: {len(photos)}) "
+            f"are refinements to the last pixel, by k-means {sum(s == 1 for s in kmeans)}."
         )
         return [claim.verdict(all(share == 1 for share in ward), why)]
 
