@@ -100,6 +100,15 @@ def test_a_finer_cut_refines_the_sample(model):
     assert finer.points is fitted.points
 
 
+def test_autocast_does_not_reach_the_clusters(model):
+    images = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(3))
+    fitted = ClassClustering(model, levels=(0,), n_clusters=5, n_samples=60).fit(images)
+    activations = model.activations(images, (0,))
+    plain = fitted.segment(activations, (16, 16))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert fitted.segment(activations, (16, 16)) == plain
+
+
 def test_size_is_the_frame_of_the_result(model):
     clustering = ClassClustering(model, levels=(0,), n_clusters=2, n_samples=30, size=(8, 5))
     assert clustering.fit(patchwork(0)[0])(patchwork(1)[0]).size == (8, 5)

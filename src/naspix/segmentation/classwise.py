@@ -109,7 +109,9 @@ class ClassClustering:
         """
         sample = StratifiedSample(self.n_samples, seed=self.seed)
         for batch in _batches(images):
-            sample.add(self.features(self.model.activations(batch, self.levels), _frame(batch)))
+            activations = self.model.activations(batch, self.levels)
+            with torch.autocast(self.model.device.type, enabled=False):
+                sample.add(self.features(activations, _frame(batch)))
         if not sample.n_images:
             raise InputError("there are no images to fit class clusters to")
         points = sample.points()
@@ -197,7 +199,8 @@ class ClassClusters:
         Raises:
             InputError: If the activations do not belong together, or not to the fitted ones.
         """
-        with torch.no_grad():
+        device = self.clustering.model.device.type
+        with torch.autocast(device, enabled=False), torch.no_grad():
             features = self.clustering.features(activations, size)
             first = features.levels[0]
             clusters = nearest_labels(
