@@ -37,7 +37,7 @@ may_grow = threading.Event()
 def nursery() -> Iterator[Nursery]:
     started.clear()
     may_grow.clear()
-    nursery = Nursery(lambda: True)
+    nursery = Nursery(lambda: 9.0)
     yield nursery
     may_grow.set()
     nursery.close()
@@ -68,15 +68,15 @@ def test_a_planned_tree_is_there_before_it_is_asked_for(model, nursery):
 
 
 def test_nothing_grows_unasked_while_the_device_is_used(model):
-    quiet = [False]
-    nursery = Nursery(lambda: quiet[0])
+    idle_for = [0.1]  # between two clicks
+    nursery = Nursery(lambda: idle_for[0])
     planned, wanted = _cutter(model), _cutter(model)
     nursery.plan(planned, LEVELS)
     assert nursery.want(wanted, LEVELS).wait(20)  # but what somebody waits for
     assert _has_tree(wanted)
     time.sleep(0.5)
     assert not _has_tree(planned)
-    quiet[0] = True
+    idle_for[0] = 1.0
     _until(lambda: _has_tree(planned))
     nursery.close()
 
@@ -164,7 +164,7 @@ from naspix.app.regions import Cutter
 from naspix.app.trees import Nursery
 model = naspix.load_model("efficientnet_lite0")
 cutters = [Cutter(model, torch.rand(1, 3, 96, 96)) for _ in range(20)]
-nursery, growing = Nursery(lambda: True), threading.Event()
+nursery, growing = Nursery(lambda: 9.0), threading.Event()
 Cutter.grow = (lambda grow: lambda *given: (growing.set(), grow(*given)))(Cutter.grow)
 def visit():
     for cutter in cutters:

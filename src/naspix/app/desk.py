@@ -41,7 +41,7 @@ class Desk:
         forget_after: float = 3600.0,
     ) -> None:
         self.workshop = Workshop()
-        nursery = Nursery(lambda: self.workshop.turns.is_idle)
+        nursery = Nursery(lambda: self.workshop.turns.idle_for)
         self.house = House(shelf, limits or Limits(), nursery)
         self._most_visitors, self._forget_after = most_visitors, forget_after
         self._visitors: OrderedDict[str, Visitor] = OrderedDict()

@@ -7,14 +7,13 @@ photo that nobody looks at any more is let go, and the tree that it might have h
 
 import contextlib
 import threading
-import time
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from naspix.app.regions import Cutter
 
-_QUIET_FOR = 0.25  # seconds in which the device is free, before a tree grows unasked
+_QUIET_FOR = 0.4  # seconds in which the device is free, before a tree grows unasked
 _GLANCE = 0.05  # seconds between two looks
 
 
@@ -41,11 +40,11 @@ class Nursery:
     A program that ends waits for the tree that is growing, and for no other.
 
     Args:
-        is_quiet: Whether nobody uses the device or waits for it.
+        idle_for: For how many seconds nobody has used the device or waited for it.
     """
 
-    def __init__(self, is_quiet: Callable[[], bool]) -> None:
-        self._is_quiet = is_quiet
+    def __init__(self, idle_for: Callable[[], float]) -> None:
+        self._idle_for = idle_for
         self._seeds: list[_Seed] = []
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -112,16 +111,13 @@ class Nursery:
 
     def _next(self) -> _Seed | None:
         """The tree to grow: a wanted one at once, the newest in a quiet moment, None at the end."""
-        quiet_since: float | None = None
         with self._changed:
             self._drop_abandoned()
             while self._seeds and threading.main_thread().is_alive():
                 for seed in self._seeds:
                     if seed.wanted:
                         return seed
-                now = time.monotonic()
-                quiet_since = (quiet_since or now) if self._is_quiet() else None
-                if quiet_since is not None and now - quiet_since >= _QUIET_FOR:
+                if self._idle_for() >= _QUIET_FOR:
                     return self._seeds[-1]
                 self._changed.wait(_GLANCE)
                 self._drop_abandoned()

@@ -6,6 +6,7 @@ in between its forward passes, and ends there when nobody wants it any more. No 
 """
 
 import threading
+import time
 from collections import OrderedDict, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,6 +44,7 @@ class Turns:
         self._changed = threading.Condition()
         self._lanes: OrderedDict[str, deque[Ticket]] = OrderedDict()
         self._served: Ticket | None = None
+        self._idle_since = time.monotonic()
 
     def line_up(self, ticket: Ticket) -> None:
         """Take a place at the end of the lane; ``take`` does it where it was not done."""
@@ -67,10 +69,11 @@ class Turns:
             return ahead + (self._served is not None)
 
     @property
-    def is_idle(self) -> bool:
-        """Whether nobody is served or waits."""
+    def idle_for(self) -> float:
+        """For how many seconds nobody has been served or has waited."""
         with self._changed:
-            return self._served is None and not self._lanes
+            busy = self._served is not None or self._lanes
+            return 0.0 if busy else time.monotonic() - self._idle_since
 
     @contextmanager
     def take(self, ticket: Ticket) -> Iterator[None]:
@@ -143,6 +146,7 @@ class Turns:
         with self._changed:
             if self._served is ticket:
                 self._served = None
+                self._idle_since = time.monotonic()
             self._changed.notify_all()
 
     def _is_next(self, ticket: Ticket) -> bool:
