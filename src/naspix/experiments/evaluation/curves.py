@@ -14,7 +14,7 @@ from naspix.experiments.store import Run
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_POINTS = np.linspace(0, 1, 101)
+POINTS = np.linspace(0, 1, 101)
 _COLOURS = ("#5b6570", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _COLUMNS = 3
 
@@ -25,7 +25,7 @@ def curves_figure(run: Run) -> "Figure | None":
     """Draw a run's curves, a panel a method; None for runs without any."""
     if run.kind == "lerf":
         words = "Score of the class over the hidden share, mean over pictures, least relevant first"
-        return _draw(mean_curves(run), _POINTS, ("hidden share", "score"), words)
+        return _draw(mean_curves(run), POINTS, ("hidden share", "score"), words)
     if run.kind == "wsol":
         words = "Share of objects found at IoU 30, 50 and 70 over the threshold"
         thresholds = np.arange(0, 1, 0.001)
@@ -40,7 +40,7 @@ def mean_curves(run: Run) -> Lines:
     return {
         setting: np.mean(
             [
-                np.interp(_POINTS, fraction, score)
+                np.interp(POINTS, fraction, score)
                 for fraction, score in zip(group["fraction"], group["score"], strict=True)
             ],
             axis=0,
@@ -89,7 +89,8 @@ def _draw(
         panel.tick_params(labelsize=8)
     for panel in panels[:, 0]:
         panel.set_ylabel(labels[1], fontsize=9)
-    for panel in panels[-1]:
+    for panel in panels.flat[max(0, len(methods) - n_columns) : len(methods)]:  # nothing below
+        panel.tick_params(labelbottom=True)
         panel.set_xlabel(labels[0], fontsize=9)
     handles, names = panels[0, 0].get_legend_handles_labels()
     for panel in panels.flat[1 : len(methods)]:

@@ -38,6 +38,7 @@ def evaluate(
     *,
     engine: Engine | None = None,
     progress: Callable[[int, int], None] = lambda n_done, n_all: None,
+    examples: bool = True,
 ) -> Run:
     """Evaluate explanations on a data set, or go on where it was interrupted.
 
@@ -46,6 +47,7 @@ def evaluate(
         output: The run's folder, new or begun with the same settings.
         engine: Who computes; this process by default.
         progress: Told how many pictures are done more, and how many there are.
+        examples: Whether maps of a few pictures are made again, to be looked at.
 
     Returns:
         The finished run.
@@ -67,7 +69,8 @@ def evaluate(
             engine=engine or InProcess(),
             progress=lambda n_more: progress(n_more, n_items),
         )
-        _draw(run, settings, found)
+        if examples:
+            _draw(run, settings, found)
     return read_run(output)
 
 
@@ -114,7 +117,7 @@ def _framing(settings: EvaluationSettings, model: Classifier) -> Framing:
 
 def _found(run: OpenRun, settings: EvaluationSettings, n_items: int) -> dict[str, Any]:
     """What holds for all pictures, found now or when the run began."""
-    matched = run.find("matched", lambda: _match(settings) if settings.to_match() else {})
+    matched = run.find("matched", lambda: matched_parameters(settings))
     measure, classes = settings.make_measure(), run.run.folder.absolute() / _CLASSES
     if isinstance(measure, Semantics):
         framing = _framing(settings, settings.make_model())
@@ -124,8 +127,10 @@ def _found(run: OpenRun, settings: EvaluationSettings, n_items: int) -> dict[str
     return {"matched": matched, "classes": str(classes)}
 
 
-def _match(settings: EvaluationSettings) -> dict[str, dict[str, Any]]:
+def matched_parameters(settings: EvaluationSettings) -> dict[str, dict[str, Any]]:
     """Parameters with which other segmenters have as many superpixels as the first NAS."""
+    if not settings.to_match():
+        return {}
     model = settings.make_model()
     images = _some_images(settings, model)
     segmenters = settings.make_segmenters(model, {})

@@ -10,14 +10,28 @@ from naspix.errors import UnknownNameError
 from naspix.experiments.paper.experiment import Experiment
 from naspix.experiments.paper.figure1 import Figure1
 from naspix.experiments.paper.figure3 import Figure3
+from naspix.experiments.paper.figure4 import Figure4
+from naspix.experiments.paper.figure5 import Figure5
+from naspix.experiments.paper.figure6 import Figure6
 from naspix.experiments.paper.figure7 import Figure7
 from naspix.experiments.paper.figure8 import Figure8
 from naspix.experiments.paper.figure9 import Figure9
+from naspix.experiments.paper.table1 import Table1
+from naspix.experiments.paper.table2 import Table2
+from naspix.experiments.paper.table3 import Table3
+from naspix.experiments.paper.table4 import Table4
 from naspix.experiments.paper.table5 import Table5
 
 EXPERIMENTS: Mapping[str, type[Experiment]] = {
     "figure1": Figure1,
     "figure3": Figure3,
+    "figure4": Figure4,
+    "table1": Table1,
+    "figure5": Figure5,
+    "figure6": Figure6,
+    "table2": Table2,
+    "table3": Table3,
+    "table4": Table4,
     "table5": Table5,
     "figure7": Figure7,
     "figure8": Figure8,

@@ -57,12 +57,14 @@ class Cut:
         column: Its column's name.
         segmentation: Of one image.
         consensus: What it is the mean of, if it is one.
+        is_named: Whether a cluster's number means the same in all photos, and is kept.
     """
 
     row: str
     column: str
     segmentation: Segmentation
     consensus: Consensus | None = None
+    is_named: bool = False
 
 
 @runtime_checkable
@@ -98,7 +100,7 @@ class KeptCut:
         row: Its row's name.
         column: Its column's name.
         segmenter: What made it.
-        clusters: Numbered by area.
+        clusters: Numbered by area, or as they were if their numbers mean something.
         superpixels: From 0.
         frequency: How often each pixel is a boundary; None but for a consensus.
         cluster_ari: Of a consensus.
@@ -320,7 +322,8 @@ def _make_worker(
 
 def _record(cut: Cut) -> dict[str, Any]:
     segmentation = cut.segmentation
-    clusters = by_area(segmentation.clusters[0].cpu().numpy())
+    clusters = segmentation.clusters[0].cpu().numpy()
+    clusters = clusters if cut.is_named else by_area(clusters)
     superpixels = segmentation.superpixels[0].cpu().numpy()
     record: dict[str, Any] = {
         "row": cut.row,

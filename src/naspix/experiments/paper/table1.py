@@ -1,0 +1,115 @@
+"""Table 1: how much saliency falls on each cluster that the pictures of a class share."""
+
+from dataclasses import dataclass
+from typing import final
+
+from naspix.experiments.continuing import OpenRun
+from naspix.experiments.engine import Engine
+from naspix.experiments.evaluation.explaining import RAW
+from naspix.experiments.evaluation.scores import MeaningRow, meaning_of
+from naspix.experiments.evaluation.tables import title_of
+from naspix.experiments.paper.experiment import (
+    Conditions,
+    Drawing,
+    Progress,
+    Table,
+    Value,
+    Verdict,
+    subruns,
+)
+from naspix.experiments.paper.judging import Question, found_source, judge, sentences_on
+from naspix.experiments.paper.networks import TITLES
+from naspix.experiments.paper.views import labelled_pictures
+from naspix.experiments.store import Run
+from naspix.metrics.semantics import SPLITS
+
+_CLASSES = "classes"  # of scikit-image's photos, beside the experiments' folders
+_QUICK_PICTURES = 12
+_QUESTION = Question(
+    "semantics",
+    parameters={"semantics": {"n_clusters": 10}},
+    quick={"semantics": {"n_clusters": 6, "n_samples": 300}},
+    segmenters=(RAW,),
+)
+
+
+@final
+@dataclass(frozen=True)
+class Table1:
+    """The most salient cluster of each class, and the others.
+
+    Attributes:
+        n_pictures: How many, if no limit is given; None for all.
+    """
+
+    n_pictures: int | None = None
+
+    title = "Table 1: what the saliency falls on"
+    words = (
+        "The pictures of a class are clustered together, so that a cluster means the same in all "
+        "of them: the head, the grass. For each method the cluster with the highest mean saliency "
+        "of its superpixels (maps scaled to 0..1), and the mean of all others; for all "
+        "predictions, the right and the wrong ones."
+    )
+    networks = ("resnet18",)
+
+    def compute(
+        self, opened: OpenRun, conditions: Conditions, *, engine: Engine, progress: Progress
+    ) -> None:
+        """Find the clusters of each class, then the saliency on each."""
+        spare = opened.run.folder.parent / _CLASSES
+        judge(
+            opened,
+            conditions,
+            _QUESTION,
+            self.networks,
+            found_source(opened, labelled_pictures(conditions.at_hand, spare)),
+            n_pictures=_QUICK_PICTURES if conditions.quick else self.n_pictures,
+            engine=engine,
+            progress=progress,
+        )
+
+    def sentences(self, run: Run) -> list[str]:
+        """What it ran on."""
+        return sentences_on(run)
+
+    def tables(self, run: Run) -> list[Table]:
+        """A table a network: rows of classes and methods, columns of right and wrong."""
+        return [_table(name, each) for name, each in subruns(run).items()]
+
+    def figures(self, run: Run) -> list[Drawing]:
+        """None: figure 4 shows the clusters."""
+        return []
+
+    def verdicts(self, run: Run) -> list[Verdict]:
+        """The paper's claims about it are not at hand."""
+        return []
+
+
+def _table(network: str, run: Run) -> Table:
+    names = run.header["found"]["categories"]
+    rows: list[tuple[Value, ...]] = []
+    marked: set[tuple[int, int]] = set()
+    lines: dict[tuple[int, str], dict[str, MeaningRow]] = {}
+    for each in meaning_of(run):
+        lines.setdefault((each.label, each.method), {})[each.row.split] = each
+    for (label, method), splits in lines.items():
+        cells: list[Value] = [names[label] if label < len(names) else f"class {label}"]
+        cells.append(title_of(method))
+        for split in SPLITS:
+            row = splits[split].row
+            if not row.n_images:
+                cells += [0, None, None, None]
+                continue
+            if row.chosen_interval[0] > row.others_interval[1]:
+                marked.add((len(rows), len(cells) + 2))
+            cells += [row.n_images, row.cluster, row.chosen, row.others]
+        rows.append(tuple(cells))
+    parts = ("pictures", "cluster", "its mean", "the others'")
+    columns = ("class", "method", *(f"{split}: {part}" for split in SPLITS for part in parts))
+    words = (
+        "Clusters are numbered anew in each class. Bold: the cluster's 95 % interval over pictures "
+        "lies above that of the others."
+    )
+    title = f"Saliency by cluster, {TITLES.get(network, network)}"
+    return Table(f"meaning_{network}", title, columns, tuple(rows), words, frozenset(marked))
