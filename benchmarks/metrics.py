@@ -1,13 +1,17 @@
 """Metrics: LeRF against the bare forwards, MaxBoxAccV2 against the literal thousand thresholds.
 
-Run: python benchmarks/metrics.py [--photos FOLDER] [--threads N] [--maps N]
+Run: python benchmarks/metrics.py [--photos FOLDER] [--threads N] [--maps N] [--identical N]
 
 Contenders take turns on each photo or map. Every map is also checked: both ways must give the same.
 Maps are noise, smooth, and pooled, and the photos' brightness raw and pooled over SLIC.
+With --identical N nothing is timed: N random maps and maps of a network, raw and pooled, each with
+a box of its own, are cut in both ways, and anything that differs ends the run.
 """
 
 import argparse
+import itertools
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -36,9 +40,13 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, help="folder of photos")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--maps", type=int, default=10, help="of each kind")
+    parser.add_argument("--identical", type=int, help="compare so many maps, time none")
     options = parser.parse_args()
     photos = [photo.batch for photo in photos_at(find_photos(options.photos), SIZE)]
     with limited_threads(options.threads):
+        if options.identical:
+            identical(photos, options.identical)
+            return
         machine = describe_machine(options.threads)
         print("  ".join(f"{key}: {value}" for key, value in machine.items()))
         print(f"\n{'what':46} {'ours':>12} {'theirs':>12} {'ratio':>7} {'goal':>6}")
@@ -87,14 +95,42 @@ def localisation(photos: list[Tensor], n: int) -> None:
         compare(f"MaxBoxAccV2, {kind}", interleaved({"ours": ours, "theirs": theirs}, maps), 0.02)
 
 
-def ours(saliency: np.ndarray) -> np.ndarray:
+def identical(photos: list[Tensor], n: int) -> None:
+    """Both ways on many maps, each with a box of its own."""
+    generator = np.random.default_rng(0)
+    for i, (kind, saliency) in enumerate(itertools.islice(_maps(photos, generator), n)):
+        corners = np.sort(generator.choice(SIZE, (2, 2), replace=False), axis=0)
+        truths = corners.reshape(1, 4)
+        if not np.array_equal(theirs(saliency, truths), ours(saliency, truths)):
+            raise SystemExit(f"map {i} ({kind}): the two ways differ")
+    print(f"{n} maps: the same best overlap at each of {len(literal.THRESHOLDS)} thresholds")
+
+
+def _maps(photos: list[Tensor], generator: np.random.Generator) -> Iterator[tuple[str, np.ndarray]]:
+    """Without end: for each photo two random maps, two of a network, and these two pooled."""
+    model = naspix.load_model("efficientnet_lite0")
+    nas = naspix.NAS(model, n_clusters=10)
+    methods = [naspix.saliency.GradCAMPlusPlus(model), naspix.saliency.VanillaGradient(model)]
+    for photo in itertools.cycle(photos):
+        yield "noise", generator.random((SIZE, SIZE))
+        coarse = generator.random((7, 7))
+        yield "smooth", cv2.resize(coarse, (SIZE, SIZE), interpolation=cv2.INTER_CUBIC)
+        superpixels = nas(photo).superpixels
+        for method in methods:
+            heat = method(photo)
+            yield type(method).__name__, heat[0].numpy()
+            pooled = naspix.superpixelify(heat, superpixels)
+            yield f"{type(method).__name__} over NAS", pooled[0].numpy()
+
+
+def ours(saliency: np.ndarray, truths: np.ndarray = TRUTHS) -> np.ndarray:
     """The best overlap at each threshold, as naspix finds it."""
-    return overlaps_of(eight_bit(saliency), TRUTHS).at_thresholds()
+    return overlaps_of(eight_bit(saliency), truths).at_thresholds()
 
 
-def theirs(saliency: np.ndarray) -> np.ndarray:
+def theirs(saliency: np.ndarray, truths: np.ndarray = TRUTHS) -> np.ndarray:
     """The same by a thousand thresholds."""
-    return literal.best_ious(saliency, TRUTHS)
+    return literal.best_ious(saliency, truths)
 
 
 def compare(what: str, times: dict, goal: float) -> None:
