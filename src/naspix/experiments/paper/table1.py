@@ -6,7 +6,7 @@ from typing import final
 from naspix.experiments.continuing import OpenRun
 from naspix.experiments.engine import Engine
 from naspix.experiments.evaluation.explaining import RAW
-from naspix.experiments.evaluation.scores import MeaningRow, meaning_of
+from naspix.experiments.evaluation.scores import meaning_of
 from naspix.experiments.evaluation.tables import title_of
 from naspix.experiments.paper.experiment import (
     Conditions,
@@ -21,7 +21,6 @@ from naspix.experiments.paper.judging import Question, found_source, judge, sent
 from naspix.experiments.paper.networks import TITLES
 from naspix.experiments.paper.views import labelled_pictures
 from naspix.experiments.store import Run
-from naspix.metrics.semantics import SPLITS
 
 _CLASSES = "classes"  # of scikit-image's photos, beside the experiments' folders
 _QUICK_PICTURES = 12
@@ -74,7 +73,7 @@ class Table1:
         return sentences_on(run)
 
     def tables(self, run: Run) -> list[Table]:
-        """A table a network: rows of classes and methods, columns of right and wrong."""
+        """A table a network: a row for each class, method, and all, right or wrong predictions."""
         return [_table(name, each) for name, each in subruns(run).items()]
 
     def figures(self, run: Run) -> list[Drawing]:
@@ -90,23 +89,16 @@ def _table(network: str, run: Run) -> Table:
     names = run.header["found"]["categories"]
     rows: list[tuple[Value, ...]] = []
     marked: set[tuple[int, int]] = set()
-    lines: dict[tuple[int, str], dict[str, MeaningRow]] = {}
     for each in meaning_of(run):
-        lines.setdefault((each.label, each.method), {})[each.row.split] = each
-    for (label, method), splits in lines.items():
-        cells: list[Value] = [names[label] if label < len(names) else f"class {label}"]
-        cells.append(title_of(method))
-        for split in SPLITS:
-            row = splits[split].row
-            if not row.n_images:
-                cells += [0, None, None, None]
-                continue
-            if row.chosen_interval[0] > row.others_interval[1]:
-                marked.add((len(rows), len(cells) + 2))
-            cells += [row.n_images, row.cluster, row.chosen, row.others]
-        rows.append(tuple(cells))
-    parts = ("pictures", "cluster", "its mean", "the others'")
-    columns = ("class", "method", *(f"{split}: {part}" for split in SPLITS for part in parts))
+        found = each.row
+        if not found.n_images:
+            continue
+        name = names[each.label] if each.label < len(names) else f"class {each.label}"
+        cells = (name, title_of(each.method), found.split, found.n_images, found.cluster)
+        if found.chosen_interval[0] > found.others_interval[1]:
+            marked.add((len(rows), len(cells)))
+        rows.append((*cells, found.chosen, found.others))
+    columns = ("class", "method", "predictions", "pictures", "cluster", "its mean", "the others'")
     words = (
         "Clusters are numbered anew in each class. Bold: the cluster's 95 % interval over pictures "
         "lies above that of the others."

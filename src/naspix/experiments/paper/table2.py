@@ -158,7 +158,8 @@ def _papers_form(network: str, scores: Sequence[Score]) -> Table:
             if score is None:
                 cells.append(None)
                 continue
-            cells.append(score.value if score.difference is None else score.difference)
+            value, sign = (score.value, "") if score.difference is None else (score.difference, "+")
+            cells.append(f"{value:{sign}.3f}")
             if score.as_good_as_best and method != GREEDY:
                 marked.add((down, across))
         rows.append(tuple(cells))
