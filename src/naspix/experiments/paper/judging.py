@@ -17,6 +17,7 @@ from naspix.datasets import Dataset
 from naspix.experiments.continuing import OpenRun
 from naspix.experiments.engine import Engine
 from naspix.experiments.evaluation.explaining import RAW
+from naspix.experiments.evaluation.parameters import settable
 from naspix.experiments.evaluation.running import evaluate
 from naspix.experiments.evaluation.scores import Score, scores_of
 from naspix.experiments.evaluation.settings import EvaluationSettings, Task, fingerprint
@@ -77,13 +78,11 @@ class Question:
             limit=limit,
             batch_size=4,
         )
-        from naspix.experiments.evaluation.parameters import settable
-
         owners = asked.owners()
         chosen: dict[str, dict[str, Any]] = {
             name: {"seed": conditions.seed}
             for name, owner in owners.items()
-            if "seed" in settable(owner) and name not in ("slic",)
+            if "seed" in settable(owner)
         }
         given = [{source.dataset: source.parameters}, self.parameters]
         given += [_QUICK, self.quick] if conditions.quick else []
