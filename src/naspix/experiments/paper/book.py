@@ -5,7 +5,7 @@ Drawn by matplotlib, so that nothing else is needed; letters are letters, and fo
 
 import io
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from matplotlib.backends.backend_pdf import PdfPages
@@ -21,6 +21,7 @@ _LINE = 0.19  # inches
 _LETTERS = 9.5
 _ACROSS = 94  # letters a line
 _SMALL = 7.5
+_WIDE, _NARROW = 0.075, 0.062  # inches a small letter is given at most, and needs
 _ROWS_DOWN = 48  # of a table on a page
 
 
@@ -37,6 +38,7 @@ def write_book(path: Path, title: str, all_shown: Sequence[Shown]) -> None:
         repeatable(),
         PdfPages(content, metadata={"CreationDate": None, "Title": title}) as pages,
     ):
+        pages.savefig(_first_leaf(title, all_shown))
         for shown in all_shown:
             for figure in _leaves(shown):
                 pages.savefig(figure)
@@ -72,10 +74,18 @@ class _Leaf:
         y = 1 - self.down / _HEIGHT
         self.figure.add_artist(Line2D(ends, (y, y), linewidth=height, color="black"))
 
-    def row(self, cells: Sequence[str], places: Sequence[float], right: Sequence[bool]) -> None:
-        """Write a row of a table."""
-        for cell, place, is_right in zip(cells, places, right, strict=True):
-            self._put(place, cell, _SMALL, "normal", "right" if is_right else "left")
+    def row(
+        self,
+        cells: Sequence[str],
+        places: Sequence[float],
+        right: Sequence[bool],
+        size: float,
+        bold: Collection[int] = (),
+    ) -> None:
+        """Write a row of a table, some of its columns in bold."""
+        for across, cell in enumerate(cells):
+            weight = "bold" if across in bold else "normal"
+            self._put(places[across], cell, size, weight, "right" if right[across] else "left")
         self.down += _LINE * _SMALL / _LETTERS
 
     def _put(self, x: float, text: str, size: float, weight: str, side: str = "left") -> None:
@@ -83,6 +93,18 @@ class _Leaf:
             x / _WIDTH, 1 - self.down / _HEIGHT, text.replace("$", r"\$"),
             fontsize=size, fontweight=weight, ha=side, va="top",
         )  # fmt: skip
+
+
+def _first_leaf(title: str, all_shown: Sequence[Shown]) -> Figure:
+    """The title, what follows, and which of the paper's claims hold."""
+    leaf = _Leaf()
+    leaf.write(title, size=16, weight="bold")
+    leaf.write("Every table and figure that was computed, beside the paper's. What follows:")
+    for shown in all_shown:
+        leaf.write(shown.experiment.title, size=_SMALL)
+        for verdict in shown.verdicts:
+            leaf.write(f"    The claim {verdict_word(verdict)}: {verdict.claim}", size=_SMALL)
+    return leaf.figure
 
 
 def _leaves(shown: Shown) -> Iterator[Figure]:
@@ -117,27 +139,28 @@ def _write_table(leaf: _Leaf, table: Table, start: int, n_rows: int) -> None:
         all(isinstance(row[place], int | float) or row[place] is None for row in table.rows)
         for place in range(len(table.columns))
     ]
-    places = _places([table.columns, *texts], right)
+    places, size = _places([table.columns, *texts], right)
     leaf.write(table.title if not start else f"{table.title}, continued", weight="bold")
     leaf.rule(0.9)
     leaf.down += 0.05
-    leaf.row(table.columns, places, right)
+    leaf.row(table.columns, places, right, size)
     leaf.rule()
     leaf.down += 0.05
-    for row in texts:
-        leaf.row(row, places, right)
+    for down, row in enumerate(texts, start=start):
+        bold = {across for across in range(len(row)) if (down, across) in table.marked}
+        leaf.row(row, places, right, size, bold)
     leaf.rule(0.9)
     leaf.down += _LINE
     if table.words:
         leaf.write(table.words, size=_SMALL)
 
 
-def _places(rows: Sequence[Sequence[str]], right: Sequence[bool]) -> list[float]:
-    """Where columns are set: by their longest cells, shared over the page's width."""
+def _places(rows: Sequence[Sequence[str]], right: Sequence[bool]) -> tuple[list[float], float]:
+    """Where columns are set, by their longest cells, and letters so small that all find room."""
     letters = [max(map(len, column)) + 2 for column in zip(*rows, strict=True)]
-    scale = min(0.075, (_WIDTH - 2 * _MARGIN) / sum(letters))
+    scale = min(_WIDE, (_WIDTH - 2 * _MARGIN) / sum(letters))
     places, x = [], _MARGIN
     for n, is_right in zip(letters, right, strict=True):
         places.append(x + (n - 1) * scale if is_right else x)
         x += n * scale
-    return places
+    return places, min(_SMALL, _SMALL * scale / _NARROW)
