@@ -181,7 +181,9 @@ def chosen_engine(
         InputError: An address or GPUs are given for another engine than Ray.
     """
     from naspix.experiments.engine import InProcess, Processes, limit_threads
+    from naspix.models import keep_freed_memory
 
+    keep_freed_memory()
     if name == "ray":
         from naspix.experiments.ray_engine import Ray
 

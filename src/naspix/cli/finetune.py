@@ -73,8 +73,10 @@ def finetune(
     import json as encoder
     from dataclasses import asdict
 
+    from naspix.models import keep_freed_memory
     from naspix.training import Finetuning, open_splits
 
+    keep_freed_memory()
     run = Finetuning(
         model=model,
         weights=None if weights.lower() == "none" else weights,

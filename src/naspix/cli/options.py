@@ -63,8 +63,9 @@ class ModelOptions:
 
     def load(self) -> "Classifier":
         """The network, on its device."""
-        from naspix.models import load_model
+        from naspix.models import keep_freed_memory, load_model
 
+        keep_freed_memory()
         weights = None if self.weights.lower() == "none" else self.weights
         return load_model(self.model, weights=weights, device=self.device)
 

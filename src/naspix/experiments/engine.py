@@ -174,6 +174,9 @@ def check_workers(workers: int, threads: int) -> None:
 
 def begun_worker(make_worker: MakeWorker, threads: int) -> Worker:
     """A worker in a process that is its own, with its share of the threads."""
+    from naspix.models import keep_freed_memory
+
+    keep_freed_memory()
     limit_threads(threads)
     return make_worker()
 

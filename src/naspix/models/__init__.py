@@ -8,6 +8,7 @@ from naspix.images import (
     read_images,
 )
 from naspix.models.activations import recording
+from naspix.models.allocator import keep_freed_memory
 from naspix.models.classifier import Classifier
 from naspix.models.devices import resolve_device
 from naspix.models.recipes import DEFAULT_MODEL, list_models
@@ -19,6 +20,7 @@ __all__ = [
     "Classifier",
     "check_images",
     "expand_paths",
+    "keep_freed_memory",
     "list_models",
     "load_model",
     "read_image",
