@@ -11,9 +11,14 @@ _START = "import sys; from naspix.cli import main; sys.exit(main(sys.argv[1:]))"
 
 
 @contextmanager
-def explorer(*options: str) -> Iterator[str]:
-    """Start ``naspix app`` on a free port, give its address, and end it by Ctrl-C."""
-    command = [sys.executable, "-c", _START, "app", "--port", "0", *options]
+def explorer(*options: str, first: str = "") -> Iterator[str]:
+    """Start ``naspix app`` on a free port, give its address, and end it by Ctrl-C.
+
+    Args:
+        options: Of the command.
+        first: Python lines that its process runs before.
+    """
+    command = [sys.executable, "-c", f"{first}\n{_START}", "app", "--port", "0", *options]
     process = subprocess.Popen(
         command,
         stderr=subprocess.PIPE,
@@ -34,7 +39,7 @@ def explorer(*options: str) -> Iterator[str]:
     finally:
         process.send_signal(signal.SIGINT)
         try:
-            status = process.wait(60)  # a tree may be growing
+            status = process.wait(60)
         except subprocess.TimeoutExpired:
             process.kill()
             raise

@@ -175,3 +175,18 @@ def test_a_password_keeps_others_out():
         assert _status(address, "/login", data=wrong, headers=form) == 400
         right = b"username=ada&password=secret%3A%20with%20colon"
         assert _status(address, "/login", data=right, headers=form) == 200
+
+
+_GROWS_FOR_EVER = """
+import threading
+from naspix.app.regions import Cutter
+Cutter.grow = lambda *_: threading.Event().wait()
+"""
+
+
+def test_ctrl_c_does_not_wait_for_a_tree():
+    with explorer(first=_GROWS_FOR_EVER) as address:  # it asserts how the process ends
+        visitor = Visitor(address)
+        visitor.ask("sample", name="chelsea")
+        answer = visitor.post({"key": visitor.key, "action": "segment", "algorithm": "ward"})
+        assert "tree" in answer["note"]

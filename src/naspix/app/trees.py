@@ -37,7 +37,8 @@ class _Seed:
 class Nursery:
     """Grows Ward's trees, one at a time, in a thread that is there while trees are to come.
 
-    A program that ends waits for the tree that is growing, and for no other.
+    A program that ends waits for the tree that is growing (``naspix app`` does not), and for no
+    other.
 
     Args:
         idle_for: For how many seconds nobody has used the device or waited for it.
@@ -48,7 +49,7 @@ class Nursery:
         self._seeds: list[_Seed] = []
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
-        self._closed = False
+        self._closed = self._growing = False
 
     def plan(self, cutter: Cutter, levels: tuple[int, ...]) -> None:
         """Grow this tree when there is time, if the photo is still looked at then."""
@@ -64,6 +65,12 @@ class Nursery:
         with self._changed:
             self._drop_abandoned()
             return len(self._seeds)
+
+    @property
+    def is_growing(self) -> bool:
+        """Whether a tree is growing, which nothing can interrupt."""
+        with self._changed:
+            return self._growing
 
     def close(self) -> None:
         """Grow no more."""
@@ -105,6 +112,7 @@ class Nursery:
                     cutter.grow(seed.levels)
             del cutter  # no photo is kept while this waits
             with self._changed:
+                self._growing = False
                 if seed in self._seeds:
                     self._seeds.remove(seed)
             seed.done.set()
@@ -114,11 +122,10 @@ class Nursery:
         with self._changed:
             self._drop_abandoned()
             while self._seeds and threading.main_thread().is_alive():
-                for seed in self._seeds:
-                    if seed.wanted:
-                        return seed
-                if self._idle_for() >= _QUIET_FOR:
-                    return self._seeds[-1]
+                wanted = [seed for seed in self._seeds if seed.wanted]
+                if wanted or self._idle_for() >= _QUIET_FOR:
+                    self._growing = True
+                    return wanted[0] if wanted else self._seeds[-1]
                 self._changed.wait(_GLANCE)
                 self._drop_abandoned()
             self._thread = None

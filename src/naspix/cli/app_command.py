@@ -1,5 +1,7 @@
 """``naspix app``: the explorer, served from this machine."""
 
+import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -54,7 +56,16 @@ def explorer(
             blocks.close(verbose=False)
     finally:
         desk.close()
+        if desk.house.nursery.is_growing:
+            _end_at_once()
     return 0
+
+
+def _end_at_once() -> None:
+    """End as Ctrl-C does, but without waiting for a tree that nobody will see."""
+    talk.say("stopped")
+    sys.stdout.flush()
+    os._exit(130)
 
 
 def _credentials(host: str, auth: str | None, no_auth: bool) -> tuple[str, str] | None:
