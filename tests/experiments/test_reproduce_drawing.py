@@ -12,9 +12,9 @@ from PIL import Image
 from naspix.experiments.paper import cutting, running, saving, table5
 from naspix.experiments.paper.at_hand import AtHand
 from naspix.experiments.paper.cutting import Cut
-from naspix.experiments.paper.experiment import Conditions, Verdict
+from naspix.experiments.paper.experiment import Conditions, Table, Verdict
 from naspix.experiments.paper.figure9 import Figure9
-from naspix.experiments.paper.page import shown_value
+from naspix.experiments.paper.page import shown_cells
 from naspix.experiments.paper.published import beside_the_papers, known_entries, published
 from naspix.segmentation import Segmentation
 
@@ -86,8 +86,8 @@ def test_what_is_not_at_hand_is_said_and_has_no_difference(drawn):
     assert by_place[row, "96 x 96, GPU"] == (100.0, 72, 28.0)
     assert by_place[row, "224 x 224, CPU"] == (5.0, None, None)  # a row of our own
     assert by_place["SLIC", "96 x 96, CPU"] == (None, None, None)
-    assert shown_value(None, "paper") == "not at hand"
-    assert shown_value(None, "here") == ""
+    shown = shown_cells(Table("t", "T", ("here", "paper"), ((None, None), (2.0, 1234.6))))
+    assert shown == [["", "not at hand"], ["2.000", "1235"]]
 
 
 def test_every_claim_at_hand_is_a_sentence_with_its_source():

@@ -12,7 +12,7 @@ from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
 
 from naspix.experiments.paper.experiment import Table
-from naspix.experiments.paper.page import NO_CLAIMS, Shown, shown_value, verdict_word
+from naspix.experiments.paper.page import NO_CLAIMS, Shown, shown_cells, verdict_word
 from naspix.experiments.paper.saving import DOTS, repeatable, write
 
 _WIDTH, _HEIGHT = 8.27, 11.69  # A4, inches
@@ -131,10 +131,7 @@ def _leaves(shown: Shown) -> Iterator[Figure]:
 
 
 def _write_table(leaf: _Leaf, table: Table, start: int, n_rows: int) -> None:
-    texts = [
-        [shown_value(value, name) for value, name in zip(row, table.columns, strict=True)]
-        for row in table.rows[start : start + n_rows]
-    ]
+    texts = shown_cells(table)[start : start + n_rows]
     right = [
         all(isinstance(row[place], int | float) or row[place] is None for row in table.rows)
         for place in range(len(table.columns))

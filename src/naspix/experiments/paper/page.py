@@ -110,21 +110,35 @@ def page_of_all(
     return document(title, _STYLE, header, main, made)
 
 
-def shown_value(value: Value, column: str = "") -> str:
-    """A value of a table in words: numbers with three figures or so.
+def shown_cells(table: Table) -> list[list[str]]:
+    """A table's rows in words; the numbers of a column have as many decimals, three figures or so.
 
     Example:
-        >>> [shown_value(v) for v in (None, 3, 0.12345, 72.04, 1234.6, "SLIC")]
-        ['', '3', '0.123', '72.0', '1235', 'SLIC']
-        >>> shown_value(None, "paper")
-        'not at hand'
+        >>> rows = (("a", 0.1234, None), ("b", 9.0, 72.04))
+        >>> shown_cells(Table("t", "T", ("what", "ms", "paper"), rows))
+        [['a', '0.123', 'not at hand'], ['b', '9.000', '72.0']]
     """
+    columns = list(zip(*table.rows, strict=True))
+    decimals = [_decimals(column) for column in columns]
+    return [
+        [
+            _shown(value, name, places)
+            for value, name, places in zip(row, table.columns, decimals, strict=True)
+        ]
+        for row in table.rows
+    ]
+
+
+def _decimals(column: Sequence[Value]) -> int:
+    """As the largest number needs."""
+    largest = max((abs(value) for value in column if isinstance(value, float)), default=0.0)
+    return 0 if largest >= 1000 else 1 if largest >= 10 else 3
+
+
+def _shown(value: Value, column: str, decimals: int) -> str:
     if value is None:
         return NOT_AT_HAND if column == PAPER else ""
-    if isinstance(value, float):
-        size = abs(value)
-        return f"{value:.0f}" if size >= 1000 else f"{value:.1f}" if size >= 10 else f"{value:.3f}"
-    return str(value)
+    return f"{value:.{decimals}f}" if isinstance(value, float) else str(value)
 
 
 def verdict_word(verdict: Verdict) -> str:
@@ -172,9 +186,13 @@ def _table(table: Table) -> str:
         for name, is_number in zip(table.columns, numeric, strict=True)
     )
     rows = "\n".join(
-        f"<tr>{''.join(_cell(table, down, across, numeric[across]) for across in range(len(row)))}"
-        "</tr>"
-        for down, row in enumerate(table.rows)
+        "<tr>"
+        + "".join(
+            _cell(text, is_number=numeric[across], marked=(down, across) in table.marked)
+            for across, text in enumerate(texts)
+        )
+        + "</tr>"
+        for down, texts in enumerate(shown_cells(table))
     )
     words = f"<p>{escape(table.words)}</p>" if table.words else ""
     return (
@@ -184,11 +202,8 @@ def _table(table: Table) -> str:
     )
 
 
-def _cell(table: Table, down: int, across: int, is_number: bool) -> str:
-    text = shown_value(table.rows[down][across], table.columns[across])
-    classes = _classes(
-        number=is_number, marked=(down, across) in table.marked, absent=text == NOT_AT_HAND
-    )
+def _cell(text: str, *, is_number: bool, marked: bool) -> str:
+    classes = _classes(number=is_number, marked=marked, absent=text == NOT_AT_HAND)
     return f"<td{classes}>{escape(text)}</td>"
 
 
