@@ -28,7 +28,8 @@ def test_networks_are_loaded_when_they_are_asked_for(model):
 def test_checkpoints_of_a_folder_are_offered_by_name(tmp_path):
     torch.manual_seed(3)
     network = naspix.load_model("resnet18", weights=None)
-    save_file(network.network.state_dict(), tmp_path / "resnet18-mine.safetensors")
+    state = {name: each.contiguous() for name, each in network.network.state_dict().items()}
+    save_file(state, tmp_path / "resnet18-mine.safetensors")
     (tmp_path / "notes.txt").write_text("not a network")
     (tmp_path / "resnet18-old.pth").write_bytes(b"never read")
     shelf = shelf_of(folder=tmp_path)

@@ -14,6 +14,10 @@ import pytest
 from naspix.datasets import Archive, downloading, fetch
 from naspix.errors import DownloadError, OutputError
 
+needs_safe_tar = pytest.mark.skipif(
+    not hasattr(tarfile, "data_filter"), reason="this Python cannot unpack safely (3.11.4 can)"
+)
+
 
 def _archive(names=("things/a.bin",), size=300_000) -> bytes:
     content = io.BytesIO()
@@ -94,6 +98,7 @@ def server(monkeypatch):
         yield served
 
 
+@needs_safe_tar
 def test_what_is_published_arrives(server, tmp_path):
     told = []
     folder = fetch(server.archive, tmp_path / "new", step=lambda *step: told.append(step))
@@ -108,6 +113,7 @@ def test_what_is_published_arrives(server, tmp_path):
     assert len(server.asked) == 1
 
 
+@needs_safe_tar
 def test_a_broken_connection_goes_on_where_it_ended(server, tmp_path):
     server.breaks_after = [100_000, 0, 50_000]
     fetch(server.archive, tmp_path, keep_archive=True)
@@ -115,12 +121,14 @@ def test_a_broken_connection_goes_on_where_it_ended(server, tmp_path):
     assert (tmp_path / "things.tar.gz").read_bytes() == server.content
 
 
+@needs_safe_tar
 def test_a_new_process_goes_on_where_the_last_was_killed(server, tmp_path):
     (tmp_path / "things.tar.gz.part").write_bytes(server.content[:123_456])
     assert fetch(server.archive, tmp_path).is_dir()
     assert server.asked == ["bytes=123456-"]
 
 
+@needs_safe_tar
 def test_killed_between_download_and_unpacking(server, tmp_path):
     (tmp_path / "things.tar.gz.part").write_bytes(server.content)
     assert fetch(server.archive, tmp_path).is_dir()  # the server has nothing more: 416
@@ -130,6 +138,7 @@ def test_killed_between_download_and_unpacking(server, tmp_path):
     assert len(server.asked) == 1
 
 
+@needs_safe_tar
 def test_a_server_without_ranges_sends_all_again(server, tmp_path):
     server.knows_ranges = False
     server.breaks_after = [100_000]
@@ -137,6 +146,7 @@ def test_a_server_without_ranges_sends_all_again(server, tmp_path):
     assert server.asked == [None, "bytes=100000-"]
 
 
+@needs_safe_tar
 def test_a_beginning_that_is_too_long_is_dropped(server, tmp_path):
     (tmp_path / "things.tar.gz.part").write_bytes(bytes(len(server.content) + 5))
     assert fetch(server.archive, tmp_path).is_dir()
@@ -150,6 +160,7 @@ def test_another_file_than_the_published_one_is_removed(server, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@needs_safe_tar
 def test_a_wrong_beginning_is_found_out(server, tmp_path):
     (tmp_path / "things.tar.gz.part").write_bytes(b"something else")
     with pytest.raises(DownloadError, match="was removed; try again"):
@@ -177,6 +188,7 @@ def test_nobody_there(server, tmp_path):
         fetch(server.archive, tmp_path)
 
 
+@needs_safe_tar
 def test_archives_that_reach_out_are_refused(server, tmp_path):
     server.content = _archive(("things/a.bin", "../outside.bin"), 100)
     with pytest.raises(DownloadError, match="cannot be unpacked"):
@@ -185,6 +197,7 @@ def test_archives_that_reach_out_are_refused(server, tmp_path):
     assert not (tmp_path / "in" / "things").exists()
 
 
+@needs_safe_tar
 def test_an_archive_of_something_else(server, tmp_path):
     server.content = _archive(("others/a.bin",), 100)
     with pytest.raises(DownloadError, match="holds no folder 'things'"):
@@ -195,3 +208,10 @@ def test_where_nothing_can_be_written(server, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match=r"cannot write .*file"):
         fetch(server.archive, tmp_path / "file" / "below")
+
+
+def test_an_old_python_says_that_it_cannot_unpack_safely(server, tmp_path, monkeypatch):
+    monkeypatch.delattr(tarfile, "data_filter", raising=False)
+    server.content = _archive(("things/a.bin",), 100)
+    with pytest.raises(DownloadError, match="cannot unpack safely; update it"):
+        fetch(server.archive, tmp_path)

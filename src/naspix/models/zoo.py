@@ -37,7 +37,8 @@ def load_model(
             cached; a ``.pth``, ``.pt`` or ``.safetensors`` file; None for random ones. A file with
             another number of classes makes a network with that number, without category names.
         device: Such as ``"cpu"`` or ``"cuda:1"``; ``"auto"`` is a GPU where there is one; None is
-            the CPU.
+            the CPU, where weights lie channels last, which is faster (safetensors wants them made
+            ``contiguous()`` before it saves them).
 
     Raises:
         UnknownNameError: If there is no such model, with the names most like it.

@@ -77,7 +77,7 @@ def sentence_on(found: Mapping[str, Any]) -> str:
 
     Example:
         >>> sentence_on({"weights": {"resnet18": "default"}, "missing": {}})
-        "ResNet18 with its usual ImageNet weights."
+        'ResNet18 with its usual ImageNet weights.'
         >>> sentence_on({"weights": {"vgg16": "/some/birds"}, "missing": {}})
         'VGG16 with the weights in birds.'
     """
