@@ -32,4 +32,5 @@ def test_pages_are_not_fetched_anew_for_each_tensor() -> None:
     )
     if kept[0] == "0":
         pytest.skip("this C library has no such switch")
-    assert int(kept[1]) < int(handed_back[1]) / 2  # the heap takes a few until a block has its place
+    # the heap takes a few fresh pages until a block has its place
+    assert int(kept[1]) < int(handed_back[1]) / 2
