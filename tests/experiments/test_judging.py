@@ -17,9 +17,9 @@ from naspix.experiments.continuing import open_run
 from naspix.experiments.evaluation.scores import Score
 from naspix.experiments.paper import figure5, networks, published, running, saving
 from naspix.experiments.paper.at_hand import AtHand
-from naspix.experiments.paper.cutting import read_photos
 from naspix.experiments.paper.experiment import Conditions, subrun
 from naspix.experiments.paper.judging import METHODS, raised_for_every_method
+from naspix.experiments.paper.kept_cuts import read_photos
 from naspix.experiments.paper.table2 import turned_round
 from naspix.experiments.paper.views import views
 from naspix.experiments.parts import Part, Span

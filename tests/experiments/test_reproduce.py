@@ -18,9 +18,10 @@ from naspix.errors import DatasetError, InputError, UnknownNameError, WeightsErr
 from naspix.experiments.paper import catalogue, cutting, networks, running, saving, table5
 from naspix.experiments.paper.at_hand import AtHand
 from naspix.experiments.paper.catalogue import EXPERIMENTS, find_experiment
-from naspix.experiments.paper.cutting import by_area, named_as
+from naspix.experiments.paper.cutting import by_area
 from naspix.experiments.paper.experiment import Conditions
 from naspix.experiments.paper.figure7 import Figure7
+from naspix.experiments.paper.kept_cuts import named_as
 from naspix.experiments.paper.published import known_entries, published
 from naspix.models.recipes import recipe_of
 from naspix.models.saved import Description, save_model

@@ -1,7 +1,8 @@
-"""Pictures of segmentations as records: each photo, and every way it is cut, with its label maps.
+"""Segmentations computed into records: each photo, and every way it is cut, with its label maps.
 
-What figures 1, 3, 7, 8 and 9 share. An experiment says how one photo is cut (`Cutter`); here the
-photos are read, the cuts computed photo by photo, written, and read back for drawing. A record is
+What figures 1, 3, 4, 7, 8 and 9 share. An experiment says how one photo is cut (`Cutter`); here the
+photos are read, the cuts computed photo by photo, and written. `kept_cuts.py` reads them back for
+drawing. A record is
 
     index, id       which photo
     row, column     where it stands in the figure; both empty for the photo itself
@@ -21,10 +22,9 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int64, UInt8
+from jaxtyping import Float, Int64
 from torch import Tensor
 
-from naspix import plots
 from naspix.datasets import Dataset
 from naspix.errors import DeviceError, NaspixError, OutputError
 from naspix.experiments.continuing import OpenRun
@@ -43,9 +43,7 @@ if TYPE_CHECKING:
 
 FRAME = (224, 224)  # all networks see the same middle square
 _PHOTOS = "photos"
-_FULL = 65535
-ZOOM = 2  # finer lines than the photo's pixels
-_MOST_LINED = 150  # superpixels whose boundaries do not yet cover the picture
+FULL = 65535  # of a frequency's PNG, stands for 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,76 +90,6 @@ class Cutter(Protocol):
         ...
 
 
-@dataclass(frozen=True, eq=False)
-class KeptCut:
-    """A segmentation read from records.
-
-    Attributes:
-        row: Its row's name.
-        column: Its column's name.
-        segmenter: What made it.
-        clusters: Numbered by area, or as they were if their numbers mean something.
-        superpixels: From 0.
-        frequency: How often each pixel is a boundary; None but for a consensus.
-        cluster_ari: Of a consensus.
-        superpixel_ari: Of a consensus.
-    """
-
-    row: str
-    column: str
-    segmenter: str
-    clusters: Int64[np.ndarray, "H W"]
-    superpixels: Int64[np.ndarray, "H W"]
-    frequency: Float[np.ndarray, "H W"] | None
-    cluster_ari: float | None
-    superpixel_ari: float | None
-
-    @property
-    def n_superpixels(self) -> int:
-        """How many superpixels there are."""
-        return int(self.superpixels.max()) + 1
-
-    @property
-    def n_clusters(self) -> int:
-        """How many clusters there are."""
-        return int(self.clusters.max()) + 1
-
-
-@dataclass(frozen=True, eq=False)
-class KeptPhoto:
-    """A photo and its cuts, read from records.
-
-    Attributes:
-        id: Its name.
-        image: Values in [0, 1].
-        cuts: In the order in which they were made.
-    """
-
-    id: str
-    image: Float32[np.ndarray, "H W 3"]
-    cuts: Sequence[KeptCut]
-
-    def at(self, row: str, column: str) -> KeptCut | None:
-        """The cut at a place of the figure, if there is one."""
-        return next((cut for cut in self.cuts if (cut.row, cut.column) == (row, column)), None)
-
-    def cut(self, row: str, column: str) -> KeptCut:
-        """The same, where there must be one."""
-        found = self.at(row, column)
-        assert found is not None, (row, column)
-        return found
-
-    @property
-    def rows(self) -> list[str]:
-        """Names of rows, in order."""
-        return list(dict.fromkeys(cut.row for cut in self.cuts))
-
-    @property
-    def columns(self) -> list[str]:
-        """Names of columns, in order."""
-        return list(dict.fromkeys(cut.column for cut in self.cuts))
-
-
 def cut_photos(
     opened: OpenRun,
     cutter: Cutter,
@@ -196,20 +124,6 @@ def cut_photos(
     )
 
 
-def read_photos(run: Run) -> list[KeptPhoto]:
-    """The photos of a run with all their cuts, in order."""
-    photos: dict[int, tuple[str, Any, list[KeptCut]]] = {}
-    for record in run.records().to_pylist():
-        if record["photo"] is not None:
-            photos[record["index"]] = (record["id"], _decoded(record["photo"]), [])
-        else:
-            photos[record["index"]][2].append(_kept(record))
-    return [
-        KeptPhoto(id, (pixels / 255).astype(np.float32), cuts)
-        for id, pixels, cuts in photos.values()
-    ]
-
-
 def sentences_on(run: Run) -> list[str]:
     """What photos and networks a run of `cut_photos` was made with, for its page."""
     found = run.header["found"]
@@ -233,40 +147,6 @@ def by_area(labels: Int64[np.ndarray, "H W"]) -> Int64[np.ndarray, "H W"]:
     number = np.empty(len(names), np.int64)
     number[order] = np.arange(len(names))
     return np.asarray(number[inverse.reshape(labels.shape)])
-
-
-def named_as(
-    labels: Int64[np.ndarray, "H W"], reference: Int64[np.ndarray, "H W"]
-) -> Int64[np.ndarray, "H W"]:
-    """The same regions, with the reference's numbers where they overlap most, one each.
-
-    So that what lies in the same place has the same colour. Further regions have further numbers.
-
-    Example:
-        >>> named_as(np.array([[0, 0, 1, 2]]), np.array([[1, 1, 0, 0]]))
-        array([[1, 1, 0, 2]])
-    """
-    from scipy.optimize import linear_sum_assignment
-
-    n_own, n_names = int(labels.max()) + 1, int(reference.max()) + 1
-    overlap = np.zeros((n_own, n_names))
-    np.add.at(overlap, (labels.ravel(), reference.ravel()), 1)
-    own, theirs = linear_sum_assignment(overlap, maximize=True)
-    number = np.full(n_own, -1)
-    touching = overlap[own, theirs] > 0
-    number[own[touching]] = theirs[touching]
-    taken = set(number[number >= 0].tolist())
-    spare = (name for name in range(n_own + n_names) if name not in taken)
-    number[number < 0] = [next(spare) for _ in range(int((number < 0).sum()))]
-    return np.asarray(number[labels])
-
-
-def cluster_picture(
-    photo: KeptPhoto, clusters: Int64[np.ndarray, "H W"], superpixels: Int64[np.ndarray, "H W"]
-) -> UInt8[np.ndarray, "y x 3"]:
-    """Clusters in their colours, with boundaries unless these would be all that one sees."""
-    lined = superpixels if superpixels.max() < _MOST_LINED else np.zeros_like(superpixels)
-    return plots.cluster_picture(photo.image, clusters, lined, zoom=ZOOM)
 
 
 class _PhotoWorker:
@@ -336,24 +216,10 @@ def _record(cut: Cut) -> dict[str, Any]:
     }
     if cut.consensus is not None:
         frequency = cut.consensus.boundary_frequency.cpu().numpy()
-        record["frequency"] = _encoded(np.rint(frequency * _FULL).astype(np.uint16))
+        record["frequency"] = _encoded(np.rint(frequency * FULL).astype(np.uint16))
         record["cluster_ari"] = cut.consensus.cluster_ari
         record["superpixel_ari"] = cut.consensus.superpixel_ari
     return record
-
-
-def _kept(record: Mapping[str, Any]) -> KeptCut:
-    frequency = record["frequency"]
-    return KeptCut(
-        row=record["row"],
-        column=record["column"],
-        segmenter=record["segmenter"],
-        clusters=_decoded(record["clusters"]).astype(np.int64),
-        superpixels=_decoded(record["superpixels"]).astype(np.int64),
-        frequency=None if frequency is None else _decoded(frequency) / _FULL,
-        cluster_ari=record["cluster_ari"],
-        superpixel_ari=record["superpixel_ari"],
-    )
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> "pa.Table":
@@ -385,10 +251,3 @@ def _encoded(pixels: np.ndarray) -> bytes:
     content = io.BytesIO()
     Image.fromarray(pixels).save(content, "png", optimize=True)
     return content.getvalue()
-
-
-def _decoded(content: bytes) -> UInt8[np.ndarray, "H W 3"] | Int64[np.ndarray, "H W"]:
-    from PIL import Image
-
-    pixels = np.asarray(Image.open(io.BytesIO(content)))
-    return pixels if pixels.ndim == 3 else pixels.astype(np.int64)

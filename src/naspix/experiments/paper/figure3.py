@@ -11,17 +11,15 @@ from torch import Tensor
 from naspix import plots
 from naspix.experiments.continuing import OpenRun
 from naspix.experiments.engine import Engine
-from naspix.experiments.paper.cutting import (
+from naspix.experiments.paper.cutting import Cut, cut_photos, sentences_on
+from naspix.experiments.paper.experiment import Conditions, Drawing, Progress, Table, Value, Verdict
+from naspix.experiments.paper.kept_cuts import (
     ZOOM,
-    Cut,
     KeptPhoto,
     cluster_picture,
-    cut_photos,
     named_as,
     read_photos,
-    sentences_on,
 )
-from naspix.experiments.paper.experiment import Conditions, Drawing, Progress, Table, Value, Verdict
 from naspix.experiments.store import Run
 from naspix.models import Classifier
 from naspix.segmentation import NAS

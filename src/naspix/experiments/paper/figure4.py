@@ -17,15 +17,7 @@ from naspix.experiments.continuing import OpenRun
 from naspix.experiments.engine import Engine
 from naspix.experiments.evaluation.settings import classes_of
 from naspix.experiments.paper.at_hand import Source
-from naspix.experiments.paper.cutting import (
-    ZOOM,
-    Cut,
-    KeptPhoto,
-    cluster_picture,
-    cut_photos,
-    read_photos,
-    sentences_on,
-)
+from naspix.experiments.paper.cutting import Cut, cut_photos, sentences_on
 from naspix.experiments.paper.experiment import (
     Conditions,
     Drawing,
@@ -34,6 +26,7 @@ from naspix.experiments.paper.experiment import (
     Value,
     Verdict,
 )
+from naspix.experiments.paper.kept_cuts import ZOOM, KeptPhoto, cluster_picture, read_photos
 from naspix.experiments.paper.networks import find_networks, load_network
 from naspix.experiments.paper.views import labelled_pictures
 from naspix.experiments.store import Run

@@ -11,15 +11,7 @@ from torch import Tensor
 from naspix import plots
 from naspix.experiments.continuing import OpenRun
 from naspix.experiments.engine import Engine
-from naspix.experiments.paper.cutting import (
-    ZOOM,
-    Cut,
-    cluster_picture,
-    cut_photos,
-    named_as,
-    read_photos,
-    sentences_on,
-)
+from naspix.experiments.paper.cutting import Cut, cut_photos, sentences_on
 from naspix.experiments.paper.experiment import (
     Conditions,
     Drawing,
@@ -28,6 +20,7 @@ from naspix.experiments.paper.experiment import (
     Value,
     Verdict,
 )
+from naspix.experiments.paper.kept_cuts import ZOOM, cluster_picture, named_as, read_photos
 from naspix.experiments.store import Run
 from naspix.models import DEFAULT_MODEL, Classifier
 from naspix.segmentation import NAS, consensus

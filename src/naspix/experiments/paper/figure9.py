@@ -12,16 +12,7 @@ from torch import Tensor
 from naspix import plots
 from naspix.experiments.continuing import OpenRun
 from naspix.experiments.engine import Engine
-from naspix.experiments.paper.cutting import (
-    ZOOM,
-    Cut,
-    KeptPhoto,
-    cluster_picture,
-    cut_photos,
-    named_as,
-    read_photos,
-    sentences_on,
-)
+from naspix.experiments.paper.cutting import Cut, cut_photos, sentences_on
 from naspix.experiments.paper.experiment import (
     Conditions,
     Drawing,
@@ -29,6 +20,13 @@ from naspix.experiments.paper.experiment import (
     Table,
     Value,
     Verdict,
+)
+from naspix.experiments.paper.kept_cuts import (
+    ZOOM,
+    KeptPhoto,
+    cluster_picture,
+    named_as,
+    read_photos,
 )
 from naspix.experiments.paper.published import published
 from naspix.experiments.store import Run

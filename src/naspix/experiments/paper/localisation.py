@@ -1,23 +1,37 @@
 """What tables 3 and 4 share: MaxBoxAccV2 of five methods raw, over SLIC and over NAS (K = 10)."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
 from naspix.experiments.continuing import OpenRun
 from naspix.experiments.engine import Engine
+from naspix.experiments.evaluation.curves import curves_figure
 from naspix.experiments.evaluation.explaining import RAW
 from naspix.experiments.evaluation.scores import Score
 from naspix.experiments.evaluation.tables import FIGURES, title_of
-from naspix.experiments.paper.experiment import Conditions, Progress, Table, Value
+from naspix.experiments.paper.experiment import (
+    Conditions,
+    Drawing,
+    Progress,
+    Table,
+    Value,
+    Verdict,
+    subruns,
+)
 from naspix.experiments.paper.judging import (
     SPARE,
     Question,
     found_source,
     has_numbers,
     judge,
+    raised_for_every_method,
     scores_below,
+    sentences_on,
     setting_title,
 )
-from naspix.experiments.paper.published import beside_the_papers
+from naspix.experiments.paper.networks import TITLES
+from naspix.experiments.paper.published import beside_the_papers, published
 from naspix.experiments.store import Run
 
 _QUICK_PICTURES = 4
@@ -27,39 +41,69 @@ QUESTION = Question(
 )
 
 
-def find_boxes(
-    opened: OpenRun,
-    conditions: Conditions,
-    networks: Sequence[str],
-    n_pictures: int | None,
-    *,
-    engine: Engine,
-    progress: Progress,
-) -> None:
-    """Put boxes around what each map finds, and compare them with the true ones.
+@dataclass(frozen=True)
+class LocalisationTable:
+    """MaxBoxAccV2 by some networks.
 
-    Args:
-        opened: The experiment's run.
-        conditions: What is asked.
+    Attributes:
         networks: The paper's.
         n_pictures: How many, if no limit is given and it need not be quick; None for all.
-        engine: Who computes.
-        progress: Told how many pictures are done more, and how many there are.
     """
-    judge(
-        opened,
-        conditions,
-        QUESTION,
-        networks,
-        found_source(opened, conditions.at_hand.boxed(opened.run.folder.parent / SPARE)),
-        n_pictures=_QUICK_PICTURES if conditions.quick else n_pictures,
-        engine=engine,
-        progress=progress,
+
+    networks: tuple[str, ...]
+    n_pictures: int | None = None
+
+    title: ClassVar[str]
+    words: ClassVar[str] = (
+        "Maps are cut at a threshold and give boxes; an object is found if a box overlaps the true "
+        "one by at least 30, 50 or 70 % (MaxBoxAccV2). Pooling over NAS makes a map's parts end "
+        "where the object ends."
     )
 
+    def compute(
+        self, opened: OpenRun, conditions: Conditions, *, engine: Engine, progress: Progress
+    ) -> None:
+        """Put boxes around what each map finds, and compare them with the true ones."""
+        judge(
+            opened,
+            conditions,
+            QUESTION,
+            self.networks,
+            found_source(opened, conditions.at_hand.boxed(opened.run.folder.parent / SPARE)),
+            n_pictures=_QUICK_PICTURES if conditions.quick else self.n_pictures,
+            engine=engine,
+            progress=progress,
+        )
 
-def localisation_tables(run: Run) -> list[Table]:
-    """The paper's form, everything with its interval, and the paper's numbers where at hand."""
+    def sentences(self, run: Run) -> list[str]:
+        """What it ran on."""
+        return sentences_on(run)
+
+    def tables(self, run: Run) -> list[Table]:
+        """The paper's form, everything with its interval, the paper's numbers where at hand."""
+        return _tables(run)
+
+    def figures(self, run: Run) -> list[Drawing]:
+        """What is found over the threshold, a panel a method."""
+        drawings = []
+        for name, each in subruns(run).items():
+            figure = curves_figure(each)
+            assert figure is not None
+            words = (
+                f"{TITLES.get(name, name)}: share of objects found over the threshold; whole lines "
+                "at IoU 30, dashed at 50, dotted at 70."
+            )
+            drawings.append(Drawing(f"{run.kind}_{name}", self.title, figure, words))
+        return drawings
+
+    def verdicts(self, run: Run) -> list[Verdict]:
+        """Whether NAS raises IoU 70 for every method."""
+        claims = published(run.kind).claims
+        holds, why = raised_for_every_method(scores_below(run), "iou_70")
+        return [claims["raises_iou_70"].verdict(holds, why)]
+
+
+def _tables(run: Run) -> list[Table]:
     below = scores_below(run)
     tables = [_papers_form(below), _intervals(below)]
     if has_numbers(run):
