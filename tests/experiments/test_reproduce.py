@@ -15,7 +15,14 @@ import torch
 import naspix
 from naspix import registry
 from naspix.errors import DatasetError, InputError, UnknownNameError, WeightsError
-from naspix.experiments.paper import catalogue, cutting, networks, running, saving, table5
+from naspix.experiments.paper import (
+    catalogue,
+    cutting,
+    networks,
+    running,
+    saving,
+    stopwatch,
+)
 from naspix.experiments.paper.at_hand import AtHand
 from naspix.experiments.paper.catalogue import EXPERIMENTS, find_experiment
 from naspix.experiments.paper.cutting import by_area
@@ -36,7 +43,8 @@ def small() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cutting, "FRAME", (64, 64))
         patch.setattr(saving, "DOTS", 60)
-        patch.setattr(table5, "CONTENDERS", (table5.CONTENDERS[0], table5.CONTENDERS[-2]))
+        contenders = stopwatch.CONTENDERS
+        patch.setattr(stopwatch, "CONTENDERS", (contenders[0], contenders[-2]))
         yield
 
 

@@ -61,7 +61,8 @@ class Table2:
     words = (
         "The least relevant parts of a picture are hidden first, pixels for a map as it is, whole "
         "superpixels for a pooled one; the larger the area under the score of the class, the "
-        "better the map knows what is irrelevant. The greedy maximum is what the superpixels allow."
+        "better the map knows what is irrelevant. The greedy maximum always hides the "
+        "superpixel that leaves the highest score."
     )
 
     def compute(
