@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from claims import JUDGED, assert_verdicts
 
 import naspix
 from naspix.errors import InputError
@@ -27,7 +28,6 @@ from naspix.experiments.store import Run, read_run
 
 QUICK = Conditions(quick=True, limit=1)
 DEFAULT = "efficientnet_lite0"
-NAMES = ("table3", "table4", "table2", "figure6", "figure5", "table1", "figure4")
 _TAKEN_OVER = ("table4", "figure6")
 _DRAWN = ("*.html", "*.png", "*.pdf", "*.csv")
 
@@ -48,7 +48,7 @@ def coarse() -> Iterator[None]:
 def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All of them, on one photo; table 1 and figure 4 on views of three."""
     folder = tmp_path_factory.mktemp("judged")
-    for name in NAMES:
+    for name in JUDGED:
         conditions = replace(QUICK, limit=3) if name in ("table1", "figure4") else QUICK
         engine = {"engine": refuse} if name in _TAKEN_OVER else {}
         running.reproduce(name, conditions, folder, **engine)
@@ -65,7 +65,7 @@ def test_each_says_what_it_ran_on_and_is_drawn_again_from_records_alone(
 ) -> None:
     monkeypatch.setattr("naspix.models.zoo.load_model", refuse)
     monkeypatch.setattr(networks, "load_model", refuse)
-    for name in NAMES:
+    for name in JUDGED:
         folder = output / name
         before = {f.name: f.read_bytes() for kind in _DRAWN for f in folder.glob(kind)}
         page = before["page.html"].decode().replace("&#x27;", "'")
@@ -77,6 +77,11 @@ def test_each_says_what_it_ran_on_and_is_drawn_again_from_records_alone(
         running.render(folder)
         after = {f.name: f.read_bytes() for kind in _DRAWN for f in folder.glob(kind)}
         assert after == before, name
+
+
+def test_every_claim_has_a_verdict_on_its_page(output: Path) -> None:
+    for name in JUDGED:
+        assert_verdicts(output / name)
 
 
 def test_of_one_picture_an_object_is_found_or_not(output: Path) -> None:

@@ -11,9 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from claims import CUT_OR_TIMED, JUDGED, assert_verdicts
 
 import naspix
 from naspix import registry
+from naspix.cli import main
 from naspix.errors import DatasetError, InputError, UnknownNameError, WeightsError
 from naspix.experiments.paper import (
     catalogue,
@@ -34,6 +36,11 @@ from naspix.models.recipes import recipe_of
 from naspix.models.saved import Description, save_model
 
 QUICK = Conditions(quick=True, limit=1)
+# as the paper has them
+ALL = [
+    *("figure1", "figure3", "figure4", "table1", "figure5", "figure6", "table2"),
+    *("table3", "table4", "table5", "figure7", "figure8", "figure9"),
+]
 _DRAWN = ("*.html", "*.png", "*.pdf", "*.csv")
 
 
@@ -48,9 +55,7 @@ def small() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(
-    scope="module", params=["figure1", "figure3", "table5", "figure7", "figure8", "figure9"]
-)
+@pytest.fixture(scope="module", params=CUT_OR_TIMED)
 def done(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of an experiment that has been computed."""
     output = tmp_path_factory.mktemp("reproduced")
@@ -83,6 +88,10 @@ def test_each_leaves_a_page_pictures_tables_and_records(done):
     assert re.search(r"On 1 picture: (crops of )?scikit-image&#x27;s photos", page)
     assert "--model-weights" in page  # how to give what is missing
     assert "://" not in page  # self-contained
+
+
+def test_every_claim_has_a_verdict_on_its_page(done):
+    assert_verdicts(done)
 
 
 def test_fonts_are_embedded_as_they_are(done):
@@ -118,8 +127,9 @@ def test_the_same_command_goes_on_and_other_conditions_are_refused(done, tmp_pat
 
 
 def test_names_are_the_registrys_and_the_papers():
-    assert list(EXPERIMENTS) == list(registry.EXPERIMENTS)
-    assert set(EXPERIMENTS) <= set(known_entries())
+    assert list(EXPERIMENTS) == list(registry.EXPERIMENTS) == ALL
+    assert {*CUT_OR_TIMED, *JUDGED} == set(ALL)
+    assert set(EXPERIMENTS) == set(known_entries())  # or its claims would have no page
     for name in EXPERIMENTS:
         assert find_experiment(name).title.startswith(published(name).number.capitalize())
 
@@ -200,6 +210,20 @@ def test_all_leaves_out_what_cannot_be_done_and_says_so(tmp_path, monkeypatch):
     page = (tmp_path / "paper.html").read_text("utf-8")
     assert "<b>figure7</b>: there are no birds" in page
     assert (tmp_path / "paper.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_all_takes_up_each_table_and_figure_in_order(tmp_path, monkeypatch, capsys):
+    def impossible(*_: object, **__: object) -> None:
+        raise InputError("there are no birds")
+
+    for name in set(ALL) - {"figure8"}:
+        monkeypatch.setattr(EXPERIMENTS[name], "compute", impossible)
+    assert main(["reproduce", "all", "--quick", "--limit", "1", "-o", str(tmp_path)]) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert [line.removeprefix("naspix: ") for line in said[:13]] == ALL
+    page = (tmp_path / "paper.html").read_text("utf-8")
+    shown = re.findall(r'<h2 id="(\w+)">|<li><b>(\w+)</b>: there are no birds', page)
+    assert sorted(map("".join, shown)) == sorted(ALL)
 
 
 def test_the_papers_data_come_first_for_labels_and_boxes(tmp_path, tiny_stl10):

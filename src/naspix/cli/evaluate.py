@@ -111,7 +111,7 @@ def evaluate(
         batch_size=batch_size,
     )
     chosen = chosen_engine(engine, workers, threads, ray_address, gpus)
-    with progress_of_pictures() as step:
+    with progress_of_run() as step:
         run = carry_out(settings, output, engine=chosen, progress=step)
     write_results(run)
     say_failures(run)
@@ -199,11 +199,14 @@ def chosen_engine(
 
 
 @contextmanager
-def progress_of_pictures(doing: str = "evaluating") -> Iterator[Callable[[int, int], None]]:
+def progress_of_run(
+    doing: str = "evaluating", items: str = "pictures"
+) -> Iterator[Callable[[int, int], None]]:
     """A bar on a terminal; elsewhere a line now and then.
 
     Args:
         doing: Said beside the bar.
+        items: What is counted.
     """
     from rich.console import Console
     from rich.progress import (
@@ -227,7 +230,7 @@ def progress_of_pictures(doing: str = "evaluating") -> Iterator[Callable[[int, i
         transient=True,
         disable=not console.is_terminal,
     )
-    lines = None if console.is_terminal else _Lines()
+    lines = None if console.is_terminal else _Lines(items)
     with bar:
         task = bar.add_task(doing, total=None)
 
@@ -243,25 +246,27 @@ def progress_of_pictures(doing: str = "evaluating") -> Iterator[Callable[[int, i
 class _Lines:
     """Says now and then how far it is, and how long it will take."""
 
-    def __init__(self) -> None:
+    def __init__(self, items: str) -> None:
+        self._items = items
         self._done = 0
         self._at_start: int | None = None
         self._begin = self._last = time.monotonic()
 
     def step(self, n_more: int, n_all: int) -> None:
-        """Count more pictures."""
+        """Count more of them."""
         self._done += n_more
         now = time.monotonic()
         if self._at_start is None:  # what former runs have done
             self._at_start, self._begin = self._done, now
             if self._done:
-                talk.say(f"{self._done} of {n_all} pictures are done already")
+                talk.say(f"{self._done} of {n_all} {self._items} are done already")
             return
-        if now - self._last < _SECONDS_BETWEEN_LINES:
+        if now - self._last < _SECONDS_BETWEEN_LINES or self._done >= n_all:
             return
         self._last = now
         rate = (self._done - self._at_start) / (now - self._begin)
-        talk.say(f"{self._done} of {n_all} pictures, {_duration((n_all - self._done) / rate)} left")
+        left = _duration((n_all - self._done) / rate)
+        talk.say(f"{self._done} of {n_all} {self._items}, {left} left")
 
 
 def _duration(seconds: float) -> str:

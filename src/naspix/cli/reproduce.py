@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from naspix.cli import talk
-from naspix.cli.evaluate import chosen_engine, progress_of_pictures, say_failures
+from naspix.cli.evaluate import chosen_engine, progress_of_run, say_failures
 from naspix.errors import InputError
 
 if TYPE_CHECKING:
@@ -46,7 +46,8 @@ def reproduce(
         tuple[str, ...],
         Parameter(
             help="NAME=PATH: weights of vgg16, resnet18, resnet50 or vit_b_16, a file or a folder "
-            "of naspix finetune; NAME=skip leaves it out. May be given several times.",
+            "of naspix finetune; NAME=skip leaves it out. May be given several times, for one "
+            "network too: those count that know the pictures' classes.",
             negative=(),
             show_default=False,
         ),
@@ -66,6 +67,10 @@ def reproduce(
     threads: Annotated[
         int, Parameter(help="Threads of each worker; 0 shares the cores among them.")
     ] = 0,
+    gpus: Annotated[
+        float,
+        Parameter(help="GPUs of each of Ray's actors; may be a share of one, such as 0.25."),
+    ] = 0,
     ray_address: Annotated[
         str | None, Parameter(help="A Ray cluster to join, such as auto or ray://host:10001.")
     ] = None,
@@ -83,7 +88,7 @@ def reproduce(
     from naspix.models.devices import resolve_device
 
     if name != ALL:
-        find_experiment(name)  # a wrong name is said before anything is loaded
+        items = find_experiment(name).items  # a wrong name is said before anything is loaded
     conditions = Conditions(
         at_hand=AtHand(data=data, images=images, boxes=boxes),
         weights=_weights(model_weights),
@@ -92,9 +97,9 @@ def reproduce(
         device=str(resolve_device(device)),
         seed=seed,
     )
-    who = chosen_engine(engine, workers, threads, ray_address)
+    who = chosen_engine(engine, workers, threads, ray_address, gpus)
     if name != ALL:
-        with progress_of_pictures(name) as step:
+        with progress_of_run(name, items) as step:
             shown = running.reproduce(name, conditions, output, engine=who, progress=step)
         say_failures(shown.run)
         talk.say(f"see {output / name / running.PAGE}")
@@ -104,7 +109,7 @@ def reproduce(
         def began(part: str) -> "Progress":
             bars.close()
             talk.say(part)
-            return bars.enter_context(progress_of_pictures(part))
+            return bars.enter_context(progress_of_run(part, find_experiment(part).items))
 
         failed = running.reproduce_all(conditions, output, engine=who, began=began)
     for part, why in failed:
@@ -124,11 +129,11 @@ def render(
     return 0
 
 
-def _weights(given: tuple[str, ...]) -> dict[str, str]:
-    weights = {}
+def _weights(given: tuple[str, ...]) -> dict[str, str | tuple[str, ...]]:
+    weights: dict[str, tuple[str, ...]] = {}
     for each in given:
         name, equals, path = each.partition("=")
         if not (equals and name and path):
             raise InputError(f"--model-weights is {each!r}; give NAME=PATH, such as resnet18=birds")
-        weights[name] = path
-    return weights
+        weights[name] = tuple(dict.fromkeys((*weights.get(name, ()), path)))
+    return {name: paths if len(paths) > 1 else paths[0] for name, paths in weights.items()}

@@ -111,8 +111,10 @@ def cut_photos(
     """
     spare = opened.run.folder / _PHOTOS
     source = opened.find("source", lambda: conditions.at_hand.photos(spare).to_plain())
-    networks = opened.find("networks", lambda: find_networks(cutter.networks, conditions))
     dataset = Source.from_plain(source).open()
+    networks = opened.find(
+        "networks", lambda: find_networks(cutter.networks, conditions, dataset.categories)
+    )
     n_items = min(len(dataset), conditions.limit or n_photos)
     carry_out(
         opened,

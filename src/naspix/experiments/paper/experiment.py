@@ -47,7 +47,9 @@ class Conditions:
     Attributes:
         at_hand: Where data lies.
         weights: Network of the paper -> its weights: a file, or the folder of `naspix finetune`;
-            ``"skip"`` leaves the network out. Without an entry, its usual ones if they can be had.
+            ``"skip"`` leaves the network out. Of several, such as one learnt on STL-10 and one on
+            CUB, each experiment takes the one that knows its pictures' classes. Without an entry,
+            its usual ones if they can be had.
         limit: How many pictures; None leaves it to the experiment.
         quick: Little of everything, for minutes on two cores: an impression.
         device: Where networks run.
@@ -55,7 +57,7 @@ class Conditions:
     """
 
     at_hand: AtHand = field(default_factory=AtHand)
-    weights: Mapping[str, str] = field(default_factory=dict)
+    weights: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
     limit: int | None = None
     quick: bool = False
     device: str = "cpu"
@@ -144,6 +146,11 @@ class Experiment(Protocol):
     @property
     def words(self) -> str:
         """What it shows, in one or two sentences."""
+        ...
+
+    @property
+    def items(self) -> str:
+        """What its progress counts, such as "pictures"."""
         ...
 
     def compute(

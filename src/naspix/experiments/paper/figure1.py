@@ -49,6 +49,7 @@ class Figure1:
     n_photos: int = 4
 
     title = "Figure 1: what each network tells apart"
+    items = "photos"
     words = (
         "Superpixels of NAS follow what a network has learnt to tell apart; those of SLIC and "
         "Felzenszwalb, matched to them in number, follow the photo's colours."

@@ -46,6 +46,7 @@ class Figure3:
     n_photos: int = 2
 
     title = "Figure 3: levels and numbers of clusters"
+    items = "photos"
     words = (
         "Shallow levels cut along edges and colours, deep ones along objects and their parts; "
         "together they do both. More clusters cut finer."

@@ -58,6 +58,7 @@ class Figure4:
     n_samples: int = 1000
 
     title = "Figure 4: clusters of a class beside clusters of an image"
+    items = "photos"
     words = (
         "Clustered one by one, photos have regions that do not correspond; clustered together, a "
         "colour means the same in all photos of the class, so that one can be uncovered in all."
@@ -73,9 +74,12 @@ class Figure4:
         source = opened.find(
             "labelled", lambda: labelled_pictures(conditions.at_hand, spare).to_plain()
         )
-        networks = opened.find("networks", lambda: find_networks(self.networks, conditions))
+        classes = Source.from_plain(source).open().categories
+        networks = opened.find(
+            "networks", lambda: find_networks(self.networks, conditions, classes)
+        )
         chosen = opened.run.folder / _CHOSEN
-        path = opened.run.folder / _CLUSTERS
+        path = opened.run.folder.absolute() / _CLUSTERS
         if "source" not in opened.run.header["found"]:
             name, weights = next(iter(networks["weights"].items()))
             model = load_network(name, weights, conditions.device)
@@ -106,7 +110,7 @@ class Figure4:
         for cluster in range(self.n_clusters):
             shares = [_share(photo, cluster) for photo in photos]
             rows.append((cluster, *shares))
-        columns = ("cluster", *(photo.id for photo in photos))
+        columns = ("cluster", *(f"photo {place}" for place in range(1, len(photos) + 1)))
         words = "Share of the photo, 0 to 1, that each cluster of the class covers."
         return [Table("shares", "The clusters of the class", columns, tuple(rows), words)]
 
@@ -147,8 +151,9 @@ class Figure4:
         if not known:
             some = ", ".join(dataset.categories[:3])
             raise InputError(
-                f"none of the classes ({some}) is one of {model.name}'s; give --images with a "
-                "folder for each class, named as the network calls it"
+                f"none of the classes ({some}) is one of {model.name}'s; give a network that has "
+                "learnt them by --model-weights, or --images with a folder for each class, named "
+                "as the network calls it"
             )
         label = max(sorted(set(known)), key=known.count)
         photos = _pictures(dataset, label, 24 if conditions.quick else self.n_images)

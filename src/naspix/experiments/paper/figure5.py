@@ -63,6 +63,7 @@ class Figure5:
     most_ordered: int = 150
 
     title = "Figure 5: pooled maps and the greedy order"
+    items = "photos"
     words = (
         "Each map as it is, and its mean over superpixels of SLIC and of NAS, every map from 0 to "
         "1. The last column is the order in which the superpixels can be hidden at the least cost "
@@ -76,7 +77,9 @@ class Figure5:
         """Explain the photos by every method, and search the greedy orders."""
         spare = opened.run.folder.parent / SPARE
         source = found_source(opened, conditions.at_hand.photos(spare))
-        found = opened.find("networks", lambda: find_networks(self.networks, conditions))
+        found = opened.find(
+            "networks", lambda: find_networks(self.networks, conditions, source.open().categories)
+        )
         n_photos = self.n_photos // 2 if conditions.quick else self.n_photos
         n_items = min(len(source.open()), conditions.limit or n_photos)
         settings = self._settings(source, found, conditions, n_items)

@@ -43,6 +43,7 @@ class Figure6:
     n_pictures: int = N_PICTURES
 
     title = "Figure 6: mean LeRF curves"
+    items = "pictures"
     words = (
         "The score of the class over the hidden share of the picture, scaled from 1 to 0, mean "
         "over pictures: maps as they are, pooled over SLIC, and pooled over NAS, with the greedy "

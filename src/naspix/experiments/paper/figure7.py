@@ -57,6 +57,7 @@ class Figure7:
     n_photos: int = 4
 
     title = "Figure 7: without lines 10 and 11"
+    items = "photos"
     words = (
         "Line 10 of Algorithm 1 divides each level's vector at a pixel by its norm, line 11 by one "
         "plus the level's number of channels. Without them the level with the largest numbers, or "

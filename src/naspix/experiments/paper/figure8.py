@@ -47,6 +47,7 @@ class Figure8:
     n_photos: int = 4
 
     title = "Figure 8: ten segmentations and their consensus"
+    items = "photos"
     words = (
         "The same photo cut ten times, k-means started anew with one random start each: how often "
         "each pixel is a boundary, and the partition that the ten agree on."

@@ -55,6 +55,7 @@ class Figure9:
     n_photos: int = 2
 
     title = "Figure 9: Ward's refinements"
+    items = "photos"
     words = (
         "Each cut of Ward's tree into more clusters splits clusters of the one before and moves no "
         "other boundary; k-means starts anew for each number."

@@ -116,7 +116,9 @@ def judge(
         engine: Who computes.
         progress: Told how many pictures are done more, and how many there are, over all networks.
     """
-    found = opened.find("networks", lambda: find_networks(networks, conditions))
+    found = opened.find(
+        "networks", lambda: find_networks(networks, conditions, source.open().categories)
+    )
     limit = conditions.limit or n_pictures
     n_all = len(found["weights"])
     for network, weights in found["weights"].items():

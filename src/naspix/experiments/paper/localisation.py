@@ -54,6 +54,7 @@ class LocalisationTable:
     n_pictures: int | None = None
 
     title: ClassVar[str]
+    items: ClassVar[str]
     words: ClassVar[str] = (
         "Maps are cut at a threshold and give boxes; an object is found if a box overlaps the true "
         "one by at least 30, 50 or 70 % (MaxBoxAccV2). Pooling over NAS makes a map's parts end "

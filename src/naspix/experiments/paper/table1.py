@@ -17,7 +17,7 @@ from naspix.experiments.paper.experiment import (
     Verdict,
     subruns,
 )
-from naspix.experiments.paper.judging import Question, found_source, judge, sentences_on
+from naspix.experiments.paper.judging import FEWEST, Question, found_source, judge, sentences_on
 from naspix.experiments.paper.networks import TITLES
 from naspix.experiments.paper.views import labelled_pictures
 from naspix.experiments.store import Run
@@ -44,6 +44,7 @@ class Table1:
     n_pictures: int | None = None
 
     title = "Table 1: what the saliency falls on"
+    items = "pictures"
     words = (
         "The pictures of a class are clustered together, so that a cluster means the same in all "
         "of them: the head, the grass. For each method the cluster with the highest mean saliency "
@@ -95,13 +96,13 @@ def _table(network: str, run: Run) -> Table:
             continue
         name = names[each.label] if each.label < len(names) else f"class {each.label}"
         cells = (name, title_of(each.method), found.split, found.n_images, found.cluster)
-        if found.chosen_interval[0] > found.others_interval[1]:
+        if found.n_images >= FEWEST and found.chosen_interval[0] > found.others_interval[1]:
             marked.add((len(rows), len(cells)))
         rows.append((*cells, found.chosen, found.others))
     columns = ("class", "method", "predictions", "pictures", "cluster", "its mean", "the others'")
     words = (
-        "Clusters are numbered anew in each class. Bold: the cluster's 95 % interval over pictures "
-        "lies above that of the others."
+        "Clusters are numbered anew in each class. Bold: the cluster's 95 % interval over at least "
+        f"{FEWEST} pictures lies above that of the others."
     )
     title = f"Saliency by cluster, {TITLES.get(network, network)}"
     return Table(f"meaning_{network}", title, columns, tuple(rows), words, frozenset(marked))

@@ -58,6 +58,7 @@ class Table2:
     n_pictures: int = N_PICTURES
 
     title = "Table 2: area under the LeRF curve"
+    items = "pictures"
     words = (
         "The least relevant parts of a picture are hidden first, pixels for a map as it is, whole "
         "superpixels for a pooled one; the larger the area under the score of the class, the "

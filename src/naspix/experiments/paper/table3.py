@@ -14,3 +14,4 @@ class Table3(LocalisationTable):
     networks: tuple[str, ...] = ("resnet18",)
 
     title = "Table 3: localisation, ResNet18"
+    items = "pictures"

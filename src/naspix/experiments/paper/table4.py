@@ -14,3 +14,4 @@ class Table4(LocalisationTable):
     networks: tuple[str, ...] = ("vgg16", "resnet18", "resnet50")
 
     title = "Table 4: localisation by three networks"
+    items = "pictures for all networks"
