@@ -35,6 +35,9 @@ TINY = Finetuning(
 )
 
 
+VIT = replace(TINY, model="timm/test_vit")  # without batch norm, whose statistics are a process's
+
+
 @pytest.fixture(scope="module")
 def run(colours, tmp_path_factory):
     """A finished run: its folder and result."""
@@ -185,6 +188,7 @@ def test_two_processes(colours, tmp_path):
         sys.executable, str(script), *COMMAND[3:], "--root", str(colours), "--devices", "2",
         "--output", str(tmp_path / "two"), "--json",
     ]  # fmt: skip
+    command[command.index("timm/test_resnet")] = VIT.model
     command[command.index("8")] = "1"  # epoch
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
@@ -196,6 +200,61 @@ def test_two_processes(colours, tmp_path):
     logits = model(model.load_images([colours / id_ for id_ in splits.val.ids]))
     loss = torch.nn.functional.cross_entropy(logits.detach(), torch.tensor(splits.val.labels))
     assert result["best"]["val_loss"] == pytest.approx(float(loss), rel=1e-4)
+    alone = replace(VIT, epochs=1)(splits, tmp_path / "one").best
+    for name in ("train_loss", "val_loss", "train_accuracy", "val_accuracy"):
+        assert result["best"][name] == pytest.approx(getattr(alone, name), rel=1e-4), name
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are sent as POSIX has them")
+def test_one_of_two_processes_is_killed_and_the_run_goes_on(colours, tmp_path):
+    """With one process from there, to the numbers of one that was alone from the beginning."""
+    script = tmp_path / "run.py"
+    script.write_text("import sys, naspix.cli\nsys.exit(naspix.cli.main())\n")
+    command = [
+        sys.executable, str(script), *COMMAND[3:], "--root", str(colours), "--devices", "2",
+        "--output", str(tmp_path / "two"),
+    ]  # fmt: skip
+    command[command.index("timm/test_resnet")] = VIT.model
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    deadline = time.monotonic() + 120
+    while _n_epochs(tmp_path / "two") < 1 and time.monotonic() < deadline:
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    _, said = process.communicate(timeout=60)  # the other one has ended too
+    assert "naspix: another of this run's processes has ended; the same command goes on" in said
+    splits = open_splits("folder", colours, val_share=0.3)
+    kept = _n_epochs(tmp_path / "two")
+    eight = replace(VIT, epochs=8, patience=8)
+    told = []
+    gone_on = eight(splits, tmp_path / "two", step=lambda *what: told.append(len(what[3])))
+    alone = eight(splits, tmp_path / "one")
+    assert min(told, default=8) == kept
+    for one, other in zip(gone_on.history, alone.history, strict=True):
+        assert one.val_loss == pytest.approx(other.val_loss, rel=1e-3)
+
+
+def test_mixed_precision_goes_on_to_the_same_bytes(colours, tmp_path):
+    splits = open_splits("folder", colours, val_share=0.3)
+    mixed = replace(TINY, precision="bf16", epochs=2)
+
+    def interrupt(doing, done, total, history):
+        if history:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        mixed(splits, tmp_path / "parts", step=interrupt)
+    parts, whole = mixed(splits, tmp_path / "parts"), mixed(splits, tmp_path / "whole")
+    exact = replace(mixed, precision="32")(splits, tmp_path / "exact")
+    files = [tmp_path / name / "model.safetensors" for name in ("parts", "whole", "exact")]
+    assert files[0].read_bytes() == files[1].read_bytes() != files[2].read_bytes()
+    state = naspix.load_model(tmp_path / "parts").network.state_dict()
+    assert {tensor.dtype for tensor in state.values()} == {torch.float32, torch.int64}
+    assert parts.best.val_loss == whole.best.val_loss == pytest.approx(exact.best.val_loss, rel=0.1)
+    with pytest.raises(InputError, match=r"16 bits; give --precision bf16, or 32"):
+        replace(mixed, precision="16")(splits, tmp_path / "half")
+    assert not (tmp_path / "half").exists()
 
 
 def test_frozen_it_reaches_a_linear_classifier(tmp_path):

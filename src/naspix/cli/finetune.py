@@ -54,7 +54,8 @@ def finetune(
         float, Parameter(help="Of each class, where there is no split to validate with.")
     ] = 0.2,
     precision: Annotated[
-        Literal["auto", "32", "16", "bf16"], Parameter(help="Mixed where not 32; auto: on GPUs.")
+        Literal["auto", "32", "16", "bf16"],
+        Parameter(help="Mixed where not 32, 16 on GPUs only; auto: mixed on GPUs."),
     ] = "auto",
     seed: Annotated[int, Parameter(help="Of everything random.")] = 0,
     device: Annotated[str, Parameter(help='"auto", cpu, cuda, cuda:1.')] = "auto",

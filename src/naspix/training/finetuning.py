@@ -11,14 +11,20 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from naspix.errors import DatasetError, InputError, MissingExtraError
+from naspix.errors import (
+    DatasetError,
+    DeviceError,
+    InputError,
+    MissingExtraError,
+    NaspixError,
+)
 from naspix.experiments.lock import locked
 from naspix.models import DEFAULT_MODEL, resolve_device
 from naspix.models.saved import Description, read_model, save_model
@@ -76,8 +82,8 @@ class Finetuning:
         label_smoothing: Share of the target that goes to all classes alike, in [0, 1).
         patience: The run stops when for so many epochs neither accuracy nor loss of the validation
             split has been better.
-        precision: ``"32"``, ``"16"`` or ``"bf16"`` for mixed precision; ``"auto"`` is 32 on a CPU,
-            on a GPU bf16 where it knows it, else 16.
+        precision: ``"32"``, ``"16"`` (on GPUs only) or ``"bf16"`` for mixed precision; ``"auto"``
+            is 32 on a CPU, on a GPU bf16 where it knows it, else 16.
         seed: Of everything random.
         device: As for `naspix.load_model`; ``"auto"`` is a GPU where there is one.
         devices: How many, in a process each.
@@ -131,13 +137,14 @@ class Finetuning:
             WeightsError: If weights or a checkpoint cannot be read, or are of another network.
             ModelError: If the loss is not finite.
             OutputError: If the folder cannot be written, or another process is at it.
+            DeviceError: If memory runs out, or another of the run's own processes has ended.
         """
         folder = Path(output)
         fabric = self._launched()
         with written(folder):
             folder.mkdir(parents=True, exist_ok=True)
         alone = locked(folder / LOCK) if fabric.global_rank == 0 else contextlib.nullcontext()
-        with alone:
+        with alone, _together(fabric.world_size):
             return self._run(fabric, splits, folder, step)
 
     def _run(self, fabric: "Fabric", splits: Splits, folder: Path, step: Step) -> Result:
@@ -249,6 +256,8 @@ class Finetuning:
         return fabric
 
     def _resolved_precision(self, place: torch.device) -> str:
+        if self.precision == "16" and place.type == "cpu":
+            raise InputError("a CPU does not mix in 16 bits; give --precision bf16, or 32")
         if self.precision != "auto":
             return self.precision
         if place.type != "cuda":
@@ -286,6 +295,21 @@ class Finetuning:
             "pictures": {k: 0 if view is None else len(view) for k, view in parts.items()},
             "fingerprint": _fingerprint(splits),
         }
+
+
+@contextlib.contextmanager
+def _together(n_processes: int) -> Iterator[None]:
+    """Say in a sentence that another process of the run has ended, for whatever reason."""
+    try:
+        yield
+    except RuntimeError as error:
+        of_company = isinstance(error, torch.distributed.DistError) or "gloo" in str(error)
+        if n_processes == 1 or isinstance(error, NaspixError) or not of_company:
+            raise
+        raise DeviceError(
+            "another of this run's processes has ended; the same command goes on after the last "
+            "epoch that was finished"
+        ) from None
 
 
 def _check_left(splits: Splits, left_out: dict[str, str]) -> None:
