@@ -159,5 +159,7 @@ def test_mistakes_are_sentences(photos, tmp_path, capsys):
     assert "none.json cannot be read" in capsys.readouterr().err
     assert main([*command, "--boxes", str(tmp_path)]) == 2
     assert "there is no XML file" in capsys.readouterr().err
+    assert main([*command, "--set", "grad_cam_plus_plus.n_masks=5"]) == 2
+    assert "parameter of grad_cam_plus_plus" in capsys.readouterr().err
     Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(tmp_path / "one.png")
     assert not (tmp_path / "x" / "atlas.html").exists()

@@ -156,6 +156,12 @@ def test_semantics_is_table_1_on_the_front_doors_maps(
     found = score(run, f"class {frame['label'][0]} chosen (all)", "grad_cam_plus_plus", "none")
     assert found.value == pytest.approx(np.nanmax(means))
     assert model.category(int(frame["label"][0])) in text_table(run)
+    table = tables_of(run)[0]
+    assert [row[1].text for row in table.rows] == ["all", "right", "wrong"]
+    write_results(run)
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "clusters of its class" in page
+    assert page.count('class="chip"') == 4
     with pytest.raises(InputError, match="no picture has a label that efficientnet_lite0 knows"):
         evaluate(settings(tmp_path / "voc", "semantics"), tmp_path / "other")
 
@@ -316,6 +322,32 @@ def test_names_that_are_not_known_are_refused_with_near_ones(tmp_path: Path) -> 
     ):
         with pytest.raises(InputError, match=words):
             settings(tmp_path / "voc", **wrong)
+
+
+def test_maps_that_are_not_finite_find_nothing_and_are_counted(tmp_path: Path) -> None:
+    asked = settings(tmp_path / "voc")
+    worker = make_evaluator(asked, {"matched": {}})
+    method = worker.explainer.methods["grad_cam_plus_plus"]
+
+    def broken(images, target):  # type: ignore[no-untyped-def]
+        heat = method(images, target)
+        heat[0, 3, 3] = torch.nan
+        return heat
+
+    worker.explainer.methods["grad_cam_plus_plus"] = broken  # type: ignore[index]
+    part = worker(Span(0, 2), None)
+    assert not part.failed
+    frame = part.records.to_pandas()
+    first = frame["index"] == 0
+    assert (frame[first]["top"] == 0).all()
+    assert frame[first]["energy"].isna().all()
+    assert (frame[~first]["top"] == 255).all()
+    run = evaluate(asked, tmp_path / "run", examples=False)
+    assert "not finite" not in text_table(run)
+    (file,) = (tmp_path / "run" / "records").glob("000000000-000000002.parquet")
+    file.write_bytes(part.encode())
+    assert "count as zero everywhere" in text_table(run)
+    assert "Grad-CAM++ 1, Grad-CAM++ + NAS 1, Grad-CAM++ + Random 1" in text_table(run)
 
 
 def test_tables_and_files_say_what_the_scores_say(tmp_path: Path) -> None:

@@ -69,11 +69,13 @@ def test_a_run_that_left_nothing_is_begun_anew_with_other_settings(tmp_path: Pat
     assert read_run(tmp_path).n_items == 20
     with pytest.raises(InputError, match="holds a run of squares, not of cubes"):
         compute_cubes(tmp_path)
-    (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "classes").mkdir()
+    (tmp_path / "other" / "classes").mkdir(parents=True)  # empty: nothing was found
     compute_cubes(tmp_path / "other")
+    (tmp_path / "other" / "classes" / "class-1.npz").touch()
     with pytest.raises(InputError, match="holds a run of cubes"):
         compute(tmp_path / "other")
+    (tmp_path / "other" / "classes" / "class-1.npz").unlink()
+    compute(tmp_path / "other")
 
 
 def compute_cubes(folder: Path) -> None:

@@ -1,6 +1,6 @@
 """``naspix concepts``: what a class is made of, as a page on which a person names the parts."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from naspix.metrics import ClusterSaliency, SaliencyByCluster, Suspect
     from naspix.models import Classifier
     from naspix.report.atlas import AtlasReport
+    from naspix.saliency import SaliencyMethod
     from naspix.segmentation import Atlas, ClassClustering, ClassClusters
 
 CLUSTERS, FIT, NAMES, PAGE, RECORD = (
@@ -83,6 +84,14 @@ def concepts(
         ),
     ] = None,
     method: Annotated[tuple[MethodName, ...], several("Saliency method")] = ("grad_cam_plus_plus",),
+    set_: Annotated[
+        tuple[str, ...],
+        Parameter(
+            name="--set",
+            negative=(),
+            help="METHOD.PARAMETER=VALUE, such as rise.n_masks=500; may be given several times.",
+        ),
+    ] = (),
     boxes: Annotated[
         Path | None,
         Parameter(help="Folder with Pascal VOC XML files of the photos' names, for the audit."),
@@ -109,7 +118,9 @@ def concepts(
     from naspix.report.folder import written
 
     photos = find_photos(images)
+    parameters = _parameters(method, set_)
     network = model.load()
+    methods = _methods(network, method, parameters)
     target = target_class(network, category)
     given = None if names is None else read_names(names)
     with written(output):
@@ -131,7 +142,7 @@ def concepts(
 
     clusters = _fitted(clustering.make(network), photos, inputs, batches, output)
     clusters = _named(clusters, output, given)
-    look = _Look(clusters, tuple(dict.fromkeys(method)), target, boxes, inputs, n_examples)
+    look = _Look(clusters, methods, target, boxes, inputs, n_examples)
     for batch in batches("looking"):
         for part, _ in answers(batch, look.at, fail):
             look.sources += [photo.source for photo in part.photos]
@@ -140,6 +151,7 @@ def concepts(
         "weights": model.weights,
         "class": "predicted" if target is None else target,
         "methods": list(look.methods),
+        **({"parameters": parameters} if parameters else {}),
         "clusters": repr(clusters),
         "resize": inputs.resize,
         "boxes": None if boxes is None else str(boxes),
@@ -157,23 +169,39 @@ def concepts(
     return 1 if failed else 0
 
 
+def _parameters(names: Sequence[str], assignments: Sequence[str]) -> dict[str, dict[str, object]]:
+    """Name -> parameter -> value of the methods, as they were set."""
+    from naspix.experiments.evaluation.parameters import read_assignments
+    from naspix.registry import find_method
+
+    return read_assignments(assignments, {name: find_method(name) for name in names})
+
+
+def _methods(
+    model: "Classifier", names: Sequence[str], parameters: Mapping[str, Mapping[str, object]]
+) -> "dict[str, SaliencyMethod]":
+    """Name -> method, each once."""
+    from naspix.registry import find_method
+
+    return {name: find_method(name)(model, **parameters.get(name, {})) for name in names}
+
+
 class _Look:
     """Looks at every batch once: atlas, saliency, predictions, boxes."""
 
     def __init__(
         self,
         clusters: "ClassClusters",
-        methods: tuple[str, ...],
+        methods: "Mapping[str, SaliencyMethod]",
         target: int | None,
         boxes: Path | None,
         inputs: InputOptions,
         n_examples: int,
     ) -> None:
-        from naspix.registry import find_method
         from naspix.segmentation import AtlasMaker
 
         self.model = clusters.clustering.model
-        self.methods = {name: find_method(name)(self.model) for name in methods}
+        self.methods = methods
         self.sources: list[str] = []
         self._clusters, self._target = clusters, target
         self._maker = AtlasMaker(clusters, n_examples=n_examples)

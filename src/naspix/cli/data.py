@@ -80,8 +80,7 @@ def fetch(
 def _lines(findings: "Findings", most: int | None) -> list[str]:
     from naspix.datasets.checking import TITLES
 
-    option = "" if findings.kind == "photos" else f" (--dataset {findings.kind})"
-    lines = [f"{findings.root}: {TITLES[findings.kind]}{option}"]
+    lines = [f"{findings.root}: {TITLES[findings.kind]} (--dataset {findings.kind})"]
     width = max((len(part.name) for part in findings.parts), default=0)
     lines += [_part(part, width) for part in findings.parts]
     lines += _remarks("broken", findings.broken, most)

@@ -218,8 +218,10 @@ def _header_to_go_on_with(
 
 def _is_blank(folder: Path) -> bool:
     """Whether a run stopped before it left anything, for its settings could not be met, say."""
-    others = {child.name for child in folder.iterdir()} - {HEADER, LOCK, RECORDS}
-    return not others and not parts_in(folder / RECORDS)
+    own = (HEADER, LOCK, RECORDS)
+    others = [child for child in folder.iterdir() if child.name not in own]
+    empty = all(child.is_dir() and not any(child.iterdir()) for child in others)
+    return empty and not parts_in(folder / RECORDS)
 
 
 def _refuse_foreign(folder: Path) -> None:

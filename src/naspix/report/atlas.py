@@ -21,7 +21,7 @@ from naspix.segmentation import Atlas, AtlasEntry, Example
 
 ATLAS_SCHEMA = 1
 NOTABLE = 0.05  # from here on a suspect's score is worth a look
-_PATCH_SIDE = 200  # pixels, so that a small patch is not a mosaic
+_PATCH_SIDE = 112  # pixels, about as shown: a page that shrinks it would lose parts of the lines
 
 
 @dataclass(frozen=True, eq=False)
@@ -276,11 +276,8 @@ def _entry(entry: AtlasEntry, colour: UInt8[np.ndarray, " 3"], report: AtlasRepo
 
 def _example(example: Example, report: AtlasReport) -> str:
     source = escape(_file_name(report.sources[example.image]), quote=True)
-    patch = data_url(_outlined(example), lossless=False)
-    return (
-        f'<figure><img loading="lazy" class="patch" alt="Patch of {source}" src="{patch}">'
-        f"{_image(example, source)}<figcaption>{source}</figcaption></figure>"
-    )
+    patch = _img(_outlined(example), f"Patch of {source}", "patch")
+    return f"<figure>{patch}{_image(example, source)}<figcaption>{source}</figcaption></figure>"
 
 
 def _photo(example: Example, report: AtlasReport) -> str:
@@ -289,8 +286,16 @@ def _photo(example: Example, report: AtlasReport) -> str:
 
 
 def _image(example: Example, source: str) -> str:
-    picture = data_url(highlight_picture(example.photo / 255, example.mask), lossless=False)
-    return f'<img loading="lazy" alt="The cluster in {source}" src="{picture}">'
+    return _img(highlight_picture(example.photo / 255, example.mask), f"The cluster in {source}")
+
+
+def _img(picture: UInt8[np.ndarray, "H W 3"], words: str, kind: str = "") -> str:
+    """A picture that keeps its place on the page before it is decoded."""
+    height, width = picture.shape[:2]
+    return (
+        f'<img class="{kind}" width="{width}" height="{height}" alt="{words}" '
+        f'src="{data_url(picture, lossless=False)}">'
+    )
 
 
 def _file_name(source: str) -> str:
@@ -308,7 +313,7 @@ def _outlined(example: Example) -> UInt8[np.ndarray, "H W 3"]:
 _STYLE = """
 .examples {
   display: grid; gap: 0.9rem; margin-top: 0.8rem;
-  grid-template-columns: repeat(auto-fill, minmax(min(45%, 6.7rem), 1fr));
+  grid-template-columns: repeat(auto-fill, minmax(min(45%, 7.5rem), 1fr));
 }
 .examples.large { grid-template-columns: repeat(auto-fill, minmax(min(100%, 13rem), 1fr)); }
 .examples .patch { margin-bottom: 0.3rem; }

@@ -17,15 +17,17 @@ from torch import Tensor
 from naspix import plots
 from naspix.experiments.evaluation.evaluator import Evaluator
 from naspix.experiments.evaluation.explaining import RAW, ExplainedBatch, Picture
-from naspix.experiments.evaluation.scores import picture_scores
+from naspix.experiments.evaluation.scores import best_thresholds, picture_scores
+from naspix.experiments.evaluation.semantics import Semantics
 from naspix.experiments.evaluation.tables import title_of
 from naspix.experiments.store import Run
+from naspix.metrics.boxes import box_ious, contour_boxes, eight_bit
 from naspix.report.folder import write_png, write_whole, written
 
 FOLDER, LIST = "pictures", "pictures.json"
 _EACH = 2  # best, worst, usual
 _METHODS = 3  # shown, the quickest
-_BOX_COLOUR = (255, 220, 0)
+_TRUE_COLOUR, _FOUND_COLOUR = (255, 255, 255), (0, 170, 255)
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,7 @@ def draw_examples(run: Run, evaluator: Evaluator) -> None:
         folder.mkdir(exist_ok=True)
     scores = picture_scores(run).set_index(["index", "method", "segmenter"])["score"].to_dict()
     quick = _quickest(run, list(evaluator.explainer.methods))
+    thresholds = best_thresholds(run) if run.kind == "wsol" else {}
     explainer = evaluator.explainer.only(quick)
     entries: list[dict[str, Any]] = []
     for chosen in choose(run):
@@ -132,10 +135,16 @@ def draw_examples(run: Run, evaluator: Evaluator) -> None:
         if not isinstance(picture, Picture):  # it could be read before
             continue
         batch = explainer([picture])
-        shown = [_draw_picture(folder, picture, batch)]
-        for method, segmenter, heat, _ in batch.maps():
+        if isinstance(evaluator.measure, Semantics):
+            regions = evaluator.measure.regions(evaluator.framing.model, batch)
+            shown = [_draw_clusters(folder, picture, *regions)]
+        else:
+            shown = [_draw_picture(folder, picture, batch)]
+        for method, segmenter, heat, _ in batch.maps(blank=run.kind == "wsol"):
             score = scores.get((chosen.index, method, segmenter))
-            shown.append(_draw_map(folder, picture, method, segmenter, heat[0], score))
+            values = heat[0].float().cpu().numpy()
+            found = _found(values, picture, thresholds.get((method, segmenter)))
+            shown.append(_draw_map(folder, picture, (method, segmenter), values, found, score))
         target = evaluator.framing.model.category(int(batch.target[0]))
         entries.append(
             {"chosen": vars(chosen), "target": target, "maps": [vars(each) for each in shown]}
@@ -189,19 +198,42 @@ def _draw_picture(folder: Path, picture: Picture, batch: ExplainedBatch) -> Show
     return _write(folder, picture, "photo", drawn, title, None)
 
 
+def _draw_clusters(
+    folder: Path, picture: Picture, clusters: Tensor, superpixels: Tensor
+) -> ShownMap:
+    """The clusters that the pictures of a class share, in the colours of their numbers."""
+    image = _channels_last(picture.image)
+    drawn = plots.cluster_picture(
+        image, clusters[0].cpu().numpy(), superpixels[0].cpu().numpy(), zoom=2
+    )
+    return _write(folder, picture, "photo", drawn, "clusters of its class", None)
+
+
+def _found(
+    values: Float[np.ndarray, "H W"], picture: Picture, threshold: float | None
+) -> list[list[int]]:
+    """Of the boxes of what lies above a threshold, the one that overlaps a true one best."""
+    if threshold is None or not len(picture.boxes):
+        return []
+    image = eight_bit(values)
+    boxes = contour_boxes(image, int(threshold * int(image.max())))
+    overlaps = box_ious(boxes, picture.boxes.cpu().numpy()).max(1)
+    return [boxes[overlaps.argmax()].tolist()]
+
+
 def _draw_map(
     folder: Path,
     picture: Picture,
-    method: str,
-    segmenter: str,
-    heat: Tensor,
+    setting: tuple[str, str],
+    values: Float[np.ndarray, "H W"],
+    found: list[list[int]],
     score: float | None,
 ) -> ShownMap:
-    values = heat.float().cpu().numpy()
+    method, segmenter = setting
     scale = plots.saliency_scale(values, outliers=0.005)
     drawn = plots.overlay_picture(_channels_last(picture.image), values, scale)
     title = title_of(method) + ("" if segmenter == RAW else f" + {title_of(segmenter)}")
-    return _write(folder, picture, f"{method}-{segmenter}", drawn, title, score)
+    return _write(folder, picture, f"{method}-{segmenter}", drawn, title, score, found)
 
 
 def _write(
@@ -211,10 +243,12 @@ def _write(
     drawn: UInt8[np.ndarray, "H W 3"],
     title: str,
     score: float | None,
+    found: Sequence[Sequence[int]] = (),
 ) -> ShownMap:
     drawn = drawn.copy()
-    for left, top, right, bottom in picture.boxes.tolist():
-        _draw_box(drawn, (left, top, right, bottom))
+    for boxes, colour in ((picture.boxes.tolist(), _TRUE_COLOUR), (found, _FOUND_COLOUR)):
+        for box in boxes:
+            _draw_box(drawn, box, colour)
     file = f"{picture.index:06d}-{name}.png"
     with written(folder):
         write_png(folder / file, drawn)
@@ -222,15 +256,17 @@ def _write(
     return ShownMap(f"{FOLDER}/{file}", title, shown)
 
 
-def _draw_box(drawn: UInt8[np.ndarray, "H W 3"], box: tuple[int, int, int, int]) -> None:
+def _draw_box(
+    drawn: UInt8[np.ndarray, "H W 3"], box: Sequence[int], colour: tuple[int, int, int]
+) -> None:
     left, top, right, bottom = box
     height, width = drawn.shape[:2]
     right, bottom = min(right, width - 1), min(bottom, height - 1)
-    for inset, colour in ((0, (0, 0, 0)), (1, _BOX_COLOUR)):
+    for inset, line in ((0, (0, 0, 0)), (1, colour), (2, colour), (3, (0, 0, 0))):
         x0, y0, x1, y1 = left + inset, top + inset, right - inset, bottom - inset
         if x1 > x0 and y1 > y0:
-            drawn[y0, x0 : x1 + 1] = drawn[y1, x0 : x1 + 1] = colour
-            drawn[y0 : y1 + 1, x0] = drawn[y0 : y1 + 1, x1] = colour
+            drawn[y0, x0 : x1 + 1] = drawn[y1, x0 : x1 + 1] = line
+            drawn[y0 : y1 + 1, x0] = drawn[y0 : y1 + 1, x1] = line
 
 
 def _channels_last(image: Tensor) -> Float[np.ndarray, "H W C"]:

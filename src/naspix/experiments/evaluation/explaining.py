@@ -86,9 +86,17 @@ class ExplainedBatch:
     superpixels: Mapping[str, Int64[Tensor, "B H W"]]
     activations: Mapping[str, Tensor]
 
-    def maps(self) -> Iterator[tuple[str, str, Float[Tensor, "B H W"], Tensor | None]]:
-        """Method, segmenter, saliency and superpixels of each setting, raw maps first."""
-        for method, heat in self.raw.items():
+    def maps(
+        self, *, blank: bool = False
+    ) -> Iterator[tuple[str, str, Float[Tensor, "B H W"], Tensor | None]]:
+        """Method, segmenter, saliency and superpixels of each setting, raw maps first.
+
+        Args:
+            blank: Whether maps that are not finite become zero everywhere, as wsolevaluation has
+                them; otherwise they are refused when they are pooled.
+        """
+        for method, found in self.raw.items():
+            heat = _blanked(found) if blank else found
             yield method, RAW, heat, None
             for segmenter, superpixels in self.superpixels.items():
                 yield method, segmenter, superpixelify(heat, superpixels), superpixels
@@ -228,6 +236,11 @@ def _random_each(
         for labels, picture in zip(superpixels, pictures, strict=True)
     ]
     return torch.cat(regions)
+
+
+def _blanked(heat: Float[Tensor, "B H W"]) -> Float[Tensor, "B H W"]:
+    finite = heat.isfinite().flatten(1).all(1)[:, None, None]
+    return torch.where(finite, heat, torch.zeros_like(heat))
 
 
 def _checked(name: str, heat: object, images: Float[Tensor, "B C H W"]) -> Tensor:

@@ -25,6 +25,7 @@ from naspix.metrics import (
     compare,
     saliency_by_cluster,
 )
+from naspix.metrics.overlaps import THRESHOLDS
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -111,6 +112,7 @@ def _lerf_scores(run: Run) -> list[Score]:
         samples = {
             setting: _mean(np.array(group[figure], np.float64), group["index"].to_numpy())
             for setting, group in by_setting(frame)
+            if figure == "auc" or setting[0] != GREEDY  # which has no other order
         }
         scores += _compared(figure, samples, frame)
     return scores
@@ -154,10 +156,32 @@ def picture_scores(run: Run) -> "DataFrame":
     parts = []
     for _, group in by_setting(frame):
         overlaps = overlaps_in(group)
-        best = int((overlaps >= 0.5).mean(0).argmax())
+        best = _best(overlaps)
         part = group[["index", "id", "method", "segmenter"]]
         parts.append(part.assign(score=overlaps[:, best]))
     return pd.concat(parts)
+
+
+def best_thresholds(run: Run) -> dict[Setting, float]:
+    """The threshold of each setting that is best, for all pictures of localisation, at IoU 50."""
+    frame = run.records(["method", "segmenter", "top", "cut", "iou"]).to_pandas()
+    return {
+        setting: float(THRESHOLDS[_best(overlaps_in(group))])
+        for setting, group in by_setting(frame)
+    }
+
+
+def blank_maps(run: Run) -> dict[Setting, int]:
+    """How many maps of each setting are constant or not finite, where localisation counted any."""
+    if run.kind != "wsol":
+        return {}
+    frame = run.records(["method", "segmenter", "top"]).to_pandas()
+    counts = {setting: int((group["top"] == 0).sum()) for setting, group in by_setting(frame)}
+    return {setting: count for setting, count in counts.items() if count}
+
+
+def _best(overlaps: Float64[np.ndarray, "n thresholds"]) -> int:
+    return int((overlaps >= 0.5).mean(0).argmax())
 
 
 def _semantics_scores(run: Run) -> list[Score]:

@@ -116,7 +116,7 @@ class Semantics:
         Raises:
             InputError: A picture without a label.
         """
-        clusters, superpixels = self._regions(model, batch)
+        clusters, superpixels = self.regions(model, batch)
         rows: list[Row] = []
         for method, segmenter, heat, own in batch.maps():
             measured = cluster_saliency(
@@ -134,8 +134,12 @@ class Semantics:
             rows += rows_of(batch, method, segmenter, own, values)
         return rows
 
-    def _regions(self, model: Classifier, batch: ExplainedBatch) -> tuple[Tensor, Tensor]:
-        """Clusters and superpixels of each picture, by its own class."""
+    def regions(self, model: Classifier, batch: ExplainedBatch) -> tuple[Tensor, Tensor]:
+        """Clusters and superpixels of each picture, by its own class.
+
+        Raises:
+            InputError: A picture without a label.
+        """
         assert self.shelf is not None
         names = self.level_names(model)
         frame = (batch.images.shape[2], batch.images.shape[3])

@@ -9,10 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from naspix.experiments.evaluation.explaining import RAW
-from naspix.experiments.evaluation.scores import Score, meaning_of, scores_of
+from naspix.experiments.evaluation.scores import Score, blank_maps, meaning_of, scores_of
 from naspix.experiments.store import Run
 from naspix.metrics import SaliencyRow
-from naspix.metrics.semantics import SPLITS
 from naspix.registry import TITLES
 
 FIGURES: Mapping[str, str] = {
@@ -25,7 +24,7 @@ FIGURES: Mapping[str, str] = {
     "pointing": "Pointing",
     "energy": "Energy",
 }
-_PARTS = ("pictures", "cluster", "its mean", "the others'")  # of a line of table 1
+_PARTS = ("pictures", "most salient", "its mean", "the others'")  # of a line of table 1
 _PERCENT = ("mean", "iou_30", "iou_50", "iou_70", "pointing", "energy")
 
 
@@ -72,6 +71,43 @@ def tables_of(run: Run) -> list[FigureTable]:
     return [_table(figure, [s for s in scores if s.figure == figure]) for figure in figures]
 
 
+def notes_on(run: Run) -> list[str]:
+    """What the tables do not show: numbers of superpixels, pictures and maps that do not count."""
+    if run.kind == "semantics":
+        return []
+    scores = scores_of(run)
+    counts = {s.segmenter: s.n_superpixels for s in scores if s.n_superpixels is not None}
+    notes = []
+    if counts:
+        listed = ", ".join(f"{title_of(name)} {n:.1f}" for name, n in counts.items())
+        notes.append(f"Superpixels of a picture, mean: {listed}.")
+    out = {_setting(s): s.n_left_out for s in scores if s.figure == "auc" and s.n_left_out}
+    if out:
+        listed = ", ".join(f"{setting} {n}" for setting, n in out.items())
+        notes.append(
+            "Pictures without a curve, since their score is the same with nothing and with "
+            f"everything hidden, are left out: {listed}."
+        )
+    blank = blank_maps(run)
+    if blank:
+        listed = ", ".join(
+            f"{_named(method, segmenter)} {n}" for (method, segmenter), n in blank.items()
+        )
+        notes.append(
+            f"Maps that are constant or not finite count as zero everywhere, as they do for "
+            f"wsolevaluation: {listed}."
+        )
+    return notes
+
+
+def _setting(score: Score) -> str:
+    return _named(score.method, score.segmenter)
+
+
+def _named(method: str, segmenter: str) -> str:
+    return title_of(method) + ("" if segmenter == RAW else f" + {title_of(segmenter)}")
+
+
 def paper_rows(run: Run) -> list[dict[str, object]]:
     """The same as one table of numbers: a row a method and figure, a column a segmenter."""
     rows: dict[tuple[str, str], dict[str, object]] = {}
@@ -108,7 +144,7 @@ def text_table(run: Run) -> str:
         widths = [max(map(len, column)) for column in zip(table.columns, *texts, strict=True)]
         lines += [table.title, _line(table.columns, widths)]
         lines += [_line(row, widths) for row in texts] + [""]
-    lines.append(_legend(run))
+    lines += [_legend(run), *notes_on(run)]
     return "\n".join(lines)
 
 
@@ -123,31 +159,29 @@ def _legend(run: Run) -> str:
 
 
 def _meaning_tables(run: Run) -> list[FigureTable]:
-    """Table 1: a table a class."""
+    """Table 1: a table a class, a row a setting and all, right or wrong predictions."""
     rows = meaning_of(run)
-    columns = ("method", *(f"{split}: {part}" for split in SPLITS for part in _PARTS))
+    columns = ("method", "predictions", *_PARTS)
     tables = []
     for label in dict.fromkeys(row.label for row in rows):
-        lines: dict[tuple[str, str], list[Cell]] = {}
-        for row in (row for row in rows if row.label == label):
-            title = title_of(row.method)
-            title += "" if row.segmenter == RAW else f" + {title_of(row.segmenter)}"
-            line = lines.setdefault((row.method, row.segmenter), [Cell(title)])
-            line += _meaning_cells(row.row)
+        lines = [
+            (Cell(_named(row.method, row.segmenter)), Cell(row.row.split), *_meaning_cells(row.row))
+            for row in rows
+            if row.label == label
+        ]
         names = run.header["found"]["categories"]
         name = names[label] if label < len(names) else f"class {label}"
-        cells = tuple(map(tuple, lines.values()))
-        tables.append(FigureTable(f"class {label}", name, columns, cells))
+        tables.append(FigureTable(f"class {label}", name, columns, tuple(lines)))
     return tables
 
 
 def _meaning_cells(row: SaliencyRow) -> list[Cell]:
     if not row.n_images:
-        return [Cell("-")] * len(_PARTS)
+        return [Cell("0"), *[Cell("-")] * (len(_PARTS) - 1)]
     ends = (row.chosen_interval, row.others_interval)
     return [
         Cell(str(row.n_images)),
-        Cell(str(row.cluster)),
+        Cell(f"cluster {row.cluster}"),
         *(
             Cell(f"{value:.3f}", f"[{low:.3f}, {high:.3f}]")
             for value, (low, high) in zip((row.chosen, row.others), ends, strict=True)
@@ -166,7 +200,8 @@ def _table(figure: str, scores: Sequence[Score]) -> FigureTable:
             cells.append(Cell("") if score is None else _cell(score))
         rows.append(tuple(cells))
     headings = ["raw" if name == RAW else f"+{title_of(name)}" for name in segmenters]
-    return FigureTable(figure, FIGURES[figure], ("method", *headings), tuple(rows))
+    unit = ", %" if figure in _PERCENT else ""
+    return FigureTable(figure, FIGURES[figure] + unit, ("method", *headings), tuple(rows))
 
 
 def _cell(score: Score) -> Cell:

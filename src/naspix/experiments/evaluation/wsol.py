@@ -50,7 +50,7 @@ class WSOL:
         """A row an image, method and segmenter."""
         boxes = [picture.boxes for picture in batch.pictures]
         rows: list[Row] = []
-        for method, segmenter, heat, superpixels in batch.maps():
+        for method, segmenter, heat, superpixels in batch.maps(blank=True):
             found = overlaps(heat, boxes)
             pointing, energy = pointing_game(heat, boxes), energy_inside(heat, boxes)
 

@@ -91,8 +91,8 @@ class LocalisationTable:
             figure = curves_figure(each)
             assert figure is not None
             words = (
-                f"{TITLES.get(name, name)}: share of objects found over the threshold; whole lines "
-                "at IoU 30, dashed at 50, dotted at 70."
+                f"{TITLES.get(name, name)}: share of objects found over the threshold; dots mark "
+                "the best threshold."
             )
             drawings.append(Drawing(f"{run.kind}_{name}", self.title, figure, words))
         return drawings
