@@ -2,7 +2,7 @@
 
 Images (B, C, H, W) in [0, 1] -> saliency (B, H, W). The images in [0, 1] are what is
 differentiated; standardising is part of the network. The path integral is captum's; here is what it
-starts from, how many steps it takes and how exact it is.
+starts from and how exact it is. Where that is not exact enough, `refined_integral` goes on.
 """
 
 from collections.abc import Callable
@@ -26,6 +26,9 @@ from naspix.saliency.method import (
     resolve_target,
     target_scores,
 )
+from naspix.saliency.refinement import RefinedIntegral, refined_integral
+
+_FEWEST_PLACES = 3  # fewer are no finer than the plain integral
 
 BaselineName = Literal["mean", "black", "white", "blur"]
 Baseline = BaselineName | Tensor
@@ -51,9 +54,9 @@ class IntegratedAttributions:
 class IntegratedGradients:
     """Integrated Gradients: gradients averaged on the way from a baseline to the image.
 
-    Needs gradients; costs ``n_steps`` forwards and backwards an image and baseline, doubled until
-    the attributions sum to the score's difference within ``tolerance``. Signed: negative pixels
-    speak against the class.
+    Needs gradients; costs ``n_steps`` forwards and backwards an image and baseline, and more where
+    the path bends until the attributions sum to the score's difference within ``tolerance``.
+    Signed: negative pixels speak against the class.
 
     Attributes:
         model: The classifier.
@@ -62,8 +65,9 @@ class IntegratedGradients:
             until only its colours are left; or a tensor that broadcasts to the images; or several
             of these in a tuple, averaged.
         n_steps: Steps of the integral (Gauss-Legendre) to begin with.
-        max_steps: Where doubling ends, with a warning.
-        tolerance: The completeness error aimed at, as a share of the score's difference.
+        max_steps: Where adding steps ends, with a warning.
+        tolerance: The completeness error aimed at, as a share of the score's difference; with 1.0
+            it is the plain integral of ``n_steps``.
         reduce: How channels become one map, see ``reduce_channels``; the sum keeps completeness.
         batch_size: How many steps pass the network at once; bounds the memory.
 
@@ -147,21 +151,23 @@ class IntegratedGradients:
         baseline: Float[Tensor, "B C H W"],
         target: Int64[Tensor, "B ..."],
     ) -> IntegratedAttributions:
-        """Integrate with more and more steps, each time only the images not yet exact enough."""
+        """Integrate by Gauss-Legendre, and finer each image that is not exact enough by it."""
         ends = [self._scores(end, target) for end in (images, baseline)]
         difference = _not_too_small(ends[0] - ends[1], ends[0].abs() + ends[1].abs())
-        values = torch.zeros_like(images)
-        error = torch.full_like(difference, torch.inf)
-        taken = torch.zeros(len(images), dtype=torch.int64, device=target.device)
-        n_steps = self.n_steps
-        while n_steps <= max(self.n_steps, self.max_steps):
-            open_ = error > self.tolerance
-            if not bool(open_.any()):
-                break
-            path = self._path_integral(images[open_], baseline[open_], target[open_], n_steps)
-            missing = (path.double().sum((1, 2, 3)) - (ends[0] - ends[1])[open_]).abs()
-            values[open_], error[open_], taken[open_] = path, missing / difference[open_], n_steps
-            n_steps *= 2
+        values = self._path_integral(images, baseline, target)
+        missing = (values.double().sum((1, 2, 3)) - (ends[0] - ends[1])).abs()
+        error = missing / difference
+        taken = torch.full_like(target[..., 0] if target.ndim > 1 else target, self.n_steps)
+        max_places = self.max_steps - self.n_steps
+        if max_places < _FEWEST_PLACES:
+            return IntegratedAttributions(values, error.float(), taken)
+        for i in torch.nonzero(error > self.tolerance)[:, 0].tolist():
+            one = slice(i, i + 1)
+            allowed = self.tolerance * float(difference[i])
+            refined = self._refined(images[one], baseline[one], target[one], allowed, max_places)
+            taken[i] += refined.n_places
+            if refined.missing < missing[i]:
+                values[i], error[i] = refined.values, refined.missing / difference[i]
         return IntegratedAttributions(values, error.float(), taken)
 
     @torch.no_grad()
@@ -178,7 +184,6 @@ class IntegratedGradients:
         images: Float[Tensor, "B C H W"],
         baseline: Float[Tensor, "B C H W"],
         target: Int64[Tensor, "B ..."],
-        n_steps: int,
     ) -> Float[Tensor, "B C H W"]:
         from captum.attr import IntegratedGradients as CaptumIntegratedGradients
 
@@ -199,11 +204,41 @@ class IntegratedGradients:
                         some.clone(),
                         baselines=starts.clone(),
                         additional_forward_args=(classes.clone(),),
-                        n_steps=n_steps,
+                        n_steps=self.n_steps,
                         internal_batch_size=size,
                     )
                     parts.append(attributions.detach().to(images.dtype))
             return torch.cat(parts)
+
+        return halving(attempt, self.batch_size)
+
+    def _refined(
+        self,
+        image: Float[Tensor, "1 C H W"],
+        baseline: Float[Tensor, "1 C H W"],
+        target: Int64[Tensor, "1 ..."],
+        allowed: float,
+        max_places: int,
+    ) -> RefinedIntegral:
+        """The path's integral with steps where they are missing."""
+        way = image - baseline
+
+        def ask(
+            places: Float[Tensor, " n"],
+        ) -> tuple[Float[Tensor, " n"], Float[Tensor, "n C H W"]]:
+            with gradients_enabled():
+                # what was made under inference_mode cannot be differentiated: copies can
+                points = (baseline + places.to(way).reshape(-1, 1, 1, 1) * way).clone()
+                points.requires_grad_()
+                classes = target.expand(len(places), *target.shape[1:]).clone()
+                scores = target_scores(self.model, points, classes)
+                gradients = pixel_gradients(self, self.model, scores, points)
+            return scores.detach().double(), gradients.detach()
+
+        def attempt(size: int) -> RefinedIntegral:
+            return refined_integral(
+                ask, way[0], allowed=allowed, max_places=max_places, batch_size=size
+            )
 
         return halving(attempt, self.batch_size)
 
