@@ -12,7 +12,7 @@ from pycocotools import mask as oracle
 
 from naspix.datasets import COCOBoxes
 from naspix.datasets.masks import union_mask
-from naspix.errors import DatasetError, InputError
+from naspix.errors import DatasetError, InputError, NaspixWarning
 from naspix.segmentation.coco import run_lengths
 
 CAT = {"image_id": 10, "category_id": 17, "bbox": [1, 2, 8, 10]}
@@ -128,7 +128,7 @@ def _with(content, **parts):
         (lambda c: "[]", "no list 'images'"),
         (lambda c: _with(c, images=[{"id": 1}]), "entry 0 of 'images' .* must have id, file_name"),
         (lambda c: _with(c, categories=[]), "has the category 17, which the file does not list"),
-        (lambda c: _with(c, annotations=[{**CAT, "image_id": 5}]), "of the picture 5"),
+        (lambda c: _with(c, images=[*c["images"], c["images"][0]]), "twice under the same id"),
         (lambda c: _with(c, annotations=[{**CAT, "bbox": [1, 2]}]), "must be four numbers"),
     ],
 )
@@ -137,6 +137,17 @@ def test_damage_is_named(tmp_path, change, says):
     file.write_text(change(json.loads(file.read_text())))
     with pytest.raises(DatasetError, match=says):
         COCOBoxes(file)
+
+
+def test_annotations_of_unlisted_pictures_are_left_out(tmp_path):
+    file = published.coco(tmp_path, [CAT])
+    whole = COCOBoxes(file)
+    strange = {**CAT, "image_id": 5, "category_id": 99}
+    file.write_text(_with(json.loads(file.read_text()), annotations=[strange, CAT]))
+    with pytest.warns(NaspixWarning, match="1 of 2 annotations .* it does not list, such as 5"):
+        left = COCOBoxes(file)
+    assert left.labels == whole.labels
+    assert left[0].boxes.tolist() == whole[0].boxes.tolist()
 
 
 def test_a_folder_of_another_kind_is_refused(tmp_path):

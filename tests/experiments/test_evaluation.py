@@ -226,11 +226,15 @@ def test_bad_pictures_are_left_out_counted_and_listed(tmp_path: Path) -> None:
     text = (tmp_path / "voc" / "2.xml").read_text()
     begin, end = text.index("<object>"), text.index("</object>") + len("</object>")
     (tmp_path / "voc" / "2.xml").write_text(text[:begin] + text[end:])
+    text = (tmp_path / "voc" / "3.xml").read_text()
+    (tmp_path / "voc" / "3.xml").write_text(text.replace("<xmin>", "<xmin>9"))
     run = evaluate(asked, tmp_path / "run")
-    assert sorted(failure.item for failure in run.failures) == ["1", "2"]
-    assert {f.item: f.reason for f in run.failures}["2"] == "2 has no box"
-    assert sorted(set(run.records()["id"].to_pylist())) == ["0", "3"]
-    assert score(run, "mean", "grad_cam_plus_plus", "none").n_pictures == 2
+    reasons = {failure.item: failure.reason for failure in run.failures}
+    assert sorted(reasons) == ["1", "2", "3"]
+    assert reasons["2"] == "2 has no box"
+    assert reasons["3"].startswith("3 has no box: the box from (")
+    assert sorted(set(run.records()["id"].to_pylist())) == ["0"]
+    assert score(run, "mean", "grad_cam_plus_plus", "none").n_pictures == 1
 
 
 def test_the_best_the_usual_and_the_worst_are_shown(

@@ -7,6 +7,7 @@ Objects marked as crowds are regions to be ignored: they give neither boxes nor 
 
 import json
 import os
+import warnings
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from naspix.datasets.boxes import fitted_boxes, scale_to
 from naspix.datasets.files import Pictures, existing_folder, visible_files
 from naspix.datasets.masks import union_mask
 from naspix.datasets.sample import Sample, only_one, position
-from naspix.errors import DatasetError, InputError
+from naspix.errors import DatasetError, InputError, NaspixWarning
 from naspix.images import read_image
 
 _MOST_BYTES_GUESSED = 2_000_000_000  # no annotation file is larger, so none is parsed to find out
@@ -42,6 +43,9 @@ class COCOBoxes:
 
     Raises:
         DatasetError: If there is no such file, it is damaged, or there are several to choose from.
+
+    Warns:
+        NaspixWarning: Annotations are of pictures that the file does not list.
     """
 
     root: str | os.PathLike[str]
@@ -61,15 +65,20 @@ class COCOBoxes:
         named = sorted(content["categories"], key=lambda one: one["id"])
         numbers = {one["id"]: i for i, one in enumerate(named)}
         objects: dict[Any, list[dict[str, Any]]] = {one["id"]: [] for one in content["images"]}
-        for one in content["annotations"]:
-            if not one.get("iscrowd"):
-                objects.setdefault(one["image_id"], []).append(one)
-        if len(objects) > len(content["images"]):
-            stranger = list(objects)[len(content["images"])]
-            raise DatasetError(
-                f"an annotation in {str(file)!r} is of the picture {stranger!r}, which the file "
-                "does not list, or lists twice"
+        if len(objects) < len(content["images"]):
+            raise DatasetError(f"{str(file)!r} lists pictures twice under the same id")
+        strangers = [one for one in content["annotations"] if one["image_id"] not in objects]
+        if strangers:
+            warnings.warn(
+                f"{len(strangers)} of {len(content['annotations'])} annotations in {str(file)!r} "
+                f"are of pictures that it does not list, such as {strangers[0]['image_id']!r}; "
+                "they are left out",
+                NaspixWarning,
+                stacklevel=3,
             )
+        for one in content["annotations"]:
+            if not one.get("iscrowd") and one["image_id"] in objects:
+                objects[one["image_id"]].append(one)
         labels = []
         for image in content["images"]:
             try:

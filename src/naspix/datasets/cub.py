@@ -148,7 +148,8 @@ class CubIndex:
 
 def find_lists(root: Path) -> Path | None:
     """Where CUBv2's lists are, if they are below the root."""
-    return _first(root, _LIST_PLACES, "test/image_ids.txt")
+    places = (_first(root, _LIST_PLACES, f"{split}/image_ids.txt") for split in N_PUBLISHED)
+    return next((place for place in places if place is not None), None)
 
 
 def find_cub(root: Path) -> bool:

@@ -277,7 +277,7 @@ def _grows(before: Any, now: Any) -> bool:
 
 
 def _flat(settings: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(settings, Mapping) and settings:
+    if isinstance(settings, Mapping):
         for key, value in settings.items():
             yield from _flat(value, f"{name}.{key}".lstrip("."))
     else:

@@ -88,7 +88,7 @@ class Framing:
         if len(sample.boxes):
             boxes = scale_boxes(sample.boxes, (height, width), frame)
         elif needs_boxes:
-            raise InputError(f"{sample.id} has no box")
+            raise InputError(": ".join([f"{sample.id} has no box", *sample.problems]))
         return Picture(index, sample.id, image, label, boxes)
 
     def _cropped(self, sample: Sample) -> Tensor:
