@@ -7,17 +7,22 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from small_data import voc
 from squares import Squares, compute
 from tiny_evaluation import run
 
+from naspix.cli import main
 from naspix.errors import DeviceError, InputError, MissingExtraError
 from naspix.experiments.evaluation.tables import text_table
+from naspix.experiments.paper import localisation
+from naspix.experiments.paper.experiment import subruns
 from naspix.experiments.parts import parts_in
 from naspix.experiments.ray_engine import Ray
-from naspix.experiments.store import read_run
+from naspix.experiments.store import Run, read_run
 
 TWO = Ray(workers=2, threads=1)
 PATHS = {"PYTHONPATH": os.pathsep.join(sys.path)}  # where workers find `squares`
@@ -74,6 +79,32 @@ class TestOnACluster:
         assert 0 < done < 20
         compute(tmp_path / "ray", engine=TWO)
         assert read_run(tmp_path / "ray").records() == read_run(tmp_path / "one").records()
+
+    def test_a_table_and_a_figure_of_the_paper_are_those_of_one_process(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """By the command; five photos are two batches, and the figure's are one each."""
+        one_method = replace(localisation.QUESTION, methods=("grad_cam_plus_plus",))
+        monkeypatch.setattr(localisation, "QUESTION", one_method)
+        voc(tmp_path / "photos", n=5)
+        for name, n, given in (("table3", 5, "--boxes"), ("figure7", 2, "--images")):
+            command = ["reproduce", name, given, str(tmp_path / "photos"), "--limit", str(n)]
+            command += ["--quick", "--device", "cpu", "--threads", "1", "--output"]
+            ray = ["--engine", "ray", "--workers", "2", "--gpus", "0.5"]
+            assert main([*command, str(tmp_path / "one")]) == 0
+            assert main([*command, str(tmp_path / "ray"), *ray]) == 0
+            one, two = (read_run(tmp_path / engine / name) for engine in ("one", "ray"))
+            for each, other in [(one, two), *zip(subs(one), subs(two), strict=True)]:
+                assert each.n_items == other.n_items
+                assert not each.n_items or each.records() == other.records()
+            tables = [file.read_bytes() for file in sorted(one.folder.glob("*.csv"))]
+            assert tables
+            assert tables == [file.read_bytes() for file in sorted(two.folder.glob("*.csv"))]
+
+
+def subs(run: Run) -> list[Run]:
+    """The evaluations below an experiment."""
+    return list(subruns(run).values())
 
 
 def _drive(folder: Path, address: str, kill_after: int | None) -> int:

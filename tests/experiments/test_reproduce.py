@@ -16,7 +16,16 @@ from claims import CUT_OR_TIMED, JUDGED, assert_verdicts
 import naspix
 from naspix import registry
 from naspix.cli import main
-from naspix.errors import DatasetError, InputError, UnknownNameError, WeightsError
+from naspix.errors import (
+    DatasetError,
+    DeviceError,
+    InputError,
+    NaspixWarning,
+    OutputError,
+    UnknownNameError,
+    WeightsError,
+)
+from naspix.experiments.lock import locked
 from naspix.experiments.paper import (
     catalogue,
     cutting,
@@ -124,6 +133,11 @@ def test_the_same_command_goes_on_and_other_conditions_are_refused(done, tmp_pat
     running.reproduce(done.name, QUICK, done.parent)  # nothing is left to do
     with pytest.raises(InputError, match="seed was 0 and is now 1"):
         running.reproduce(done.name, Conditions(quick=True, limit=1, seed=1), done.parent)
+    skipping = Conditions(quick=True, limit=1, weights={"vgg16": "skip"})
+    with pytest.raises(
+        InputError, match=r'settings: weights\.vgg16 was not set and is now "skip"; '
+    ):
+        running.reproduce(done.name, skipping, done.parent)
 
 
 def test_names_are_the_registrys_and_the_papers():
@@ -248,6 +262,52 @@ def test_boxes_drawn_for_scikit_images_photos_lie_on_them(tmp_path):
 def test_a_data_folder_without_the_papers_data_is_refused(tmp_path):
     with pytest.raises(DatasetError, match="--data holds neither"):
         AtHand(data=tmp_path).photos(tmp_path / "spare")
+
+
+def test_what_is_given_and_damaged_is_not_passed_over(tmp_path, tiny_stl10):
+    with pytest.raises(DatasetError, match=r"gone', given by --data, does not exist"):
+        AtHand(data=tmp_path / "gone").boxed(tmp_path / "spare")
+    (tiny_stl10 / "images.txt").write_text("1 one\n")  # of CUB, without its other tables
+    with pytest.raises(DatasetError, match=r"train_test_split\.txt"):
+        AtHand(data=tiny_stl10).boxed(tmp_path / "spare")
+    (tiny_stl10 / "test_X.bin").write_bytes(b"cut")
+    with pytest.raises(DatasetError, match="no whole number of pictures"):
+        AtHand(data=tiny_stl10).labelled()
+
+
+def test_a_part_that_is_cut_is_said_and_computed_again(tmp_path):
+    two = Conditions(quick=True, limit=2)
+    running.reproduce("figure8", two, tmp_path)
+    folder = tmp_path / "figure8"
+    before, part = _drawn(folder), sorted((folder / "records").glob("*.parquet"))[1]
+    part.write_bytes(part.read_bytes()[:200])
+    with pytest.raises(InputError, match=r"is damaged .*; run the same command again"):
+        running.render(folder)
+    told = []
+    with pytest.warns(NaspixWarning, match="moved to damaged/, and computed again"):
+        running.reproduce("figure8", two, tmp_path, progress=lambda n, n_all: told.append(n))
+    assert told == [1, 1]  # what was whole is kept
+    after = _drawn(folder)
+    assert [name for name in before if before[name] != after[name]] == []
+
+
+def test_another_process_in_the_folder_is_said(tmp_path):
+    (tmp_path / "figure8").mkdir()
+    with (
+        locked(tmp_path / "figure8" / ".lock"),
+        pytest.raises(OutputError, match=r"is in use by process \d+, .*another --output"),
+    ):
+        running.reproduce("figure8", QUICK, tmp_path)
+
+
+def test_a_cluster_that_cannot_be_reached_leaves_the_folder_to_others(tmp_path):
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'naspix[ray]'")
+    from naspix.experiments.ray_engine import Ray
+
+    with pytest.raises(DeviceError, match=r"the Ray cluster 127\.0\.0\.1:9 cannot be reached"):
+        running.reproduce_all(QUICK, tmp_path, engine=Ray(workers=1, address="127.0.0.1:9"))
+    running.reproduce("figure1", QUICK, tmp_path)
+    assert (tmp_path / "figure1" / "page.html").is_file()
 
 
 def test_the_command_says_what_is_wrong_and_draws_again(tmp_path):

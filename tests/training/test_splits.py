@@ -78,6 +78,9 @@ def test_folders_of_another_kind(tmp_path, colours):
         open_splits("cub", colours)
     with pytest.raises(DatasetError, match="there is no STL-10"):
         open_splits("stl10", tmp_path)
+    published.cub(tmp_path / "birds")
+    with pytest.raises(DatasetError, match=r"no folder .* CUB-200-2011.*; --dataset cub reads it"):
+        open_splits("folder", tmp_path / "birds")  # whose folders are no classes
     with pytest.raises(UnknownNameError, match="no data set to learn from 'voc'"):
         open_splits("voc", tmp_path)
     with pytest.raises(InputError, match="between 0 and 1"):

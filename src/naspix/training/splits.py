@@ -16,7 +16,9 @@ import numpy as np
 
 from naspix.datasets import CUB200, STL10, Dataset, ImageFolder, Sample
 from naspix.datasets.checking import SPLITS, TITLES, look_into
+from naspix.datasets.cub import find_cub
 from naspix.datasets.folder import class_folders
+from naspix.datasets.stl10 import find_stl10
 from naspix.errors import DatasetError, ImageError, InputError, UnknownNameError
 
 DatasetName = Literal["stl10", "cub", "folder"]
@@ -110,6 +112,8 @@ def open_splits(
     if not 0 < val_share < 1:
         raise InputError(f"the share of validation pictures lies between 0 and 1, not {val_share}")
     try:
+        if name == "folder" and (find_stl10(Path(root)) or find_cub(Path(root))):
+            raise DatasetError(f"there is no folder of pictures for each class in {str(root)!r}")
         train, val, test, notes = parts_of(name, Path(root))
         if len(train.categories) < 2:
             raise DatasetError(

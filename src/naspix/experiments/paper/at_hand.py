@@ -12,6 +12,8 @@ from typing import Any
 
 from naspix import registry
 from naspix.datasets import Dataset
+from naspix.datasets.cub import find_cub
+from naspix.datasets.stl10 import find_stl10
 from naspix.errors import DatasetError
 from naspix.experiments.evaluation.settings import Shuffled
 from naspix.report.folder import write_whole, written
@@ -157,18 +159,20 @@ class AtHand:
         return self._published("cub", "CUB's test split")
 
     def _published(self, name: str, sentence: str) -> Source | None:
-        """The data set if it lies in ``data``; that neither does is an error."""
+        """The data set if it lies in ``data``, damaged or not; that neither does is an error."""
         if self.data is None:
             return None
-        reasons = {}
-        for each in ("stl10", "cub"):
-            try:
-                registry.find_dataset(each)(self.data)
-            except DatasetError as error:
-                reasons[each] = str(error)
-        if len(reasons) == 2:
-            raise DatasetError(f"--data holds neither data set of the paper: {reasons[name]}")
-        if name in reasons:
+        if not self.data.is_dir():
+            raise DatasetError(f"the folder {str(self.data)!r}, given by --data, does not exist")
+        there = {"stl10": find_stl10(self.data) is not None, "cub": find_cub(self.data)}
+        if not any(there.values()):
+            raise DatasetError(
+                f"--data holds neither data set of the paper: STL-10 has test_X.bin in "
+                f"{str(self.data)!r} or in stl10_binary, CUB-200-2011 has images.txt there or in "
+                "CUB_200_2011; `naspix data fetch` downloads them, and other pictures are given by "
+                "--images or --boxes"
+            )
+        if not there[name]:
             return None
         return Source(name, str(self.data.absolute()), sentence, is_papers=True)
 
