@@ -17,6 +17,7 @@ from torch import Tensor
 
 from naspix.errors import NaspixError, NaspixWarning
 from naspix.models import Classifier
+from naspix.models.batches import batch_size_on
 from naspix.models.memory import measuring_memory
 from naspix.registry import SALIENCY, TITLES
 from naspix.saliency import LRP, GradCAM, GuidedBackprop, VanillaGradient
@@ -96,7 +97,8 @@ def try_methods(model: Classifier, images: Float[Tensor, "1 C H W"]) -> tuple[Me
         why, bytes_each = trials[needs]
         method = kind(model)
         forwards, backwards = passes(method, images.shape[1:])
-        at_once = min(forwards, getattr(method, "batch_size", 1))
+        wanted = getattr(method, "batch_size", 1)
+        at_once = min(forwards, batch_size_on(model.device, wanted, backwards=backwards > 0))
         found.append(
             MethodDiagnosis(
                 method=name,

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from naspix.errors import InputError, ModelError
 from naspix.metrics.hiding import Baseline, Hider, hider_of
-from naspix.models.batches import in_batches
+from naspix.models.batches import batch_size_on, in_batches
 
 Model = Callable[[Tensor], Tensor]
 Target = int | Tensor | None
@@ -49,7 +49,7 @@ class Asking:
         target: Target,
         baseline: Baseline | None,
         score: Score,
-        batch_size: int,
+        batch_size: int | None,
     ) -> "Asking":
         """Ask about the images as they are, which also says what is predicted.
 
@@ -59,17 +59,19 @@ class Asking:
         """
         if score not in get_args(Score):
             raise InputError(f"score is one of {', '.join(get_args(Score))}, not {score!r}")
-        if batch_size < 1:
+        if batch_size is not None and batch_size < 1:
             raise InputError(f"batch_size is at least 1, not {batch_size}")
+        device = getattr(model, "device", images.device)
+        at_once = batch_size_on(device, batch_size)
 
         def ask(part: slice) -> Tensor:
             return _outputs(model, images[part], score)
 
-        outputs = torch.cat(list(in_batches(ask, len(images), batch_size)))
+        outputs = torch.cat(list(in_batches(ask, len(images), at_once)))
         classes = _classes(target, outputs)
         unhidden = outputs.gather(1, classes[:, None])[:, 0]
         hide = hider_of(model, images, baseline)
-        return cls(model, hide, classes, unhidden, score, batch_size)
+        return cls(model, hide, classes, unhidden, score, at_once)
 
     def __call__(
         self, index: Int64[Tensor, " n"], hidden: Callable[[slice], Bool[Tensor, "k H W"]]

@@ -49,7 +49,7 @@ def greedy_lerf(
     *,
     baseline: Baseline | None = None,
     score: Score = "logit",
-    batch_size: int = 32,
+    batch_size: int | None = None,
 ) -> BestOrder:
     """Hide at each step the superpixel that leaves the highest score.
 
@@ -64,7 +64,7 @@ def greedy_lerf(
         target: A class for all images, one for each, or None for the predicted ones.
         baseline: What hidden pixels show; as for `lerf`.
         score: ``"logit"`` or ``"probability"``.
-        batch_size: How many images pass the model at once.
+        batch_size: How many images pass the model at once: few on a CPU, many on a GPU by default.
 
     Raises:
         InputError: images, labels or classes that do not fit.
@@ -114,7 +114,7 @@ def optimal_lerf(
     *,
     baseline: Baseline | None = None,
     score: Score = "logit",
-    batch_size: int = 32,
+    batch_size: int | None = None,
 ) -> BestOrder:
     """The order of superpixels with the largest area of all, by dynamic programming over subsets.
 

@@ -32,7 +32,7 @@ def lerf(
     scaled: bool = True,
     ties: Ties = "seed",
     seed: int = 0,
-    batch_size: int = 32,
+    batch_size: int | None = None,
 ) -> PerturbationCurves:
     """Hide the least relevant first: a good map's curve stays high, its area is large.
 
@@ -58,7 +58,7 @@ def lerf(
             the smaller first. Equally salient pixels are always drawn. How a sort treats equal
             values, and how labels are numbered, changes nothing.
         seed: For ties.
-        batch_size: How many images pass the model at once.
+        batch_size: How many images pass the model at once: few on a CPU, many on a GPU by default.
 
     Returns:
         A curve and its area for each image; the area is taken over the hidden share of the pixels.
@@ -94,7 +94,7 @@ def morf(
     scaled: bool = True,
     ties: Ties = "seed",
     seed: int = 0,
-    batch_size: int = 32,
+    batch_size: int | None = None,
 ) -> PerturbationCurves:
     """Hide the most relevant first: a good map's curve falls at once, its area is small.
 
@@ -129,7 +129,7 @@ def deletion(
     scaled: bool = False,
     ties: Ties = "seed",
     seed: int = 0,
-    batch_size: int = 32,
+    batch_size: int | None = None,
 ) -> PerturbationCurves:
     """RISE's deletion: `morf` of the probability as it is. Lower is better.
 
@@ -176,7 +176,7 @@ def insertion(
     scaled: bool = False,
     ties: Ties = "seed",
     seed: int = 0,
-    batch_size: int = 32,
+    batch_size: int | None = None,
 ) -> PerturbationCurves:
     """RISE's insertion: show the most relevant first, on the blurred image. Higher is better.
 
@@ -236,7 +236,7 @@ def srg(
     scaled: bool = True,
     ties: Ties = "seed",
     seed: int = 0,
-    batch_size: int = 32,
+    batch_size: int | None = None,
 ) -> RelevanceGain:
     """The symmetric relevance gain: both orders at once, and LeRF's area less MoRF's.
 
@@ -294,7 +294,7 @@ def _curves(
     target: Target,
     baseline: Baseline | None,
     score: Score,
-    batch_size: int,
+    batch_size: int | None,
 ) -> list[_Scores]:
     """Scores after every step of every order; what is hidden at both ends is asked once."""
     asking = Asking.begin(model, images, target, baseline, score, batch_size)

@@ -13,6 +13,30 @@ from naspix.errors import DeviceError
 _Result = TypeVar("_Result")
 
 
+# enough for a CPU, which more do not make faster while they take memory and the time to fetch it
+_ON_A_CPU, _ON_A_CPU_WITH_GRADIENTS = 8, 4
+_ON_A_GPU = 32
+
+
+def batch_size_on(device: torch.device, batch_size: int | None, *, backwards: bool = False) -> int:
+    """How many images are to pass a network at once.
+
+    Args:
+        device: Where the network is.
+        batch_size: As many as the caller wants; None for what suits the device.
+        backwards: Whether activations are kept for a backward pass.
+
+    Example:
+        >>> batch_size_on(torch.device("cpu"), None), batch_size_on(torch.device("cpu"), 64)
+        (8, 64)
+    """
+    if batch_size is not None:
+        return batch_size
+    if device.type != "cpu":
+        return _ON_A_GPU
+    return _ON_A_CPU_WITH_GRADIENTS if backwards else _ON_A_CPU
+
+
 def in_batches(
     compute: Callable[[slice], _Result], total: int, batch_size: int
 ) -> Iterator[_Result]:

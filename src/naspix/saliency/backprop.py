@@ -15,7 +15,7 @@ from torch import Tensor
 
 from naspix.errors import InputError
 from naspix.models import Classifier, check_images
-from naspix.models.batches import in_batches
+from naspix.models.batches import batch_size_on, in_batches
 from naspix.saliency.guided import check_guided, guided
 from naspix.saliency.method import (
     ReduceChannels,
@@ -38,7 +38,8 @@ class VanillaGradient:
     Attributes:
         model: The classifier.
         reduce: How channels become one map, see ``reduce_channels``; ``"max_abs"`` is the paper's.
-        batch_size: How many images pass the network at once; bounds the memory.
+        batch_size: How many images pass the network at once: few on a CPU, many on
+            a GPU by default.
 
     Source:
         Simonyan, Vedaldi, Zisserman: Deep Inside Convolutional Networks, 2013.
@@ -53,7 +54,7 @@ class VanillaGradient:
     model: Classifier
     _: KW_ONLY
     reduce: ReduceChannels = "max_abs"
-    batch_size: int = 32
+    batch_size: int | None = None
 
     def __post_init__(self) -> None:
         _check_settings(self, self.reduce, batch_size=self.batch_size)
@@ -92,7 +93,8 @@ class InputXGradient:
         model: The classifier.
         reduce: How channels become one map, see ``reduce_channels``; a sum over channels, as
             Quantus and captum's drawing have it, keeps a linear network's score.
-        batch_size: How many images pass the network at once; bounds the memory.
+        batch_size: How many images pass the network at once: few on a CPU, many on
+            a GPU by default.
 
     Source:
         Shrikumar, Greenside, Kundaje: Not Just a Black Box, 2016.
@@ -107,7 +109,7 @@ class InputXGradient:
     model: Classifier
     _: KW_ONLY
     reduce: ReduceChannels = "sum"
-    batch_size: int = 32
+    batch_size: int | None = None
 
     def __post_init__(self) -> None:
         _check_settings(self, self.reduce, batch_size=self.batch_size)
@@ -150,7 +152,8 @@ class SmoothGrad:
         seed: Decides the noise.
         reduce: How channels become one map, see ``reduce_channels``; the sum of magnitudes is how
             the authors' package draws it.
-        batch_size: How many noisy copies pass the network at once; bounds the memory.
+        batch_size: How many noisy copies pass the network at once: few on a CPU, many on
+            a GPU by default.
 
     Source:
         Smilkov et al.: SmoothGrad: removing noise by adding noise, 2017.
@@ -168,7 +171,7 @@ class SmoothGrad:
     n_samples: int = 50
     seed: int = 0
     reduce: ReduceChannels = "sum_abs"
-    batch_size: int = 32
+    batch_size: int | None = None
 
     def __post_init__(self) -> None:
         _check_settings(self, self.reduce, batch_size=self.batch_size, n_samples=self.n_samples)
@@ -201,16 +204,17 @@ class SmoothGrad:
         sigma = (self.noise * range_)[:, None, None, None]
         generator = torch.Generator().manual_seed(self.seed)
         total = torch.zeros_like(images, memory_format=torch.contiguous_format)
+        batch_size = batch_size_on(self.model.device, self.batch_size, backwards=True)
         left = self.n_samples
         while left:
             # several copies of few images, or one copy of many
-            copies = min(left, max(1, self.batch_size // len(images)))
+            copies = min(left, max(1, batch_size // len(images)))
             # one draw a copy: the sequence does not depend on how many are made at once
             draws = [torch.randn(images.shape[1:], generator=generator) for _ in range(copies)]
             noise = torch.stack(draws).to(images)
             noisy = (images + sigma * noise[:, None]).flatten(0, 1)
             repeated = classes.repeat(copies, *[1] * (classes.ndim - 1))
-            gradients = _pixel_gradients(self, self.model, noisy, repeated, self.batch_size)
+            gradients = _pixel_gradients(self, self.model, noisy, repeated, batch_size)
             total += gradients.unflatten(0, (copies, len(images))).sum(0)
             left -= copies
         return total / self.n_samples
@@ -234,7 +238,8 @@ class GuidedBackprop:
         model: The classifier.
         reduce: How channels become one map, see ``reduce_channels``; the sum of magnitudes is how
             PAIR's package draws it.
-        batch_size: How many images pass the network at once; bounds the memory.
+        batch_size: How many images pass the network at once: few on a CPU, many on
+            a GPU by default.
 
     Source:
         Springenberg et al.: Striving for Simplicity: The All Convolutional Net, 2014.
@@ -249,7 +254,7 @@ class GuidedBackprop:
     model: Classifier
     _: KW_ONLY
     reduce: ReduceChannels = "sum_abs"
-    batch_size: int = 32
+    batch_size: int | None = None
 
     def __post_init__(self) -> None:
         _check_settings(self, self.reduce, batch_size=self.batch_size)
@@ -278,9 +283,9 @@ class GuidedBackprop:
         return _pixel_gradients(self, self.model, images, classes, self.batch_size, guide=True)
 
 
-def _check_settings(method: object, reduce: str, **counts: int) -> None:
+def _check_settings(method: object, reduce: str, **counts: int | None) -> None:
     for name, count in counts.items():
-        if count < 1:
+        if count is not None and count < 1:
             raise InputError(f"{type(method).__name__}: {name} is at least 1, not {count}")
     if reduce not in get_args(ReduceChannels):
         raise InputError(
@@ -301,7 +306,7 @@ def _pixel_gradients(
     model: Classifier,
     images: Float[Tensor, "B C H W"],
     classes: Int64[Tensor, "B ..."],
-    batch_size: int,
+    batch_size: int | None,
     *,
     guide: bool = False,
 ) -> Float[Tensor, "B C H W"]:
@@ -317,4 +322,5 @@ def _pixel_gradients(
                 check_guided(model.name, model.network, scores)
             return pixel_gradients(method, model, scores, points)
 
-    return torch.cat(list(in_batches(gradients_of, len(images), batch_size)))
+    size = batch_size_on(model.device, batch_size, backwards=True)
+    return torch.cat(list(in_batches(gradients_of, len(images), size)))

@@ -17,7 +17,7 @@ from torch.nn.functional import interpolate
 from naspix.errors import ActivationError, InputError, ModelError, NaspixWarning
 from naspix.models import Classifier, check_images
 from naspix.models.activations import recording
-from naspix.models.batches import in_batches
+from naspix.models.batches import batch_size_on, in_batches
 from naspix.saliency.method import (
     Target,
     check_finite,
@@ -38,7 +38,8 @@ class GradCAM:
     Attributes:
         model: The classifier.
         layer: A level's number or a module's name; the deepest level by default.
-        batch_size: How many images pass the network at once; bounds the memory.
+        batch_size: How many images pass the network at once: few on a CPU, many on
+            a GPU by default.
 
     Source:
         Selvaraju et al.: Grad-CAM, 2017.
@@ -53,7 +54,7 @@ class GradCAM:
     model: Classifier
     _: KW_ONLY
     layer: int | str | None = None
-    batch_size: int = 32
+    batch_size: int | None = None
 
     def __post_init__(self) -> None:
         _check_batch_size(self, self.batch_size)
@@ -91,7 +92,8 @@ class GradCAMPlusPlus:
     Attributes:
         model: The classifier.
         layer: A level's number or a module's name; the deepest level by default.
-        batch_size: How many images pass the network at once; bounds the memory.
+        batch_size: How many images pass the network at once: few on a CPU, many on
+            a GPU by default.
 
     Source:
         Chattopadhyay et al.: Grad-CAM++, 2018, equations 10 and 19, for an exponential score.
@@ -106,7 +108,7 @@ class GradCAMPlusPlus:
     model: Classifier
     _: KW_ONLY
     layer: int | str | None = None
-    batch_size: int = 32
+    batch_size: int | None = None
 
     def __post_init__(self) -> None:
         _check_batch_size(self, self.batch_size)
@@ -156,7 +158,8 @@ def _class_activation(
         heat = _weighted(maps, weigh(maps, gradients))
         return _upsampled(heat, images[part]), bool(gradients.any())
 
-    parts = list(in_batches(compute, len(images), method.batch_size))
+    size = batch_size_on(model.device, method.batch_size, backwards=True)
+    parts = list(in_batches(compute, len(images), size))
     # the contrast of a class with itself is zero by right
     if classes.ndim == 1 and not any(depends for _, depends in parts):
         warnings.warn(
@@ -194,8 +197,8 @@ def _maps_and_gradients(
     return maps[name].detach().float(), gradients.float()
 
 
-def _check_batch_size(method: object, batch_size: int) -> None:
-    if batch_size < 1:
+def _check_batch_size(method: object, batch_size: int | None) -> None:
+    if batch_size is not None and batch_size < 1:
         raise InputError(f"{type(method).__name__}: batch_size is at least 1, not {batch_size}")
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from naspix.errors import InputError, NaspixWarning
 from naspix.models import Classifier, check_images
-from naspix.models.batches import halving, in_batches
+from naspix.models.batches import batch_size_on, halving, in_batches
 from naspix.saliency.method import (
     ReduceChannels,
     Target,
@@ -69,7 +69,8 @@ class IntegratedGradients:
         tolerance: The completeness error aimed at, as a share of the score's difference; with 1.0
             it is the plain integral of ``n_steps``.
         reduce: How channels become one map, see ``reduce_channels``; the sum keeps completeness.
-        batch_size: How many steps pass the network at once; bounds the memory.
+        batch_size: How many steps pass the network at once: few on a CPU, many on
+            a GPU by default.
 
     Source:
         Sundararajan, Taly, Yan: Axiomatic Attribution for Deep Networks, 2017. Summing the channels
@@ -90,14 +91,13 @@ class IntegratedGradients:
     max_steps: int = 400
     tolerance: float = 0.01
     reduce: ReduceChannels = "sum"
-    batch_size: int = 16
+    batch_size: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("n_steps", "max_steps", "batch_size"):
-            if getattr(self, name) < 1:
-                raise InputError(
-                    f"IntegratedGradients: {name} is at least 1, not {getattr(self, name)}"
-                )
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"IntegratedGradients: {name} is at least 1, not {value}")
         if self.reduce not in get_args(ReduceChannels):
             raise InputError(
                 f"IntegratedGradients: reduce is one of {', '.join(get_args(ReduceChannels))}, "
@@ -170,6 +170,10 @@ class IntegratedGradients:
                 values[i], error[i] = refined.values, refined.missing / difference[i]
         return IntegratedAttributions(values, error.float(), taken)
 
+    @property
+    def _at_once(self) -> int:
+        return batch_size_on(self.model.device, self.batch_size, backwards=True)
+
     @torch.no_grad()
     def _scores(
         self, images: Float[Tensor, "B C H W"], target: Int64[Tensor, "B ..."]
@@ -177,7 +181,7 @@ class IntegratedGradients:
         def ask(part: slice) -> Tensor:
             return target_scores(self.model, images[part], target[part]).double()
 
-        return torch.cat(list(in_batches(ask, len(images), self.batch_size)))
+        return torch.cat(list(in_batches(ask, len(images), self._at_once)))
 
     def _path_integral(
         self,
@@ -210,7 +214,7 @@ class IntegratedGradients:
                     parts.append(attributions.detach().to(images.dtype))
             return torch.cat(parts)
 
-        return halving(attempt, self.batch_size)
+        return halving(attempt, self._at_once)
 
     def _refined(
         self,
@@ -240,7 +244,7 @@ class IntegratedGradients:
                 ask, way[0], allowed=allowed, max_places=max_places, batch_size=size
             )
 
-        return halving(attempt, self.batch_size)
+        return halving(attempt, self._at_once)
 
     def _gradients(
         self,

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from naspix.errors import InputError, ModelError
 from naspix.models import Classifier, check_images
-from naspix.models.batches import in_batches
+from naspix.models.batches import batch_size_on, in_batches
 from naspix.saliency import lrp_rules
 from naspix.saliency.lrp_rules import Layer, Rule, Shares
 from naspix.saliency.lrp_state import Composite, Propagation
@@ -101,7 +101,8 @@ class LRP:
         epsilon: Keeps denominators from zero; larger values let weak relevance vanish.
         reduce: How channels become one map, see ``reduce_channels``; the sum conserves relevance,
             as zennit's examples and Quantus have it.
-        batch_size: How many images pass the network at once; bounds the memory.
+        batch_size: How many images pass the network at once: few on a CPU, many on
+            a GPU by default.
 
     Source:
         Bach et al.: On Pixel-Wise Explanations, 2015; composites: Montavon et al.: Layer-Wise
@@ -120,10 +121,10 @@ class LRP:
     composite: CompositeName = "auto"
     epsilon: float = 1e-6
     reduce: ReduceChannels = "sum"
-    batch_size: int = 16
+    batch_size: int | None = None
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
+        if self.batch_size is not None and self.batch_size < 1:
             raise InputError(f"LRP: batch_size is at least 1, not {self.batch_size}")
         if not 0 < self.epsilon < float("inf"):
             raise InputError(f"LRP: epsilon is above 0, not {self.epsilon}")
@@ -164,7 +165,8 @@ class LRP:
                 # a tensor made under inference_mode cannot be differentiated: copies can
                 return self._propagate(images[part].clone(), classes[part].clone())
 
-        parts = list(in_batches(propagate, len(images), self.batch_size))
+        size = batch_size_on(self.model.device, self.batch_size, backwards=True)
+        parts = list(in_batches(propagate, len(images), size))
         return PropagatedRelevance(
             values=torch.cat([part.values for part in parts]),
             absorbed=torch.cat([part.absorbed for part in parts]),

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from naspix.errors import InputError
 from naspix.models import Classifier, check_images
-from naspix.models.batches import halving
+from naspix.models.batches import batch_size_on, halving
 from naspix.saliency.method import Target, check_finite, resolve_target, target_scores
 from naspix.saliency.superpixels import Segmenter, superpixels_of
 
@@ -38,7 +38,8 @@ class Occlusion:
             by default, 32 at 224.
         stride: Pixels from one window to the next; half the window by default. Where windows
             overlap, a pixel gets the mean of those that hide it.
-        batch_size: How many partly hidden images pass the network at once.
+        batch_size: How many partly hidden images pass the network at once: few on a CPU, many
+            on a GPU by default.
 
     Source:
         Zeiler, Fergus: Visualizing and Understanding Convolutional Networks, 2014; captum's
@@ -56,7 +57,7 @@ class Occlusion:
     segmenter: Segmenter | None = None
     window: int | None = None
     stride: int | None = None
-    batch_size: int = 32
+    batch_size: int | None = None
 
     def __post_init__(self) -> None:
         _check_counts(self, window=self.window, stride=self.stride, batch_size=self.batch_size)
@@ -134,7 +135,8 @@ class LIME:
             the authors' 0.25.
         ridge: Penalty on the weights' squares; the authors' 1.
         seed: Of the samples.
-        batch_size: How many partly hidden images pass the network at once.
+        batch_size: How many partly hidden images pass the network at once: few on a CPU, many
+            on a GPU by default.
 
     Source:
         Ribeiro, Singh, Guestrin: "Why Should I Trust You?", 2016, with the settings of the
@@ -155,7 +157,7 @@ class LIME:
     kernel_width: float = 0.25
     ridge: float = 1.0
     seed: int = 0
-    batch_size: int = 32
+    batch_size: int | None = None
 
     def __post_init__(self) -> None:
         _check_counts(self, n_samples=self.n_samples, batch_size=self.batch_size)
@@ -215,7 +217,8 @@ class KernelSHAP:
         n_samples: Random choices of superpixels; the authors' package takes 2048 and two for each
             superpixel.
         seed: Of the samples.
-        batch_size: How many partly hidden images pass the network at once.
+        batch_size: How many partly hidden images pass the network at once: few on a CPU, many
+            on a GPU by default.
 
     Source:
         Lundberg, Lee: A Unified Approach to Interpreting Model Predictions, 2017; captum's
@@ -233,7 +236,7 @@ class KernelSHAP:
     segmenter: Segmenter | None = None
     n_samples: int = 2048
     seed: int = 0
-    batch_size: int = 32
+    batch_size: int | None = None
 
     def __post_init__(self) -> None:
         _check_counts(self, n_samples=self.n_samples, batch_size=self.batch_size)
@@ -327,7 +330,8 @@ def _attribute_one(
             hidden = method.model.mean.to(photo).expand_as(photo)
             return attribute(score, photo, hidden, size)
 
-    return halving(attempt, method.batch_size)[0, 0].to(image)
+    size = batch_size_on(method.model.device, method.batch_size)
+    return halving(attempt, size)[0, 0].to(image)
 
 
 def _stacked(method: Method, heats: list[Tensor]) -> Float[Tensor, "B H W"]:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from naspix.errors import InputError, NaspixWarning
 from naspix.models import Classifier, check_images
-from naspix.models.batches import in_batches
+from naspix.models.batches import batch_size_on, in_batches
 from naspix.saliency.method import Target, check_finite, pick_scores, resolve_target
 
 # Masks between two looks at the standard error, whatever the batch size: a batch size must not
@@ -63,7 +63,8 @@ class RISE:
         seed: Of the masks. The same seed gives the same map in any batch.
         until: Stop an image when its mean standard error is below this share of its map's range;
             None uses all masks.
-        batch_size: How many masked images pass the network at once; bounds the memory.
+        batch_size: How many masked images pass the network at once: few on a CPU, many on
+            a GPU by default.
 
     Source:
         Petsiuk, Das, Saenko: RISE, 2018, and the authors' code (``explanations.py``): a grid of
@@ -84,12 +85,13 @@ class RISE:
     p: float = 0.5
     seed: int = 0
     until: float | None = None
-    batch_size: int = 32
+    batch_size: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("n_masks", "cells", "batch_size"):
-            if getattr(self, name) < 1:
-                raise InputError(f"RISE: {name} is at least 1, not {getattr(self, name)}")
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"RISE: {name} is at least 1, not {value}")
         if not 0 < self.p <= 1:
             raise InputError(f"RISE: p is a probability above 0, not {self.p}")
         if self.until is not None and not self.until > 0:
@@ -157,7 +159,8 @@ class RISE:
             probabilities = self.model.probabilities(seen)
             return pick_scores(probabilities, target.expand(len(seen), *target.shape))
 
-        return torch.cat(list(in_batches(ask, len(masks), self.batch_size))).to(masks)
+        size = batch_size_on(self.model.device, self.batch_size)
+        return torch.cat(list(in_batches(ask, len(masks), size))).to(masks)
 
 
 def draw_masks(

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from naspix.errors import InputError
 from naspix.models import Classifier, check_images
-from naspix.models.batches import in_batches
+from naspix.models.batches import batch_size_on, in_batches
 from naspix.saliency.method import Target, check_finite, resolve_target, target_scores
 from naspix.saliency.superpixels import Segmenter, superpixels_of
 
@@ -52,7 +52,8 @@ class Shapley:
         n_pairs: Beyond, so many random orders, each also taken backwards, which cancels part of
             the noise.
         seed: Of the orders.
-        batch_size: How many partly hidden images pass the network at once.
+        batch_size: How many partly hidden images pass the network at once: few on a CPU, many
+            on a GPU by default.
 
     Source:
         Shapley: A Value for n-Person Games, 1953; sampling: Mitchell, Cooper, Frank, Holmes:
@@ -72,12 +73,13 @@ class Shapley:
     max_exact: int = 12
     n_pairs: int = 20
     seed: int = 0
-    batch_size: int = 32
+    batch_size: int | None = None
 
     def __post_init__(self) -> None:
         for name, least in (("max_exact", 0), ("n_pairs", 2), ("batch_size", 1)):
-            if getattr(self, name) < least:
-                raise InputError(f"Shapley: {name} is at least {least}, not {getattr(self, name)}")
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise InputError(f"Shapley: {name} is at least {least}, not {value}")
 
     def __call__(
         self, images: Float[Tensor, "B C H W"], target: Target = None
@@ -147,7 +149,8 @@ class Shapley:
             classes = target.expand(len(points), *target.shape)
             return target_scores(self.model, points, classes).double().cpu()
 
-        scores = torch.cat(list(in_batches(ask, len(coalitions), self.batch_size)))
+        size = batch_size_on(self.model.device, self.batch_size)
+        scores = torch.cat(list(in_batches(ask, len(coalitions), size)))
         check_finite(self, scores)
         return scores
 

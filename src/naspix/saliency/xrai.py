@@ -17,7 +17,7 @@ from torch import Tensor
 
 from naspix.errors import InputError
 from naspix.models import Classifier, check_images
-from naspix.models.batches import in_batches
+from naspix.models.batches import batch_size_on, in_batches
 from naspix.saliency.growing import GrownRegions, Pixels, Variant, grow_regions
 from naspix.saliency.method import (
     SaliencyMethod,
@@ -76,7 +76,8 @@ class XRAI:
             its mean.
         min_pixels: Regions that would add fewer pixels are passed over.
         n_steps: Steps on the way from each of the two baselines.
-        batch_size: How many steps pass the network at once; bounds the memory.
+        batch_size: How many steps pass the network at once: few on a CPU, many on
+            a GPU by default.
 
     Source:
         Kapishnikov et al.: XRAI: Better Attributions Through Regions, 2019; the constants and the
@@ -97,7 +98,7 @@ class XRAI:
     area_threshold: float = 1.0
     min_pixels: int = 50
     n_steps: int = 100
-    batch_size: int = 16
+    batch_size: int | None = None
 
     def __post_init__(self) -> None:
         if self.variant not in get_args(Variant):
@@ -105,8 +106,9 @@ class XRAI:
                 f"XRAI: variant is one of {', '.join(get_args(Variant))}, not {self.variant!r}"
             )
         for name in ("min_pixels", "n_steps", "batch_size"):
-            if getattr(self, name) < 1:
-                raise InputError(f"XRAI: {name} is at least 1, not {getattr(self, name)}")
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"XRAI: {name} is at least 1, not {value}")
         if not 0 <= self.area_threshold <= 1:
             raise InputError(f"XRAI: area_threshold is from 0 to 1, not {self.area_threshold}")
 
@@ -206,7 +208,8 @@ class XRAI:
                 gradients = pixel_gradients(self, self.model, scores, points)
             return gradients.float().sum(0, keepdim=True)
 
-        total = sum(in_batches(summed, self.n_steps, self.batch_size), torch.zeros_like(end))
+        size = batch_size_on(self.model.device, self.batch_size, backwards=True)
+        total = sum(in_batches(summed, self.n_steps, size), torch.zeros_like(end))
         return total / self.n_steps
 
     def _masks(self, images: Float[Tensor, "B C H W"]) -> Iterator[list[Pixels]]:

@@ -35,7 +35,8 @@ class LeRF:
         baseline: What hidden pixels show.
         score: Of the class, before or after the softmax.
         seed: Of ties.
-        batch_size: Partly hidden images that pass the network at once.
+        batch_size: Partly hidden images that pass the network at once: few on a CPU, many on a GPU
+            by default.
     """
 
     _: KW_ONLY
@@ -45,12 +46,13 @@ class LeRF:
     baseline: Literal["mean", "black", "blurred", "inpainted"] = "mean"
     score: Literal["logit", "probability"] = "logit"
     seed: int = 0
-    batch_size: int = 32
+    batch_size: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size"):
-            if getattr(self, name) < 1:
-                raise InputError(f"lerf.{name} is at least 1, not {getattr(self, name)}")
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"lerf.{name} is at least 1, not {value}")
 
     @property
     def needs_boxes(self) -> bool:
