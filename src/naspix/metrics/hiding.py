@@ -37,7 +37,8 @@ class Blurred:
         sigma: Standard deviation in pixels.
 
     Source:
-        Petsiuk, Das, Saenko: RISE, 2018; the authors' code blurs with 11 and 5 for insertion.
+        Petsiuk, Das, Saenko: RISE, 2018; the authors' code blurs with 11 and 5 for insertion. It
+        sees the mean colour beyond the borders, where the image is mirrored here.
 
     Example:
         >>> Blurred()(torch.rand(1, 3, 32, 32)).shape
