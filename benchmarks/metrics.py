@@ -67,7 +67,10 @@ def curves(photos: list[Tensor]) -> None:
             for start in range(0, n_forwards, BATCH):
                 model(batch[: min(BATCH, n_forwards - start)])
 
-    contenders = {"ours": lambda _: lerf(model, images, heat, steps=STEPS), "theirs": forwards}
+    def curves_of(_: int) -> None:
+        lerf(model, images, heat, steps=STEPS, batch_size=BATCH)
+
+    contenders = {"ours": curves_of, "theirs": forwards}
     times = interleaved(contenders, range(2))
     compare(f"LeRF, {STEPS} steps of {len(images)} photos", times, 1.15)
 
