@@ -1,9 +1,12 @@
 """The commands in one place, and what becomes of their errors."""
 
+import _thread
 import os
 import sys
+import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from cyclopts import App, CycloptsError
 
@@ -54,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     debug = os.environ.get("NASPIX_DEBUG", "") not in ("", "0")
     try:
-        with talk.warnings_in_one_line():
+        with talk.warnings_in_one_line(), no_interrupt_lost():
             status = app(
                 sys.argv[1:] if arguments is None else arguments,
                 exit_on_error=False,
@@ -73,6 +76,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         talk.say(_sentence(error))
         return 2 if isinstance(error, CycloptsError | InputError) else 1
     return status if isinstance(status, int) else 0
+
+
+@contextmanager
+def no_interrupt_lost() -> Iterator[None]:
+    """Let Ctrl-C stop what is under way also where Python would print it and go on.
+
+    That is where it arrives inside a destructor, or a callback of the garbage collector's.
+    """
+    before = sys.unraisablehook
+
+    def send_again(lost: "sys.UnraisableHookArgs") -> None:
+        if issubclass(lost.exc_type, KeyboardInterrupt):
+            # a moment later: what is raised in this hook would be lost, too
+            timer = threading.Timer(0.01, _thread.interrupt_main)
+            timer.daemon = True
+            timer.start()
+        else:
+            before(lost)
+
+    sys.unraisablehook = send_again
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 def _sentence(error: Exception) -> str:
