@@ -19,7 +19,7 @@ from naspix.experiments.evaluation.evaluator import Evaluator
 from naspix.experiments.evaluation.explaining import RAW, ExplainedBatch, Picture
 from naspix.experiments.evaluation.scores import best_thresholds, picture_scores
 from naspix.experiments.evaluation.semantics import Semantics
-from naspix.experiments.evaluation.tables import title_of
+from naspix.experiments.evaluation.tables import setting_title, title_of
 from naspix.experiments.store import Run
 from naspix.metrics.boxes import box_ious, contour_boxes, eight_bit
 from naspix.report.folder import write_png, write_whole, written
@@ -232,7 +232,7 @@ def _draw_map(
     method, segmenter = setting
     scale = plots.saliency_scale(values, outliers=0.005)
     drawn = plots.overlay_picture(_channels_last(picture.image), values, scale)
-    title = title_of(method) + ("" if segmenter == RAW else f" + {title_of(segmenter)}")
+    title = setting_title(method, segmenter)
     return _write(folder, picture, f"{method}-{segmenter}", drawn, title, score, found)
 
 

@@ -81,7 +81,11 @@ def notes_on(run: Run) -> list[str]:
     if counts:
         listed = ", ".join(f"{title_of(name)} {n:.1f}" for name, n in counts.items())
         notes.append(f"Superpixels of a picture, mean: {listed}.")
-    out = {_setting(s): s.n_left_out for s in scores if s.figure == "auc" and s.n_left_out}
+    out = {
+        setting_title(s.method, s.segmenter): s.n_left_out
+        for s in scores
+        if s.figure == "auc" and s.n_left_out
+    }
     if out:
         listed = ", ".join(f"{setting} {n}" for setting, n in out.items())
         notes.append(
@@ -91,21 +95,13 @@ def notes_on(run: Run) -> list[str]:
     blank = blank_maps(run)
     if blank:
         listed = ", ".join(
-            f"{_named(method, segmenter)} {n}" for (method, segmenter), n in blank.items()
+            f"{setting_title(method, segmenter)} {n}" for (method, segmenter), n in blank.items()
         )
         notes.append(
             f"Maps that are constant or not finite count as zero everywhere, as they do for "
             f"wsolevaluation: {listed}."
         )
     return notes
-
-
-def _setting(score: Score) -> str:
-    return _named(score.method, score.segmenter)
-
-
-def _named(method: str, segmenter: str) -> str:
-    return title_of(method) + ("" if segmenter == RAW else f" + {title_of(segmenter)}")
 
 
 def paper_rows(run: Run) -> list[dict[str, object]]:
@@ -134,6 +130,17 @@ def title_of(name: str) -> str:
     base, _, variant = name.partition("@")
     known = {**TITLES, "random": "Random", "greedy": "Greedy maximum"}
     return f"{known.get(base, base)} {variant}".strip()
+
+
+def setting_title(method: str, segmenter: str) -> str:
+    """How people call a method's maps, as they are or pooled.
+
+    Example:
+        >>> setting_title("lrp", "none"), setting_title("lrp", "nas")
+        ('LRP', 'LRP + NAS')
+    """
+    title = title_of(method)
+    return title if segmenter == RAW else f"{title} + {title_of(segmenter)}"
 
 
 def text_table(run: Run) -> str:
@@ -165,7 +172,11 @@ def _meaning_tables(run: Run) -> list[FigureTable]:
     tables = []
     for label in dict.fromkeys(row.label for row in rows):
         lines = [
-            (Cell(_named(row.method, row.segmenter)), Cell(row.row.split), *_meaning_cells(row.row))
+            (
+                Cell(setting_title(row.method, row.segmenter)),
+                Cell(row.row.split),
+                *_meaning_cells(row.row),
+            )
             for row in rows
             if row.label == label
         ]

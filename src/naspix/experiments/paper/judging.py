@@ -171,17 +171,6 @@ def scores_below(run: Run) -> dict[str, list[Score]]:
     return {TITLES.get(name, name): scores_of(each) for name, each in subruns(run).items()}
 
 
-def setting_title(method: str, segmenter: str) -> str:
-    """How people call a method's maps, as they are or pooled.
-
-    Example:
-        >>> setting_title("lrp", "none"), setting_title("lrp", "nas")
-        ('LRP', 'LRP + NAS')
-    """
-    title = title_of(method)
-    return title if segmenter == RAW else f"{title} + {title_of(segmenter)}"
-
-
 def raised_for_every_method(
     scores: Mapping[str, Sequence[Score]], figure: str, segmenter: str = "nas"
 ) -> tuple[bool | None, str]:

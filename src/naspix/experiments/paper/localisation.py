@@ -9,7 +9,7 @@ from naspix.experiments.engine import Engine
 from naspix.experiments.evaluation.curves import curves_figure
 from naspix.experiments.evaluation.explaining import RAW
 from naspix.experiments.evaluation.scores import Score
-from naspix.experiments.evaluation.tables import FIGURES, title_of
+from naspix.experiments.evaluation.tables import FIGURES, setting_title, title_of
 from naspix.experiments.paper.experiment import (
     Conditions,
     Drawing,
@@ -28,7 +28,6 @@ from naspix.experiments.paper.judging import (
     raised_for_every_method,
     scores_below,
     sentences_on,
-    setting_title,
 )
 from naspix.experiments.paper.networks import TITLES
 from naspix.experiments.paper.published import beside_the_papers, published

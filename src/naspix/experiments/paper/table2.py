@@ -15,7 +15,7 @@ from naspix.experiments.engine import Engine
 from naspix.experiments.evaluation.explaining import RAW
 from naspix.experiments.evaluation.lerf import GREEDY
 from naspix.experiments.evaluation.scores import Score, picture_scores
-from naspix.experiments.evaluation.tables import title_of
+from naspix.experiments.evaluation.tables import setting_title, title_of
 from naspix.experiments.paper.experiment import (
     Conditions,
     Drawing,
@@ -30,7 +30,6 @@ from naspix.experiments.paper.judging import (
     has_numbers,
     scores_below,
     sentences_on,
-    setting_title,
 )
 from naspix.experiments.paper.lerf_curves import N_PICTURES, compute_curves
 from naspix.experiments.paper.networks import TITLES
