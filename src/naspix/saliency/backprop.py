@@ -20,6 +20,7 @@ from naspix.saliency.guided import check_guided, guided
 from naspix.saliency.method import (
     ReduceChannels,
     Target,
+    check_counts,
     gradients_enabled,
     pixel_gradients,
     reduce_channels,
@@ -284,9 +285,7 @@ class GuidedBackprop:
 
 
 def _check_settings(method: object, reduce: str, **counts: int | None) -> None:
-    for name, count in counts.items():
-        if count is not None and count < 1:
-            raise InputError(f"{type(method).__name__}: {name} is at least 1, not {count}")
+    check_counts(method, **counts)
     if reduce not in get_args(ReduceChannels):
         raise InputError(
             f"{type(method).__name__}: reduce is one of {', '.join(get_args(ReduceChannels))}, "

@@ -14,12 +14,13 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from naspix.errors import ActivationError, InputError, ModelError, NaspixWarning
+from naspix.errors import ActivationError, ModelError, NaspixWarning
 from naspix.models import Classifier, check_images
 from naspix.models.activations import recording
 from naspix.models.batches import batch_size_on, in_batches
 from naspix.saliency.method import (
     Target,
+    check_counts,
     check_finite,
     differentiate,
     gradients_enabled,
@@ -57,7 +58,7 @@ class GradCAM:
     batch_size: int | None = None
 
     def __post_init__(self) -> None:
-        _check_batch_size(self, self.batch_size)
+        check_counts(self, batch_size=self.batch_size)
 
     def __call__(
         self, images: Float[Tensor, "B C H W"], target: Target = None
@@ -111,7 +112,7 @@ class GradCAMPlusPlus:
     batch_size: int | None = None
 
     def __post_init__(self) -> None:
-        _check_batch_size(self, self.batch_size)
+        check_counts(self, batch_size=self.batch_size)
 
     def __call__(
         self, images: Float[Tensor, "B C H W"], target: Target = None
@@ -195,11 +196,6 @@ def _maps_and_gradients(
         )
     check_finite(method, gradients)
     return maps[name].detach().float(), gradients.float()
-
-
-def _check_batch_size(method: object, batch_size: int | None) -> None:
-    if batch_size is not None and batch_size < 1:
-        raise InputError(f"{type(method).__name__}: batch_size is at least 1, not {batch_size}")
 
 
 def _weighted(

@@ -19,6 +19,7 @@ from naspix.models.batches import batch_size_on, halving, in_batches
 from naspix.saliency.method import (
     ReduceChannels,
     Target,
+    check_counts,
     check_finite,
     gradients_enabled,
     pixel_gradients,
@@ -94,10 +95,9 @@ class IntegratedGradients:
     batch_size: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("n_steps", "max_steps", "batch_size"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"IntegratedGradients: {name} is at least 1, not {value}")
+        check_counts(
+            self, n_steps=self.n_steps, max_steps=self.max_steps, batch_size=self.batch_size
+        )
         if self.reduce not in get_args(ReduceChannels):
             raise InputError(
                 f"IntegratedGradients: reduce is one of {', '.join(get_args(ReduceChannels))}, "

@@ -23,6 +23,7 @@ from naspix.saliency.lrp_tracing import check_ruled, propagating, unruled
 from naspix.saliency.method import (
     ReduceChannels,
     Target,
+    check_counts,
     check_finite,
     gradients_enabled,
     pick_scores,
@@ -124,8 +125,7 @@ class LRP:
     batch_size: int | None = None
 
     def __post_init__(self) -> None:
-        if self.batch_size is not None and self.batch_size < 1:
-            raise InputError(f"LRP: batch_size is at least 1, not {self.batch_size}")
+        check_counts(self, batch_size=self.batch_size)
         if not 0 < self.epsilon < float("inf"):
             raise InputError(f"LRP: epsilon is above 0, not {self.epsilon}")
         for name, choices in (

@@ -162,6 +162,13 @@ def pixel_gradients(
     return gradients
 
 
+def check_counts(method: object, **counts: int | None) -> None:
+    """Refuse numbers of things below one, naming the method; None stands for a default."""
+    for name, count in counts.items():
+        if count is not None and count < 1:
+            raise InputError(f"{type(method).__name__}: {name} is at least 1, not {count}")
+
+
 def check_finite(method: object, values: Tensor) -> None:
     """Refuse gradients that overflowed, naming the method."""
     if not bool(torch.isfinite(values).all()):

@@ -18,7 +18,7 @@ from torch import Tensor
 from naspix.errors import InputError
 from naspix.models import Classifier, check_images
 from naspix.models.batches import batch_size_on, halving
-from naspix.saliency.method import Target, check_finite, resolve_target, target_scores
+from naspix.saliency.method import Target, check_counts, check_finite, resolve_target, target_scores
 from naspix.saliency.superpixels import Segmenter, superpixels_of
 
 Score = Callable[[Tensor], Tensor]
@@ -60,7 +60,7 @@ class Occlusion:
     batch_size: int | None = None
 
     def __post_init__(self) -> None:
-        _check_counts(self, window=self.window, stride=self.stride, batch_size=self.batch_size)
+        check_counts(self, window=self.window, stride=self.stride, batch_size=self.batch_size)
         if self.window is not None and self.stride is not None and self.stride > self.window:
             raise InputError(
                 f"Occlusion: a stride of {self.stride} passes over pixels between windows of "
@@ -160,7 +160,7 @@ class LIME:
     batch_size: int | None = None
 
     def __post_init__(self) -> None:
-        _check_counts(self, n_samples=self.n_samples, batch_size=self.batch_size)
+        check_counts(self, n_samples=self.n_samples, batch_size=self.batch_size)
         if not self.kernel_width > 0 or self.ridge < 0:
             raise InputError("LIME: kernel_width is above 0, and ridge is not negative")
 
@@ -239,7 +239,7 @@ class KernelSHAP:
     batch_size: int | None = None
 
     def __post_init__(self) -> None:
-        _check_counts(self, n_samples=self.n_samples, batch_size=self.batch_size)
+        check_counts(self, n_samples=self.n_samples, batch_size=self.batch_size)
 
     def __call__(
         self, images: Float[Tensor, "B C H W"], target: Target = None
@@ -346,9 +346,3 @@ def _seeded(seed: int, device: torch.device) -> Iterator[None]:
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield
-
-
-def _check_counts(method: Method, **counts: int | None) -> None:
-    for name, value in counts.items():
-        if value is not None and value < 1:
-            raise InputError(f"{type(method).__name__}: {name} is at least 1, not {value}")

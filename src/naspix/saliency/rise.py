@@ -17,7 +17,7 @@ from torch import Tensor
 from naspix.errors import InputError, NaspixWarning
 from naspix.models import Classifier, check_images
 from naspix.models.batches import batch_size_on, in_batches
-from naspix.saliency.method import Target, check_finite, pick_scores, resolve_target
+from naspix.saliency.method import Target, check_counts, check_finite, pick_scores, resolve_target
 
 # Masks between two looks at the standard error, whatever the batch size: a batch size must not
 # decide where a run ends.
@@ -88,10 +88,7 @@ class RISE:
     batch_size: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("n_masks", "cells", "batch_size"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"RISE: {name} is at least 1, not {value}")
+        check_counts(self, n_masks=self.n_masks, cells=self.cells, batch_size=self.batch_size)
         if not 0 < self.p <= 1:
             raise InputError(f"RISE: p is a probability above 0, not {self.p}")
         if self.until is not None and not self.until > 0:

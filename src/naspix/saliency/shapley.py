@@ -15,7 +15,7 @@ from torch import Tensor
 from naspix.errors import InputError
 from naspix.models import Classifier, check_images
 from naspix.models.batches import batch_size_on, in_batches
-from naspix.saliency.method import Target, check_finite, resolve_target, target_scores
+from naspix.saliency.method import Target, check_counts, check_finite, resolve_target, target_scores
 from naspix.saliency.superpixels import Segmenter, superpixels_of
 
 Coalitions = Bool[Tensor, "n players"]
@@ -76,10 +76,10 @@ class Shapley:
     batch_size: int | None = None
 
     def __post_init__(self) -> None:
-        for name, least in (("max_exact", 0), ("n_pairs", 2), ("batch_size", 1)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise InputError(f"Shapley: {name} is at least {least}, not {value}")
+        check_counts(self, batch_size=self.batch_size)
+        for name, least in (("max_exact", 0), ("n_pairs", 2)):
+            if getattr(self, name) < least:
+                raise InputError(f"Shapley: {name} is at least {least}, not {getattr(self, name)}")
 
     def __call__(
         self, images: Float[Tensor, "B C H W"], target: Target = None

@@ -16,7 +16,7 @@ from torch import Tensor
 from naspix.errors import InputError, ModelError
 from naspix.models import Classifier, check_images
 from naspix.saliency.backprop import VanillaGradient
-from naspix.saliency.method import Target, check_finite, resolve_target
+from naspix.saliency.method import Target, check_counts, check_finite, resolve_target
 from naspix.saliency.superpixels import N_SEGMENTS, Segmenter, slic_labels, superpixels_of
 from naspix.superpixelify import superpixelify
 
@@ -68,8 +68,7 @@ class SWAG:
             raise InputError(
                 f"SWAG: follow is one of {', '.join(get_args(Follow))}, not {self.follow!r}"
             )
-        if self.n_segments < 1:
-            raise InputError(f"SWAG: n_segments is at least 1, not {self.n_segments}")
+        check_counts(self, n_segments=self.n_segments)
 
     def __call__(
         self, images: Float[Tensor, "B C H W"], target: Target = None

@@ -22,6 +22,7 @@ from naspix.saliency.growing import GrownRegions, Pixels, Variant, grow_regions
 from naspix.saliency.method import (
     SaliencyMethod,
     Target,
+    check_counts,
     check_finite,
     gradients_enabled,
     pixel_gradients,
@@ -105,10 +106,9 @@ class XRAI:
             raise InputError(
                 f"XRAI: variant is one of {', '.join(get_args(Variant))}, not {self.variant!r}"
             )
-        for name in ("min_pixels", "n_steps", "batch_size"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"XRAI: {name} is at least 1, not {value}")
+        check_counts(
+            self, min_pixels=self.min_pixels, n_steps=self.n_steps, batch_size=self.batch_size
+        )
         if not 0 <= self.area_threshold <= 1:
             raise InputError(f"XRAI: area_threshold is from 0 to 1, not {self.area_threshold}")
 
