@@ -1,22 +1,26 @@
 """Records into scores: each setting's mean with its interval, and the difference by pooling.
 
-Pure functions of a run's records. Intervals are percentiles over pictures drawn anew (Poisson
-bootstrap: each picture counts a random number of times, 1 on average). A picture counts the same
-number of times in all settings, so that differences are paired.
+Pure functions of a run's records. Intervals are over pictures drawn anew (`resampling`).
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from jaxtyping import Float64, UInt8
+from jaxtyping import Float64
 
 from naspix.errors import InputError
 from naspix.experiments.evaluation.explaining import RAW
 from naspix.experiments.evaluation.lerf import GREEDY
+from naspix.experiments.evaluation.resampling import (
+    N_RESAMPLES,
+    Sample,
+    interval,
+    mean_over_pictures,
+    resample_counts,
+)
 from naspix.experiments.store import Run
 from naspix.metrics import (
     ClusterSaliency,
@@ -31,9 +35,6 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 IOUS = (0.3, 0.5, 0.7)
-_N_RESAMPLES = 500
-_CONFIDENCE = 0.95
-_SEED = 0
 
 Setting = tuple[str, str]
 
@@ -85,23 +86,6 @@ def scores_of(run: Run) -> list[Score]:
     return _SCORERS[run.kind](run)
 
 
-@dataclass(frozen=True, eq=False)
-class _Sample:
-    """A figure of one setting: over all pictures, and over each resample.
-
-    Attributes:
-        value: Over all pictures.
-        draws: Over each resample.
-        of_pictures: Of each picture, NaN where it has none; None where there is no such thing.
-        n_left_out: Pictures without a value.
-    """
-
-    value: float
-    draws: Float64[np.ndarray, " R"]
-    of_pictures: Float64[np.ndarray, " n"] | None = None
-    n_left_out: int = 0
-
-
 def _lerf_scores(run: Run) -> list[Score]:
     columns = ["index", "method", "segmenter", "n_superpixels", "auc", "auc_morf"]
     frame = run.records(columns).to_pandas()
@@ -110,7 +94,7 @@ def _lerf_scores(run: Run) -> list[Score]:
     scores = []
     for figure in figures:
         samples = {
-            setting: _mean(np.array(group[figure], np.float64), group["index"].to_numpy())
+            setting: mean_over_pictures(group, figure)
             for setting, group in by_setting(frame)
             if figure == "auc" or setting[0] != GREEDY  # which has no other order
         }
@@ -122,12 +106,12 @@ def _wsol_scores(run: Run) -> list[Score]:
     frame = run.records(
         ["index", "method", "segmenter", "n_superpixels", "top", "cut", "iou", "pointing", "energy"]
     ).to_pandas()
-    figures: dict[str, dict[Setting, _Sample]] = {}
+    figures: dict[str, dict[Setting, Sample]] = {}
     for setting, group in by_setting(frame):
         for figure, sample in _localized(group).items():
             figures.setdefault(figure, {})[setting] = sample
         for figure in ("pointing", "energy"):
-            sample = _mean(np.array(group[figure], np.float64), group["index"].to_numpy())
+            sample = mean_over_pictures(group, figure)
             figures.setdefault(figure, {})[setting] = sample
     return [
         score for figure, samples in figures.items() for score in _compared(figure, samples, frame)
@@ -245,7 +229,7 @@ def meaning_of(run: Run) -> list[MeaningRow]:
                 torch.tensor(list(group["blank"]))[:, None],
             )
             right = torch.tensor((group["predicted"] == group["label"]).to_numpy())
-            table = saliency_by_cluster(measured, right, n_resamples=_N_RESAMPLES)
+            table = saliency_by_cluster(measured, right, n_resamples=N_RESAMPLES)
             found += [MeaningRow(int(label), method, segmenter, row) for row in table.rows]
     return found
 
@@ -263,54 +247,32 @@ def overlaps_in(group: "DataFrame") -> Float64[np.ndarray, "n thresholds"]:
     return np.stack([Overlaps(int(top), cut, iou).at_thresholds() for top, cut, iou in rows])
 
 
-def _localized(group: "DataFrame") -> dict[str, _Sample]:
+def _localized(group: "DataFrame") -> dict[str, Sample]:
     """MaxBoxAccV2, and its parts: one best threshold for all pictures, found in each resample."""
     overlaps = overlaps_in(group)
     _, kept = np.unique(overlaps, axis=1, return_index=True)  # thresholds that differ
     overlaps = overlaps[:, kept]
-    counts = _counts(group["index"].to_numpy())
+    counts = resample_counts(group["index"].to_numpy())
     parts = {}
     for iou in IOUS:
         hits = (overlaps >= iou).astype(np.float64)
         with np.errstate(invalid="ignore"):  # resamples without any picture
             draws = (counts.T @ hits).max(1) / counts.sum(0)
-        parts[f"iou_{100 * iou:g}"] = _Sample(float(hits.mean(0).max()), draws)
-    mean = _Sample(
+        parts[f"iou_{100 * iou:g}"] = Sample(float(hits.mean(0).max()), draws)
+    mean = Sample(
         float(np.mean([part.value for part in parts.values()])),
         np.mean([part.draws for part in parts.values()], axis=0),
     )
     return {"mean": mean, **parts}
 
 
-def _mean(values: Float64[np.ndarray, " n"], index: Any) -> _Sample:
-    known = ~np.isnan(values)
-    if not known.any():
-        nothing = np.full(_N_RESAMPLES, np.nan)
-        return _Sample(float("nan"), nothing, values, len(values))
-    counts = _counts(index[known])
-    with np.errstate(invalid="ignore"):
-        draws = values[known] @ counts / counts.sum(0)
-    return _Sample(float(values[known].mean()), draws, values, int((~known).sum()))
-
-
-def _counts(index: Any) -> Float64[np.ndarray, "n R"]:
-    """How often each picture counts in each resample; the same for a picture in every setting."""
-    return np.stack([_count(int(each)) for each in index]).astype(np.float64)
-
-
-@lru_cache(maxsize=100_000)
-def _count(index: int) -> UInt8[np.ndarray, " R"]:
-    drawn = np.random.default_rng([_SEED, index]).poisson(1, _N_RESAMPLES)
-    return np.asarray(drawn, np.uint8)
-
-
-def _compared(figure: str, samples: Mapping[Setting, _Sample], frame: "DataFrame") -> list[Score]:
+def _compared(figure: str, samples: Mapping[Setting, Sample], frame: "DataFrame") -> list[Score]:
     best = _as_good_as_best(samples)
     scores = []
     for (method, segmenter), sample in samples.items():
         raw = samples.get((method, RAW)) if segmenter != RAW else None
-        low, high = _interval(sample.draws)
-        apart = (None, None) if raw is None else _interval(sample.draws - raw.draws)
+        low, high = interval(sample.draws)
+        apart = (None, None) if raw is None else interval(sample.draws - raw.draws)
         rows = frame[(frame["method"] == method) & (frame["segmenter"] == segmenter)]
         scores.append(
             Score(
@@ -332,7 +294,7 @@ def _compared(figure: str, samples: Mapping[Setting, _Sample], frame: "DataFrame
     return scores
 
 
-def _as_good_as_best(samples: Mapping[Setting, _Sample]) -> set[Setting] | None:
+def _as_good_as_best(samples: Mapping[Setting, Sample]) -> set[Setting] | None:
     """The settings that a test over pictures does not tell from the best."""
     values = {
         f"{method} {segmenter}": (setting, sample.of_pictures)
@@ -347,14 +309,6 @@ def _as_good_as_best(samples: Mapping[Setting, _Sample]) -> set[Setting] | None:
         return None
     found = compare({name: each for name, (_, each) in values.items() if each is not None})
     return {values[name][0] for name in found.as_good_as_best}
-
-
-def _interval(draws: Float64[np.ndarray, " R"]) -> tuple[float, float]:
-    known = draws[np.isfinite(draws)]
-    if not known.size:
-        return float("nan"), float("nan")
-    low, high = np.quantile(known, [(1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2])
-    return float(low), float(high)
 
 
 def by_setting(frame: "DataFrame") -> "Iterator[tuple[Setting, DataFrame]]":
