@@ -20,9 +20,9 @@ from sklearn.metrics import adjusted_rand_score
 from torch import Tensor
 
 import naspix
-from naspix.experiments.photos import find_photos, photos_at
-from naspix.experiments.records import describe_machine
-from naspix.experiments.timing import limited_threads
+from naspix.paper.photos import find_photos, photos_at
+from naspix.paper.timing import limited_threads
+from naspix.runs.machine import describe_machine
 
 SIZE = 224
 NETWORKS = {"efficientnet_lite0": "default", "resnet18": None}  # random weights

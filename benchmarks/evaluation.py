@@ -17,11 +17,11 @@ from pathlib import Path
 
 import torch
 
-from naspix.experiments.continuing import open_run
-from naspix.experiments.engine import Engine, InProcess, Processes, carry_out
-from naspix.experiments.evaluation.running import make_evaluator
-from naspix.experiments.evaluation.settings import EvaluationSettings
-from naspix.experiments.store import read_run
+from naspix.evaluation.running import make_evaluator
+from naspix.evaluation.settings import EvaluationSettings
+from naspix.runs.continuing import open_run
+from naspix.runs.engine import Engine, InProcess, Processes, carry_out
+from naspix.runs.store import read_run
 
 
 def pictures_a_second(settings: EvaluationSettings, engine: Engine, n_items: int) -> float:
@@ -61,7 +61,7 @@ def print_rates(root: str, method: str, limit: int, with_ray: bool) -> None:
         "2 processes": Processes(workers=2, threads=1),
     }
     if with_ray:
-        from naspix.experiments.ray_engine import Ray
+        from naspix.runs.ray_engine import Ray
 
         engines |= {
             "Ray, 1 actor": Ray(workers=1, threads=1),
@@ -84,7 +84,7 @@ def print_memory() -> None:
 
 def print_peak(n: int) -> None:
     """Evaluate n made-up pictures in this process."""
-    sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "experiments"))
+    sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "runs"))
     from tiny_evaluation import run
 
     torch.set_num_threads(1)

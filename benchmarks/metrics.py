@@ -20,12 +20,12 @@ import torch
 from torch import Tensor
 
 import naspix
-from naspix.experiments.photos import find_photos, photos_at
-from naspix.experiments.records import describe_machine
-from naspix.experiments.timing import interleaved, limited_threads
 from naspix.metrics import lerf
 from naspix.metrics.boxes import eight_bit
 from naspix.metrics.overlaps import overlaps_of
+from naspix.paper.photos import find_photos, photos_at
+from naspix.paper.timing import interleaved, limited_threads
+from naspix.runs.machine import describe_machine
 
 sys.path.append(str(Path(__file__).parents[1] / "tests" / "reference"))
 import literal_max_box_acc as literal

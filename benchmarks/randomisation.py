@@ -19,9 +19,9 @@ import torch
 from torch import Tensor, nn
 
 import naspix
-from naspix.experiments.photos import find_photos, photos_at, stacked
-from naspix.experiments.records import describe_machine
-from naspix.experiments.timing import limited_threads
+from naspix.paper.photos import find_photos, photos_at, stacked
+from naspix.paper.timing import limited_threads
+from naspix.runs.machine import describe_machine
 from naspix.saliency import (
     LRP,
     GradCAM,

@@ -22,10 +22,10 @@ import torch
 from torch import Tensor
 
 import naspix
-from naspix.experiments.photos import find_photos, photos_at
-from naspix.experiments.records import describe_machine
-from naspix.experiments.timing import interleaved, limited_threads
+from naspix.paper.photos import find_photos, photos_at
+from naspix.paper.timing import interleaved, limited_threads
 from naspix.registry import SALIENCY
+from naspix.runs.machine import describe_machine
 from naspix.saliency import RISE, XRAI, grow_regions
 from naspix.saliency.xrai import felzenszwalb_masks
 

@@ -17,10 +17,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 
 from naspix.errors import NaspixError
-from naspix.experiments.evaluation.evaluator import READING
-from naspix.experiments.evaluation.tables import title_of
-from naspix.experiments.scaling import MEASURE, Machines, Measured, Rates, cost, measured
-from naspix.experiments.store import read_run
+from naspix.evaluation.evaluator import READING
+from naspix.evaluation.tables import title_of
+from naspix.paper.scaling import MEASURE, Machines, Measured, Rates, cost, measured
+from naspix.runs.store import read_run
 
 CUB = 5794 + 1000  # CUB's test pictures and CUBv2's, tables 3 and 4
 _GROUPS = ("reading", "forward", "NAS", "other segmenters", "method", "measure")

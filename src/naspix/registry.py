@@ -75,7 +75,7 @@ DATASETS: Mapping[str, type] = {
 }
 
 # The paper's tables and figures. Their classes lie above this room, in
-# ``naspix.experiments.paper.catalogue``; here is what they are called.
+# ``naspix.paper.catalogue``; here is what they are called.
 EXPERIMENTS: Mapping[str, str] = {
     "figure1": "what each network tells apart",
     "figure3": "levels and numbers of clusters",

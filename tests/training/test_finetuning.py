@@ -25,7 +25,7 @@ from naspix.errors import (
     OutputError,
     WeightsError,
 )
-from naspix.experiments.lock import locked
+from naspix.runs.lock import locked
 from naspix.training import Finetuning, open_splits
 
 pytest.importorskip("lightning", reason="needs the extra train")

@@ -12,7 +12,7 @@ from naspix.cli.options import Json
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from naspix.experiments.records import Record
+    from naspix.paper.records import Record
 
 SectionName = Literal[
     "nas", "inertia", "trained", "variants", "memory", "whole", "ward", "process", "cuda"
@@ -59,10 +59,10 @@ def bench(
     """
     import json as encoder
 
-    from naspix.experiments.photos import find_photos
-    from naspix.experiments.plan import Plan
-    from naspix.experiments.records import describe_machine
-    from naspix.experiments.table5 import PAPER, SECTIONS
+    from naspix.paper.benchmark import PAPER, SECTIONS
+    from naspix.paper.photos import find_photos
+    from naspix.paper.plan import Plan
+    from naspix.runs.machine import describe_machine
 
     plan = Plan(find_photos(photos), threads=threads, sizes=sizes)
     plan = plan.quick() if quick else plan

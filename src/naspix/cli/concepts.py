@@ -115,7 +115,7 @@ def concepts(
     and names.json into the output folder. Edit names.json and run the same command again: the
     clusters are taken from the folder, and the page has the names.
     """
-    from naspix.report.folder import written
+    from naspix.files import written
 
     photos = find_photos(images)
     parameters = _parameters(method, set_)
@@ -171,7 +171,7 @@ def concepts(
 
 def _parameters(names: Sequence[str], assignments: Sequence[str]) -> dict[str, dict[str, object]]:
     """Name -> parameter -> value of the methods, as they were set."""
-    from naspix.experiments.evaluation.parameters import read_assignments
+    from naspix.evaluation.parameters import read_assignments
     from naspix.registry import find_method
 
     return read_assignments(assignments, {name: find_method(name) for name in names})
@@ -313,8 +313,8 @@ def _named(
 
 
 def _write(report: "AtlasReport", output: Path) -> None:
+    from naspix.files import write_whole, written
     from naspix.report.atlas import atlas_page, atlas_record
-    from naspix.report.folder import write_whole, written
 
     with written(output / PAGE), write_whole(output / PAGE) as file:
         file.write(atlas_page(report).encode())

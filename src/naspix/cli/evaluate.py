@@ -14,9 +14,9 @@ from naspix.cli.options import DatasetName, Json, ModelOptions, several
 from naspix.errors import InputError
 
 if TYPE_CHECKING:
-    from naspix.experiments.engine import Engine
-    from naspix.experiments.evaluation.settings import EvaluationSettings
-    from naspix.experiments.store import Run
+    from naspix.evaluation.settings import EvaluationSettings
+    from naspix.runs.engine import Engine
+    from naspix.runs.store import Run
 
 TaskName = Literal["lerf", "wsol", "semantics"]
 _MODEL = ModelOptions()
@@ -92,8 +92,8 @@ def evaluate(
     Writes records as it goes, then scores.csv, table.csv and report.html, into the output folder.
     The same command goes on where it was stopped.
     """
-    from naspix.experiments.evaluation.running import evaluate as carry_out
-    from naspix.experiments.evaluation.writing import write_results
+    from naspix.evaluation.running import evaluate as carry_out
+    from naspix.evaluation.writing import write_results
 
     settings = _settings(
         task,
@@ -138,8 +138,8 @@ def _settings(
 ) -> "EvaluationSettings":
     from dataclasses import replace
 
-    from naspix.experiments.evaluation.parameters import read_assignments, read_value, settable
-    from naspix.experiments.evaluation.settings import EvaluationSettings
+    from naspix.evaluation.parameters import read_assignments, read_value, settable
+    from naspix.evaluation.settings import EvaluationSettings
     from naspix.models.devices import resolve_device
     from naspix.segmentation import NAS
 
@@ -180,12 +180,12 @@ def chosen_engine(
     Raises:
         InputError: An address or GPUs are given for another engine than Ray.
     """
-    from naspix.experiments.engine import InProcess, Processes, limit_threads
     from naspix.models import keep_freed_memory
+    from naspix.runs.engine import InProcess, Processes, limit_threads
 
     keep_freed_memory()
     if name == "ray":
-        from naspix.experiments.ray_engine import Ray
+        from naspix.runs.ray_engine import Ray
 
         return Ray(workers=workers, threads=threads, gpus=gpus, address=address)
     for option, given in (("--ray-address", address is not None), ("--gpus", gpus != 0)):
@@ -292,7 +292,7 @@ def say_failures(run: "Run") -> None:
 
 
 def _show(run: "Run", as_json: bool) -> None:
-    from naspix.experiments.evaluation.scores import scores_of
+    from naspix.evaluation.scores import scores_of
 
     if as_json:
         import json
@@ -301,6 +301,6 @@ def _show(run: "Run", as_json: bool) -> None:
         scores = [asdict(score) for score in scores_of(run)]
         print(json.dumps(scores, indent=1))  # noqa: T201 - a result
         return
-    from naspix.experiments.evaluation.tables import text_table
+    from naspix.evaluation.tables import text_table
 
     print(text_table(run))  # noqa: T201 - a result

@@ -45,7 +45,7 @@ def read_json(path: Path) -> Any:
 
 def write_json(value: object, path: Path) -> None:
     """Write a JSON file, whole or not at all."""
-    from naspix.report.folder import write_whole, written
+    from naspix.files import write_whole, written
 
     text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
     with written(path), write_whole(path) as file:

@@ -11,7 +11,7 @@ from naspix.cli.evaluate import chosen_engine, progress_of_run, say_failures
 from naspix.errors import InputError
 
 if TYPE_CHECKING:
-    from naspix.experiments.paper.experiment import Progress
+    from naspix.paper.experiment import Progress
 
 
 def reproduce(
@@ -81,11 +81,11 @@ def reproduce(
     the paper's data if it is given, else on what is at hand, and the page says on what. The same
     command goes on where it was stopped.
     """
-    from naspix.experiments.paper import running
-    from naspix.experiments.paper.at_hand import AtHand
-    from naspix.experiments.paper.catalogue import ALL, find_experiment
-    from naspix.experiments.paper.experiment import Conditions
     from naspix.models.devices import resolve_device
+    from naspix.paper import running
+    from naspix.paper.at_hand import AtHand
+    from naspix.paper.catalogue import ALL, find_experiment
+    from naspix.paper.experiment import Conditions
 
     if name != ALL:
         items = find_experiment(name).items  # a wrong name is said before anything is loaded
@@ -123,7 +123,7 @@ def render(
     /,
 ) -> int:
     """Draw page, pictures and tables of a run again, without computing."""
-    from naspix.experiments.paper.running import render as draw_again
+    from naspix.paper.running import render as draw_again
 
     talk.say(f"see {draw_again(run)}")
     return 0

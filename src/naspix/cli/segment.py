@@ -44,7 +44,7 @@ def segment(
 ) -> int:
     """Cut photos into superpixels and write label maps, one file a photo."""
     from naspix import registry
-    from naspix.report.folder import written
+    from naspix.files import written
 
     photos = find_photos(paths)
     network = model.load()
@@ -78,7 +78,7 @@ def _write(
 ) -> None:
     import json
 
-    from naspix.report.folder import write_whole, written
+    from naspix.files import write_whole, written
 
     if kind == "png":
         segmentation.save_png(path)

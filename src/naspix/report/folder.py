@@ -6,20 +6,16 @@ an error or Ctrl-C. Every file is there whole or not at all.
 """
 
 import contextlib
-import errno
 import json
 import os
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
-
-import numpy as np
-from jaxtyping import UInt8
+from typing import Self
 
 from naspix import plots
 from naspix.errors import OutputError
+from naspix.files import GrowingFile, write_png, written
 from naspix.report import page
 from naspix.report.agreement import Agreement
 from naspix.report.gallery import gallery
@@ -51,9 +47,9 @@ class ResultsFolder:
     def __enter__(self) -> Self:
         with written(self.folder), contextlib.ExitStack() as undo:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._page = _HiddenFile(self.folder / PAGE)
+            self._page = GrowingFile(self.folder / PAGE)
             undo.callback(self._page.discard)
-            self._record = _HiddenFile(self.folder / RECORD)
+            self._record = GrowingFile(self.folder / RECORD)
             undo.callback(self._record.discard)
             self._page.append(page.head())
             opening = {
@@ -158,92 +154,6 @@ def unique_names(sources: Sequence[str]) -> list[str]:
             names[i] = f"{name}-{number}"
         taken.add(names[i].casefold())
     return names
-
-
-@contextlib.contextmanager
-def written(target: Path) -> Iterator[None]:
-    """Turn the system's errors into a sentence about what cannot be written."""
-    try:
-        yield
-    except OutputError:
-        raise
-    except OSError as error:
-        where = error.filename if isinstance(error.filename, str) else str(target)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            reason = "the disk is full; free some space or choose another folder with --output"
-        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            reason = "writing there is not allowed; choose another folder with --output"
-        elif error.errno in (errno.ENOTDIR, errno.EEXIST):
-            reason = "it, or a part of its path, is a file; choose another folder with --output"
-        else:
-            reason = f"{error.strerror or error}; choose another folder with --output"
-        raise OutputError(f"cannot write {where}: {reason}") from None
-
-
-def write_png(path: Path, picture: UInt8[np.ndarray, "H W *C"]) -> None:
-    """Write a PNG whole or not at all."""
-    from PIL import Image
-
-    with write_whole(path) as file:
-        Image.fromarray(picture).save(file, "png")
-
-
-@contextlib.contextmanager
-def write_whole(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file that appears at ``path`` only once everything is in it."""
-    descriptor, hidden = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-        _publish(hidden, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(hidden)
-        raise
-
-
-class _HiddenFile:
-    """A text that grows beside its place and is moved there when it is complete.
-
-    What was appended in one call stays whole: an interrupted call leaves no half of it.
-    """
-
-    def __init__(self, place: Path) -> None:
-        self._place = place
-        descriptor, self._hidden = tempfile.mkstemp(
-            dir=place.parent, prefix=f".{place.name}-", suffix=".part"
-        )
-        self._file = os.fdopen(descriptor, "wb")
-        self._length = 0
-
-    def append(self, text: str) -> None:
-        self._file.seek(self._length)
-        self._file.truncate()
-        self._file.write(text.encode())
-        self._file.flush()
-        self._length = self._file.tell()
-
-    def publish(self) -> None:
-        self._file.close()
-        _publish(self._hidden, self._place)
-
-    def discard(self) -> None:
-        with contextlib.suppress(OSError):
-            self._file.close()
-        with contextlib.suppress(OSError):
-            os.unlink(self._hidden)
-
-
-def _publish(hidden: str, place: Path) -> None:
-    os.chmod(hidden, 0o666 & ~_umask())
-    os.replace(hidden, place)
-
-
-def _umask() -> int:
-    """The process's file mask, which can only be read by setting it."""
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
 
 
 def _dump(value: object) -> str:

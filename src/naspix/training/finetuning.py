@@ -25,11 +25,11 @@ from naspix.errors import (
     MissingExtraError,
     NaspixError,
 )
-from naspix.experiments.lock import locked
+from naspix.files import written
 from naspix.models import DEFAULT_MODEL, resolve_device
 from naspix.models.saved import Description, read_model, save_model
 from naspix.models.transfer import with_classes
-from naspix.report.folder import written
+from naspix.runs.lock import locked
 from naspix.training.checkpoint import Checkpoint, Epoch
 from naspix.training.log import draw_log, write_log
 from naspix.training.loop import Learning, Loop

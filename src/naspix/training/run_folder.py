@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from naspix.errors import InputError, OutputError
+from naspix.files import written
 from naspix.models.saved import replace_whole
-from naspix.report.folder import written
 from naspix.training.checkpoint import Epoch
 
 SCHEMA = "naspix-finetuning/1"

@@ -1,0 +1,317 @@
+"""Records into scores: each setting's mean with its interval, and the difference by pooling.
+
+Pure functions of a run's records. Intervals are over pictures drawn anew (`resampling`).
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from jaxtyping import Float64
+
+from naspix.errors import InputError
+from naspix.evaluation.explaining import RAW
+from naspix.evaluation.lerf import GREEDY
+from naspix.evaluation.resampling import (
+    N_RESAMPLES,
+    Sample,
+    interval,
+    mean_over_pictures,
+    resample_counts,
+)
+from naspix.metrics import (
+    ClusterSaliency,
+    Overlaps,
+    SaliencyRow,
+    compare,
+    saliency_by_cluster,
+)
+from naspix.metrics.overlaps import THRESHOLDS
+from naspix.runs.store import Run
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+IOUS = (0.3, 0.5, 0.7)
+
+Setting = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Score:
+    """One figure of one method and segmenter.
+
+    Attributes:
+        method: Whose maps.
+        segmenter: Pooled over whose superpixels; ``"none"`` for the map as it is.
+        figure: What was measured, such as ``"iou_70"``.
+        value: Over all pictures; higher is better.
+        low: Lower end of its 95 % interval.
+        high: Upper end.
+        difference: The value less that of the raw map; None for raw maps, and where there is none.
+        difference_low: Lower end of its interval.
+        difference_high: Upper end.
+        as_good_as_best: Whether it cannot be told from the best of all settings (Wilcoxon, Holm);
+            None where that was not tested.
+        n_pictures: How many it stands on.
+        n_left_out: Pictures without a value, such as those whose curve's ends agree.
+        n_superpixels: Mean number of superpixels; None for raw maps.
+    """
+
+    method: str
+    segmenter: str
+    figure: str
+    value: float
+    low: float
+    high: float
+    difference: float | None
+    difference_low: float | None
+    difference_high: float | None
+    as_good_as_best: bool | None
+    n_pictures: int
+    n_left_out: int
+    n_superpixels: float | None
+
+
+def scores_of(run: Run) -> list[Score]:
+    """All scores of an evaluation, figure by figure.
+
+    Raises:
+        InputError: The run is no evaluation, or has no records.
+    """
+    if run.kind not in _SCORERS:
+        raise InputError(f"{run.folder} holds a run of {run.kind}, which is no evaluation")
+    return _SCORERS[run.kind](run)
+
+
+def _lerf_scores(run: Run) -> list[Score]:
+    columns = ["index", "method", "segmenter", "n_superpixels", "auc", "auc_morf"]
+    frame = run.records(columns).to_pandas()
+    frame["srg"] = frame["auc"] - frame["auc_morf"]
+    figures = ["auc"] + (["srg"] if frame["srg"].notna().any() else [])
+    scores = []
+    for figure in figures:
+        samples = {
+            setting: mean_over_pictures(group, figure)
+            for setting, group in by_setting(frame)
+            if figure == "auc" or setting[0] != GREEDY  # which has no other order
+        }
+        scores += _compared(figure, samples, frame)
+    return scores
+
+
+def _wsol_scores(run: Run) -> list[Score]:
+    frame = run.records(
+        ["index", "method", "segmenter", "n_superpixels", "top", "cut", "iou", "pointing", "energy"]
+    ).to_pandas()
+    figures: dict[str, dict[Setting, Sample]] = {}
+    for setting, group in by_setting(frame):
+        for figure, sample in _localized(group).items():
+            figures.setdefault(figure, {})[setting] = sample
+        for figure in ("pointing", "energy"):
+            sample = mean_over_pictures(group, figure)
+            figures.setdefault(figure, {})[setting] = sample
+    return [
+        score for figure, samples in figures.items() for score in _compared(figure, samples, frame)
+    ]
+
+
+def picture_scores(run: Run) -> "DataFrame":
+    """Each picture's own score in each setting: columns index, id, method, segmenter and score.
+
+    LeRF's area, without the greedy maximum's; for localisation the IoU at the threshold that is
+    best, for all pictures, at IoU 50; for saliency by meaning that of the most salient cluster.
+    """
+    import pandas as pd
+
+    if run.kind == "lerf":
+        frame = run.records(["index", "id", "method", "segmenter", "auc"]).to_pandas()
+        return frame[frame["method"] != GREEDY].rename(columns={"auc": "score"})
+    if run.kind == "semantics":
+        frame = run.records(["index", "id", "method", "segmenter", "sums", "weights"]).to_pandas()
+        frame["score"] = [
+            float((sums[weights > 0] / weights[weights > 0]).max())
+            for sums, weights in zip(frame.pop("sums"), frame.pop("weights"), strict=True)
+        ]
+        return frame
+    frame = run.records(["index", "id", "method", "segmenter", "top", "cut", "iou"]).to_pandas()
+    parts = []
+    for _, group in by_setting(frame):
+        overlaps = overlaps_in(group)
+        best = _best(overlaps)
+        part = group[["index", "id", "method", "segmenter"]]
+        parts.append(part.assign(score=overlaps[:, best]))
+    return pd.concat(parts)
+
+
+def best_thresholds(run: Run) -> dict[Setting, float]:
+    """The threshold of each setting that is best, for all pictures of localisation, at IoU 50."""
+    frame = run.records(["method", "segmenter", "top", "cut", "iou"]).to_pandas()
+    return {
+        setting: float(THRESHOLDS[_best(overlaps_in(group))])
+        for setting, group in by_setting(frame)
+    }
+
+
+def blank_maps(run: Run) -> dict[Setting, int]:
+    """How many maps of each setting are constant or not finite, where localisation counted any."""
+    if run.kind != "wsol":
+        return {}
+    frame = run.records(["method", "segmenter", "top"]).to_pandas()
+    counts = {setting: int((group["top"] == 0).sum()) for setting, group in by_setting(frame)}
+    return {setting: count for setting, count in counts.items() if count}
+
+
+def _best(overlaps: Float64[np.ndarray, "n thresholds"]) -> int:
+    return int((overlaps >= 0.5).mean(0).argmax())
+
+
+def _semantics_scores(run: Run) -> list[Score]:
+    """Mean saliency of each class's most salient cluster and of the others, right and wrong."""
+    scores = []
+    for row in meaning_of(run):
+        found = row.row
+        for part, value, (low, high) in (
+            ("chosen", found.chosen, found.chosen_interval),
+            ("others", found.others, found.others_interval),
+        ):
+            scores.append(
+                Score(
+                    method=row.method,
+                    segmenter=row.segmenter,
+                    figure=f"class {row.label} {part} ({found.split})",
+                    value=value,
+                    low=low,
+                    high=high,
+                    difference=None,
+                    difference_low=None,
+                    difference_high=None,
+                    as_good_as_best=None,
+                    n_pictures=found.n_images,
+                    n_left_out=0,
+                    n_superpixels=None,
+                )
+            )
+    return scores
+
+
+@dataclass(frozen=True)
+class MeaningRow:
+    """A line of table 1.
+
+    Attributes:
+        label: The class.
+        method: Whose maps.
+        segmenter: Pooled over whose superpixels.
+        row: The most salient cluster, and the others, of all, right or wrong predictions.
+    """
+
+    label: int
+    method: str
+    segmenter: str
+    row: SaliencyRow
+
+
+def meaning_of(run: Run) -> list[MeaningRow]:
+    """Table 1 for each class, method and segmenter, from records."""
+    columns = ["method", "segmenter", "label", "predicted", "sums", "weights", "area", "blank"]
+    frame = run.records(columns).to_pandas()
+    found = []
+    for label, of_class in frame.groupby("label"):
+        for (method, segmenter), group in by_setting(of_class):
+            measured = ClusterSaliency(
+                (method,),
+                torch.from_numpy(np.stack(list(group["sums"]))[:, None]),
+                torch.from_numpy(np.stack(list(group["weights"]))),
+                torch.from_numpy(np.stack(list(group["area"]))),
+                torch.tensor(list(group["blank"]))[:, None],
+            )
+            right = torch.tensor((group["predicted"] == group["label"]).to_numpy())
+            table = saliency_by_cluster(measured, right, n_resamples=N_RESAMPLES)
+            found += [MeaningRow(int(label), method, segmenter, row) for row in table.rows]
+    return found
+
+
+_SCORERS: Mapping[str, Callable[[Run], list[Score]]] = {
+    "lerf": _lerf_scores,
+    "wsol": _wsol_scores,
+    "semantics": _semantics_scores,
+}
+
+
+def overlaps_in(group: "DataFrame") -> Float64[np.ndarray, "n thresholds"]:
+    """The best IoU of each picture at each threshold, from records."""
+    rows = zip(group["top"], group["cut"], group["iou"], strict=True)
+    return np.stack([Overlaps(int(top), cut, iou).at_thresholds() for top, cut, iou in rows])
+
+
+def _localized(group: "DataFrame") -> dict[str, Sample]:
+    """MaxBoxAccV2, and its parts: one best threshold for all pictures, found in each resample."""
+    overlaps = overlaps_in(group)
+    _, kept = np.unique(overlaps, axis=1, return_index=True)  # thresholds that differ
+    overlaps = overlaps[:, kept]
+    counts = resample_counts(group["index"].to_numpy())
+    parts = {}
+    for iou in IOUS:
+        hits = (overlaps >= iou).astype(np.float64)
+        with np.errstate(invalid="ignore"):  # resamples without any picture
+            draws = (counts.T @ hits).max(1) / counts.sum(0)
+        parts[f"iou_{100 * iou:g}"] = Sample(float(hits.mean(0).max()), draws)
+    mean = Sample(
+        float(np.mean([part.value for part in parts.values()])),
+        np.mean([part.draws for part in parts.values()], axis=0),
+    )
+    return {"mean": mean, **parts}
+
+
+def _compared(figure: str, samples: Mapping[Setting, Sample], frame: "DataFrame") -> list[Score]:
+    best = _as_good_as_best(samples)
+    scores = []
+    for (method, segmenter), sample in samples.items():
+        raw = samples.get((method, RAW)) if segmenter != RAW else None
+        low, high = interval(sample.draws)
+        apart = (None, None) if raw is None else interval(sample.draws - raw.draws)
+        rows = frame[(frame["method"] == method) & (frame["segmenter"] == segmenter)]
+        scores.append(
+            Score(
+                method=method,
+                segmenter=segmenter,
+                figure=figure,
+                value=sample.value,
+                low=low,
+                high=high,
+                difference=None if raw is None else sample.value - raw.value,
+                difference_low=apart[0],
+                difference_high=apart[1],
+                as_good_as_best=None if best is None else (method, segmenter) in best,
+                n_pictures=len(rows) - sample.n_left_out,
+                n_left_out=sample.n_left_out,
+                n_superpixels=None if segmenter == RAW else float(rows["n_superpixels"].mean()),
+            )
+        )
+    return scores
+
+
+def _as_good_as_best(samples: Mapping[Setting, Sample]) -> set[Setting] | None:
+    """The settings that a test over pictures does not tell from the best."""
+    values = {
+        f"{method} {segmenter}": (setting, sample.of_pictures)
+        for setting, sample in samples.items()
+        for method, segmenter in [setting]
+        if sample.of_pictures is not None and method != GREEDY
+    }
+    if len(values) < 2:
+        return None
+    table = np.stack([each for _, each in values.values() if each is not None])
+    if not np.isfinite(table).all(0).any():
+        return None
+    found = compare({name: each for name, (_, each) in values.items() if each is not None})
+    return {values[name][0] for name in found.as_good_as_best}
+
+
+def by_setting(frame: "DataFrame") -> "Iterator[tuple[Setting, DataFrame]]":
+    """Records of each method and segmenter, in the order in which they were asked for."""
+    for (method, segmenter), group in frame.groupby(["method", "segmenter"], sort=False):
+        yield (str(method), str(segmenter)), group

@@ -1,0 +1,218 @@
+"""What is asked of an evaluation, as plain values, and the objects that they stand for.
+
+A method or segmenter may be asked for several times with other parameters: ``nas@coarse`` is
+another NAS, whose parameters are set by that name.
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from naspix import registry
+from naspix.datasets import Dataset
+from naspix.errors import InputError
+from naspix.evaluation.evaluator import Measure
+from naspix.evaluation.explaining import RAW, Method, RandomRegions, Segmenter
+from naspix.evaluation.lerf import LeRF
+from naspix.evaluation.semantics import Semantics
+from naspix.evaluation.wsol import WSOL
+from naspix.models import Classifier, load_model
+from naspix.segmentation import NAS
+
+Task = Literal["lerf", "wsol", "semantics"]
+MEASURES: Mapping[str, type] = {"lerf": LeRF, "wsol": WSOL, "semantics": Semantics}
+RANDOM = "random"
+_ORDER_SEED = 0  # of the order in which pictures are taken
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSettings:
+    """What is asked for.
+
+    Attributes:
+        task: What is measured.
+        dataset: A name in ``naspix.registry.DATASETS``.
+        root: Its folder.
+        model: As ``load_model`` takes it.
+        weights: ``"default"``, ``"none"``, or a file.
+        device: Where the model runs.
+        methods: Names of saliency methods, perhaps with ``@`` and a word.
+        segmenters: The same for segmenters; ``"none"`` is the raw map, which is always there;
+            ``"random"`` is the control with the sizes of the first NAS.
+        parameters: Name -> parameter -> value, for methods, segmenters, the data set, the task.
+        target: ``"predicted"``, ``"label"``, or a class.
+        limit: How many pictures; None for all. They are taken in a shuffled order, the same always.
+        batch_size: Pictures that are explained, written, and at worst lost, at once.
+        match: Give other segmenters, where they are not set, about as many superpixels as the
+            first NAS.
+    """
+
+    task: Task
+    dataset: str
+    root: str
+    model: str = "efficientnet_lite0"
+    weights: str = "default"
+    device: str = "cpu"
+    methods: tuple[str, ...] = ("grad_cam_plus_plus",)
+    segmenters: tuple[str, ...] = (RAW, "nas")
+    parameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    target: str | int = "predicted"
+    limit: int | None = None
+    batch_size: int = 8
+    match: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.methods:
+            raise InputError("at least one --method is needed")
+        for name in ("methods", "segmenters"):
+            object.__setattr__(self, name, tuple(dict.fromkeys(getattr(self, name))))
+        for name in ("batch_size", "limit"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"--{name.replace('_', '-')} is at least 1, not {value}")
+        if RANDOM in map(_base, self.segmenters) and self.first_nas is None:
+            raise InputError(
+                "--segmenter random has as many and as large regions as NAS; add --segmenter nas"
+            )
+        self.owners()
+
+    @property
+    def first_nas(self) -> str | None:
+        """The NAS that others are compared with."""
+        return next((name for name in self.segmenters if _base(name) == "nas"), None)
+
+    def owners(self) -> dict[str, type]:
+        """Name -> the class whose parameters are set by it.
+
+        Raises:
+            UnknownNameError: A name is not known.
+        """
+        owners: dict[str, type] = {name: registry.find_method(_base(name)) for name in self.methods}
+        for name in self.segmenters:
+            if name != RAW:
+                random = _base(name) == RANDOM
+                owners[name] = RandomRegions if random else registry.find_segmenter(_base(name))
+        return owners | {
+            self.dataset: registry.find_dataset(self.dataset),
+            self.task: MEASURES[self.task],
+        }
+
+    def to_plain(self) -> dict[str, Any]:
+        """All settings as JSON knows them."""
+        return dataclasses.asdict(self)
+
+    def make_model(self) -> Classifier:
+        """The network, on its device."""
+        weights = None if self.weights.lower() == "none" else self.weights
+        return load_model(self.model, weights=weights, device=self.device)
+
+    def make_dataset(self) -> Dataset:
+        """The data set.
+
+        Raises:
+            DatasetError: It is not there, or damaged.
+        """
+        dataset: Dataset = registry.find_dataset(self.dataset)(self.root, **self._of(self.dataset))
+        return Shuffled(dataset)
+
+    def make_methods(self, model: Classifier) -> dict[str, Method]:
+        """Name -> saliency method."""
+        return {
+            name: registry.find_method(_base(name))(model, **self._of(name))
+            for name in self.methods
+        }
+
+    def make_segmenters(
+        self, model: Classifier, matched: Mapping[str, Mapping[str, Any]]
+    ) -> dict[str, Segmenter | RandomRegions]:
+        """Name -> segmenter, the random ones last.
+
+        Args:
+            model: For NAS.
+            matched: Parameters found by matching, by name.
+        """
+        made: dict[str, Segmenter | RandomRegions] = {}
+        names = [name for name in self.segmenters if name != RAW]
+        for name in sorted(names, key=lambda name: _base(name) == RANDOM):
+            values = {**matched.get(name, {}), **self._of(name)}
+            if _base(name) == RANDOM:
+                assert self.first_nas is not None
+                made[name] = RandomRegions(**{"of": self.first_nas, **values})
+            else:
+                kind = registry.find_segmenter(_base(name))
+                made[name] = NAS(model, **values) if kind is NAS else kind(**values)
+        return made
+
+    def make_measure(self) -> Measure:
+        """What is written down."""
+        measure: Measure = MEASURES[self.task](**self._of(self.task))
+        return measure
+
+    def to_match(self) -> list[str]:
+        """The segmenters whose number of superpixels is to be that of the first NAS."""
+        if not (self.match and self.first_nas):
+            return []
+        return [
+            name
+            for name in self.segmenters
+            if name != RAW
+            and _base(name) not in ("nas", RANDOM)
+            and hasattr(registry.find_segmenter(_base(name)), "match")
+            and not self._of(name)
+        ]
+
+    def _of(self, name: str) -> dict[str, Any]:
+        return dict(self.parameters.get(name, {}))
+
+
+class Shuffled:
+    """A data set in another order, so that any first part of it is a fair sample.
+
+    Args:
+        dataset: In its own order.
+    """
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+        self.order = np.random.default_rng(_ORDER_SEED).permutation(len(dataset)).tolist()
+        self.ids = tuple(dataset.ids[place] for place in self.order)
+        self.labels = tuple(dataset.labels[place] for place in self.order)
+        self.categories = dataset.categories
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __getitem__(self, index: int, /) -> Any:
+        """Read one picture."""
+        return self.dataset[self.order[index]]
+
+
+def fingerprint(dataset: Dataset) -> dict[str, Any]:
+    """What tells whether a data set is still the same: its length, and a hash of its names."""
+    names = hashlib.sha256("\n".join(dataset.ids).encode())
+    return {"n_pictures": len(dataset), "names_sha256": names.hexdigest()[:16]}
+
+
+def classes_of(dataset: Dataset, model: Classifier) -> dict[int, int]:
+    """The model's class for each class of a data set, by name, or by number if there are as many.
+
+    Classes that the model does not know are left out.
+    """
+    known = {name.casefold(): index for index, name in enumerate(model.categories or ())}
+    by_name = {
+        number: known[name.casefold()]
+        for number, name in enumerate(dataset.categories)
+        if name.casefold() in known
+    }
+    if by_name or len(dataset.categories) != model.n_classes:
+        return by_name
+    return {number: number for number in range(len(dataset.categories))}
+
+
+def _base(name: str) -> str:
+    """The registered name of what ``nas@coarse`` is."""
+    return name.partition("@")[0]

@@ -1,0 +1,253 @@
+"""Figure 5: maps of five methods, as they are and pooled, beside the greedy order of superpixels.
+
+What is recorded of a photo: itself, each method's map, each segmenter's superpixels, and at which
+step the greedy search hides each. Pooled maps are made of these when they are drawn.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from naspix import plots
+from naspix.evaluation.evaluator import Evaluator, Row, rows_of
+from naspix.evaluation.explaining import RAW, ExplainedBatch
+from naspix.evaluation.lerf import GREEDY
+from naspix.evaluation.running import make_evaluator, matched_parameters
+from naspix.evaluation.settings import EvaluationSettings
+from naspix.evaluation.tables import title_of
+from naspix.metrics import greedy_lerf
+from naspix.models import DEFAULT_MODEL, Classifier
+from naspix.paper.at_hand import Source
+from naspix.paper.cutting import by_area
+from naspix.paper.experiment import (
+    Conditions,
+    Drawing,
+    Progress,
+    Table,
+    Value,
+    Verdict,
+)
+from naspix.paper.judging import METHODS, SPARE, Question, found_source
+from naspix.paper.networks import find_networks, sentence_on
+from naspix.runs.continuing import OpenRun
+from naspix.runs.engine import Engine, carry_out
+from naspix.runs.store import Run
+from naspix.superpixelify import superpixelify
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_PHOTO = "photo"
+_ALL_LEVELS = (0, 1, 2, 3, 4)
+
+
+@final
+@dataclass(frozen=True)
+class Figure5:
+    """Maps as they are, over SLIC and over NAS, and the order that costs the score least.
+
+    Attributes:
+        n_clusters: K.
+        n_photos: How many, if no limit is given; half of them to be quick.
+        most_ordered: Superpixels above which no order is searched: n (n + 1) / 2 forwards for n.
+    """
+
+    n_clusters: int = 5
+    n_photos: int = 4
+    most_ordered: int = 150
+
+    title = "Figure 5: pooled maps and the greedy order"
+    items = "photos"
+    words = (
+        "Each map as it is, and its mean over superpixels of SLIC and of NAS, every map from 0 to "
+        "1. The last column is the order in which the superpixels can be hidden at the least cost "
+        "to the score: blue first, red last."
+    )
+    networks = ("resnet18",)
+
+    def compute(
+        self, opened: OpenRun, conditions: Conditions, *, engine: Engine, progress: Progress
+    ) -> None:
+        """Explain the photos by every method, and search the greedy orders."""
+        spare = opened.run.folder.parent / SPARE
+        source = found_source(opened, conditions.at_hand.photos(spare))
+        found = opened.find(
+            "networks", lambda: find_networks(self.networks, conditions, source.open().categories)
+        )
+        n_photos = self.n_photos // 2 if conditions.quick else self.n_photos
+        n_items = min(len(source.open()), conditions.limit or n_photos)
+        settings = self._settings(source, found, conditions, n_items)
+        matched = opened.find("matched", partial(matched_parameters, settings))
+        carry_out(
+            opened,
+            partial(_make_worker, settings, matched, self.most_ordered),
+            n_items=n_items,
+            batch_size=1,
+            engine=engine,
+            progress=lambda n_more: progress(n_more, n_items),
+        )
+
+    def sentences(self, run: Run) -> list[str]:
+        """What it ran on."""
+        found = run.header["found"]
+        photos = Source.from_plain(found["source"]).counted(run.n_items - len(run.failures))
+        return [photos, sentence_on(found["networks"])]
+
+    def tables(self, run: Run) -> list[Table]:
+        """How many superpixels each photo has, and of how many an order was searched."""
+        rows: list[tuple[Value, ...]] = []
+        for photo in _read(run):
+            for segmenter, superpixels in photo.superpixels.items():
+                ordered = "yes" if segmenter in photo.orders else "no, too many"
+                n = int(superpixels.max()) + 1
+                rows.append((photo.id, title_of(segmenter), n, ordered))
+        columns = ("photo", "segmenter", "superpixels", "order searched")
+        return [Table("superpixels", "Superpixels", columns, tuple(rows))]
+
+    def figures(self, run: Run) -> list[Drawing]:
+        """A figure a photo."""
+        drawings = []
+        for place, photo in enumerate(_read(run)):
+            labels = {title_of(name): by_area(each) for name, each in photo.superpixels.items()}
+            raw = {title_of(name): heat for name, heat in photo.raw.items()}
+            pooled = {
+                (title_of(method), title_of(segmenter)): _pooled(heat, superpixels)
+                for method, heat in photo.raw.items()
+                for segmenter, superpixels in photo.superpixels.items()
+            }
+            figure = plots.explanation_figure(
+                photo.image,
+                {name: (each, each) for name, each in labels.items()},
+                raw,
+                pooled,
+                orders={title_of(name): order for name, order in photo.orders.items()},
+            )
+            title = f"Figure 5: {photo.id}"
+            drawings.append(Drawing(f"figure5_{place}", title, figure, f"{photo.id}."))
+        return drawings
+
+    def verdicts(self, run: Run) -> list[Verdict]:
+        """The paper's claims about it are not at hand."""
+        return []
+
+    def _settings(
+        self, source: Source, found: Mapping[str, Any], conditions: Conditions, n_items: int
+    ) -> EvaluationSettings:
+        name, weights = next(iter(found["weights"].items()))
+        own_levels = conditions.quick or name == DEFAULT_MODEL
+        nas: dict[str, Any] = {"n_clusters": self.n_clusters}
+        nas |= {} if own_levels else {"levels": _ALL_LEVELS}
+        question = Question("lerf", parameters={"nas": nas})
+        return question.settings(source, name, weights, conditions, n_items)
+
+
+@dataclass(frozen=True, eq=False)
+class _KeptPhoto:
+    id: str
+    image: np.ndarray
+    raw: Mapping[str, np.ndarray]
+    superpixels: Mapping[str, np.ndarray]
+    orders: Mapping[str, np.ndarray]
+
+
+@final
+@dataclass(frozen=True)
+class _Maps:
+    """Keeps a batch's photos, maps, superpixels and greedy orders.
+
+    Attributes:
+        most_ordered: Superpixels above which no order is searched.
+    """
+
+    _: KW_ONLY
+    most_ordered: int
+
+    @property
+    def needs_boxes(self) -> bool:
+        return False
+
+    @property
+    def columns(self) -> "Sequence[pa.Field]":
+        import pyarrow as pa
+
+        return [pa.field("array", pa.binary(), nullable=False), pa.field("order", pa.binary())]
+
+    def level_names(self, model: Classifier) -> tuple[str, ...]:
+        return ()
+
+    def __call__(self, model: Classifier, batch: ExplainedBatch) -> list[Row]:
+        photos = [(image.permute(1, 2, 0) * 255).round().byte() for image in batch.images]
+        rows = rows_of(batch, _PHOTO, RAW, None, _values(photos))
+        for method, heat in batch.raw.items():
+            rows += rows_of(batch, method, RAW, None, _values(list(heat.half())))
+        for segmenter, superpixels in batch.superpixels.items():
+            values = _values(list(superpixels.to(torch.int32)))
+            if int(superpixels.max()) < self.most_ordered:
+                best = greedy_lerf(model, batch.images, superpixels, batch.target)
+                for value, labels, order in zip(values, superpixels, best.order, strict=True):
+                    value["order"] = _encoded(order.argsort()[labels.cpu()].to(torch.int32))
+            rows += rows_of(batch, GREEDY, segmenter, superpixels, values)
+        return rows
+
+
+def _make_worker(
+    settings: EvaluationSettings, matched: Mapping[str, Any], most_ordered: int
+) -> Evaluator:
+    evaluator = make_evaluator(settings, {"matched": matched})
+    evaluator.measure = _Maps(most_ordered=most_ordered)
+    return evaluator
+
+
+def _read(run: Run) -> list[_KeptPhoto]:
+    """The photos of a run, in order."""
+    found = []
+    frame = run.records().to_pandas()
+    for _, rows in frame.groupby("index", sort=True):
+        arrays = {
+            (row["method"], row["segmenter"]): _decoded(row["array"])
+            for row in rows.to_dict("records")
+        }
+        orders = {
+            row["segmenter"]: _decoded(row["order"]).astype(np.int64)
+            for row in rows.to_dict("records")
+            if row["order"] is not None
+        }
+        found.append(
+            _KeptPhoto(
+                id=str(rows["id"].iloc[0]),
+                image=arrays[_PHOTO, RAW].astype(np.float32) / 255,
+                raw={name: arrays[name, RAW].astype(np.float32) for name in METHODS},
+                superpixels={
+                    s: each.astype(np.int64) for (m, s), each in arrays.items() if m == GREEDY
+                },
+                orders=orders,
+            )
+        )
+    return found
+
+
+def _pooled(heat: np.ndarray, superpixels: np.ndarray) -> np.ndarray:
+    labels = torch.from_numpy(superpixels)[None]
+    pooled: np.ndarray = superpixelify(torch.from_numpy(heat)[None], labels)[0].numpy()
+    return pooled
+
+
+def _values(arrays: Sequence[Tensor]) -> list[Row]:
+    return [{"array": _encoded(array), "order": None} for array in arrays]
+
+
+def _encoded(array: Tensor) -> bytes:
+    content = io.BytesIO()
+    np.save(content, array.cpu().numpy(), allow_pickle=False)
+    return content.getvalue()
+
+
+def _decoded(content: bytes) -> np.ndarray:
+    array: np.ndarray = np.load(io.BytesIO(content), allow_pickle=False)
+    return array

@@ -1,0 +1,116 @@
+"""What is drawn of given records: the tables by snapshot, the picture by a tolerant comparison."""
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from naspix.paper import cutting, running, saving, table5
+from naspix.paper.at_hand import AtHand
+from naspix.paper.cutting import Cut
+from naspix.paper.experiment import Conditions, Table, Verdict
+from naspix.paper.figure9 import Figure9
+from naspix.paper.page import shown_cells
+from naspix.paper.published import beside_the_papers, known_entries, published
+from naspix.segmentation import Segmentation
+
+GOLDEN = Path(__file__).parent / "golden"
+_SIDE = 48
+_TOLERANCE = 6.0  # of 255, mean over the picture: letters may be set a little differently
+
+
+def _stripes(n: int, *, upright: bool) -> Segmentation:
+    across = torch.arange(_SIDE) * n // _SIDE
+    labels = across.expand(_SIDE, _SIDE)
+    return Segmentation((labels if upright else labels.T)[None].contiguous(), source=f"{n} stripes")
+
+
+def _made_up(self: Figure9, image: object, networks: object, conditions: object) -> Iterator[Cut]:
+    """Stripes that refine each other for Ward; for k-means they turn, and do not."""
+    for turn, n in enumerate((2, 4, 8)):
+        yield Cut("Ward", f"K = {n}", _stripes(n, upright=True))
+        yield Cut("k-means", f"K = {n}", _stripes(n, upright=turn % 2 == 0))
+
+
+@pytest.fixture
+def drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> running.Shown:
+    ramp = np.linspace(0, 255, _SIDE).astype(np.uint8)
+    photo = np.stack([np.tile(ramp, (_SIDE, 1)), np.tile(ramp[:, None], (1, _SIDE))] * 2, -1)
+    (tmp_path / "ramps").mkdir()
+    Image.fromarray(np.ascontiguousarray(photo[..., :3])).save(tmp_path / "ramps" / "ramp.png")
+    monkeypatch.setattr(cutting, "FRAME", (_SIDE, _SIDE))
+    monkeypatch.setattr(cutting, "find_networks", lambda *_: {"weights": {}, "missing": {}})
+    monkeypatch.setattr(Figure9, "cuts", _made_up)
+    monkeypatch.setattr(saving, "DOTS", 60)
+    conditions = Conditions(at_hand=AtHand(images=tmp_path / "ramps"))
+    return running.reproduce("figure9", conditions, tmp_path)
+
+
+def test_tables_sentences_and_verdicts_are_as_they_were(drawn, snapshot):
+    assert [table.rows for table in drawn.tables] == snapshot
+    assert drawn.sentences == snapshot
+    assert drawn.verdicts == snapshot
+    with (drawn.run.folder / "refinement.csv").open() as file:
+        assert list(csv.reader(file)) == snapshot
+
+
+def _picture(file: Path) -> Image.Image:
+    with Image.open(file) as picture:
+        return picture.convert("RGB")
+
+
+def _difference(one: Image.Image, other: Image.Image) -> float:
+    pixels = [np.asarray(each.resize(other.size), float) for each in (one, other)]
+    return float(np.abs(pixels[0] - pixels[1]).mean())
+
+
+def test_the_picture_is_as_it_was_looked_at(drawn):
+    found = _picture(drawn.run.folder / "figure9-1.png")
+    golden = _picture(GOLDEN / "figure9.png")
+    assert found.width == pytest.approx(golden.width, rel=0.03)
+    assert _difference(found, golden) < _TOLERANCE
+    # the comparison can tell: with red and blue exchanged it would not pass
+    exchanged = Image.fromarray(np.asarray(found)[..., ::-1].copy())
+    assert _difference(exchanged, golden) > 2 * _TOLERANCE
+
+
+def test_what_is_not_at_hand_is_said_and_has_no_difference(drawn):
+    row = "NAS, ResNet18, levels 2 to 4, K = 5"
+    ours = {(row, "96 x 96, GPU"): 100.0, (row, "224 x 224, CPU"): 5.0}
+    table = beside_the_papers("table5", "table5", "Rates", ours)
+    by_place = {one[:2]: one[2:] for one in table.rows}
+    assert by_place[row, "96 x 96, GPU"] == (100.0, 72, 28.0)
+    assert by_place[row, "224 x 224, CPU"] == (5.0, None, None)  # a row of our own
+    assert by_place["SLIC", "96 x 96, CPU"] == (None, None, None)
+    shown = shown_cells(Table("t", "T", ("here", "paper"), ((None, None), (2.0, 1234.6))))
+    assert shown == [["", "not at hand"], ["2.000", "1235"]]
+
+
+def test_every_claim_at_hand_is_a_sentence_with_its_source():
+    for name in known_entries():
+        for claim in published(name).claims.values():
+            assert claim.sentence.endswith(".")
+            assert claim.source
+
+
+@pytest.mark.parametrize(
+    ("ratios", "holds"),
+    [([12.0, 15, 30, 20, 18, 40], True), ([2.0, 3, 4, 1, 5, 2], False), ([5.0, 20, 9, 11], None)],
+)
+def test_ten_times_is_told_by_a_test(ratios, holds):
+    found, why = table5._order_of_magnitude(np.array(ratios), "NAS")
+    assert found is holds
+    assert f"median of {len(ratios)} pictures" in why
+
+
+def test_a_verdict_that_cannot_be_told_says_so_on_the_page(drawn, monkeypatch):
+    open_claim = Verdict("Birds fly.", None, "No bird is at hand.", "a book")
+    monkeypatch.setattr(Figure9, "verdicts", lambda self, run: [open_claim])
+    running.draw(drawn.run)
+    page = (drawn.run.folder / "page.html").read_text("utf-8")
+    assert 'class="open">cannot be told here</b>Birds fly. (a book)' in page
+    assert "No bird is at hand." in page

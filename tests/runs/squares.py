@@ -1,0 +1,81 @@
+"""A worker whose items are numbers, with faults to order: what engines are tried on."""
+
+import os
+import time
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import pyarrow as pa
+
+from naspix.errors import DeviceError
+from naspix.runs.continuing import open_run
+from naspix.runs.engine import Engine, InProcess, carry_out
+from naspix.runs.parts import Failure, Part, Span
+
+SETTINGS = {"power": 2, "limit": None, "nested": {"a": 1}}
+SCHEMA = pa.schema([("index", pa.int32()), ("setting", pa.string()), ("value", pa.float64())])
+
+
+@dataclass(frozen=True)
+class Squares:
+    """Item -> its root and its square; 13 cannot be computed.
+
+    Attributes:
+        seconds: What an item takes.
+        dies_at: Kill the process at this item,
+        died: once, if there is a file to remember it by.
+        fails_at: Raise at this item.
+    """
+
+    seconds: float = 0.0
+    dies_at: int = -1
+    died: Path | None = None
+    fails_at: int = -1
+
+    def __call__(self, span: Span, following: Span | None) -> Part:
+        rows = []
+        for index in range(*span):
+            time.sleep(self.seconds)
+            if index == self.fails_at:
+                raise DeviceError("the device is on fire")
+            if index == self.dies_at and not (self.died and self.died.exists()):
+                if self.died:
+                    self.died.touch()
+                os._exit(9)
+            if index != 13:
+                rows.append({"index": index, "setting": "root", "value": index**0.5})
+                rows.append({"index": index, "setting": "square", "value": float(index**2)})
+        failed = (Failure(13, "item 13", "bad luck"),) if 13 in range(*span) else ()
+        table = pa.Table.from_pylist(rows, schema=SCHEMA)
+        return Part(span, table, failed, {"thinking": 1.0}, ({"processor": "a brain"},))
+
+
+def compute(
+    folder: Path,
+    n_items: int = 20,
+    batch_size: int = 3,
+    engine: Engine | None = None,
+    worker: Squares | None = None,
+) -> None:
+    """Begin or continue a run of squares."""
+    with open_run(folder, kind="squares", settings=SETTINGS, growing=["limit"]) as run:
+        carry_out(
+            run,
+            partial(same, worker or Squares()),
+            n_items=n_items,
+            batch_size=batch_size,
+            engine=engine or InProcess(),
+        )
+
+
+def hold(folder: Path, begun: Connection) -> None:
+    """Open a run and do nothing."""
+    with open_run(folder, kind="squares", settings=SETTINGS):
+        begun.send("begun")
+        time.sleep(60)
+
+
+def same(worker: Squares) -> Squares:
+    return worker
