@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from naspix.experiments import processes
 
 from naspix.errors import InputError, NaspixError
+from naspix.paper import processes
 from naspix.paper.benchmark import SECTIONS
 from naspix.paper.photos import find_photos, photos_at, usual_photos
 from naspix.paper.plan import RESNET18, Plan

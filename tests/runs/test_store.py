@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from naspix.experiments import continuing
 from squares import SETTINGS, Squares, compute, hold
 
 from naspix.errors import InputError, NaspixWarning, OutputError
+from naspix.runs import continuing
 from naspix.runs.continuing import open_run
 from naspix.runs.engine import carry_out
 from naspix.runs.parts import Failure, Span, parts_in
