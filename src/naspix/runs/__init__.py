@@ -1,4 +1,4 @@
-"""Work on many items that can be stopped and continued: where results are kept, and who computes."""
+"""Work on many items that can be stopped and continued: its results, and who computes them."""
 
 from naspix.runs.continuing import OpenRun, open_run
 from naspix.runs.engine import (
