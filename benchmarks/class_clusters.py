@@ -20,8 +20,7 @@ from sklearn.metrics import adjusted_rand_score
 from torch import Tensor
 
 import naspix
-from naspix.paper.photos import find_photos, photos_at
-from naspix.paper.timing import limited_threads
+from naspix.paper.timing import find_photos, limited_threads, photos_at
 from naspix.runs.machine import describe_machine
 
 SIZE = 224

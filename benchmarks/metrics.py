@@ -23,8 +23,7 @@ import naspix
 from naspix.metrics import lerf
 from naspix.metrics.boxes import eight_bit
 from naspix.metrics.overlaps import overlaps_of
-from naspix.paper.photos import find_photos, photos_at
-from naspix.paper.timing import interleaved, limited_threads
+from naspix.paper.timing import find_photos, interleaved, limited_threads, photos_at
 from naspix.runs.machine import describe_machine
 
 sys.path.append(str(Path(__file__).parents[1] / "tests" / "reference"))

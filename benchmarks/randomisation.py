@@ -19,8 +19,7 @@ import torch
 from torch import Tensor, nn
 
 import naspix
-from naspix.paper.photos import find_photos, photos_at, stacked
-from naspix.paper.timing import limited_threads
+from naspix.paper.timing import find_photos, limited_threads, photos_at, stacked
 from naspix.runs.machine import describe_machine
 from naspix.saliency import (
     LRP,

@@ -22,8 +22,7 @@ import torch
 from torch import Tensor
 
 import naspix
-from naspix.paper.photos import find_photos, photos_at
-from naspix.paper.timing import interleaved, limited_threads
+from naspix.paper.timing import find_photos, interleaved, limited_threads, photos_at
 from naspix.registry import SALIENCY
 from naspix.runs.machine import describe_machine
 from naspix.saliency import RISE, XRAI, grow_regions

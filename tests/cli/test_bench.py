@@ -6,7 +6,7 @@ import pytest
 
 from naspix.cli import main
 from naspix.cli.bench import SECTION_TITLES
-from naspix.paper.benchmark import SECTIONS
+from naspix.paper.bench import SECTIONS
 
 
 def test_the_sections_of_the_command_are_those_there_are():

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from naspix.paper.records import Case, Goal, Record
-from naspix.paper.timing import Timing
+from naspix.paper.timing import Case, Record, Timing
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "tables.py"
 MACHINE = {
@@ -28,8 +27,10 @@ def tables():
 def records():
     case = Case("resnet18", (2, 3, 4), 5, 96, 2, 24)
     fast, slow = Timing(2.0, (1.9, 2.1), 72), Timing(5.0, (4.9, 5.1), 72)
-    of = Record.of_ratio("nas", "NAS", case, fast, "SLIC", slow, Goal(0.5))
-    missed = Record.of_ratio("nas", "NAS, tol=0", case, slow, "SLIC", slow, Goal(0.8))
+    times = {"NAS": fast, "NAS, tol=0": slow, "SLIC": slow}
+    of = Record(section="nas", name="NAS", case=case, goal=0.5).of(times, "NAS", "SLIC")
+    missed = Record(section="nas", name="NAS, tol=0", case=case, goal=0.8)
+    missed = missed.of(times, "NAS, tol=0", "SLIC")
     absent = Record(section="nas", name="NAS", case=case, against="OpenCV SLIC", note="left out")
     return [record.to_dict() for record in (of, missed, absent)]
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,17 @@ from squares import compute
 from naspix.errors import InputError
 from naspix.evaluation.running import evaluate
 from naspix.evaluation.settings import EvaluationSettings
-from naspix.paper.scaling import Machines, Rates, cost, measured
 from naspix.runs.store import Run, read_run
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "scaling.py"
+_SPEC = importlib.util.spec_from_file_location("scaling_script", SCRIPT)
+assert _SPEC is not None
+assert _SPEC.loader is not None
+script = importlib.util.module_from_spec(_SPEC)
+sys.modules[_SPEC.name] = script  # where its dataclasses look for their module
+_SPEC.loader.exec_module(script)
+Machines, Rates, cost, measured = script.Machines, script.Rates, script.cost, script.measured
+
 RATES = Rates(
     host={"reading pictures": 0.5, "measure": 1.5},
     device={"forward": 3.0, "method rise": 27.0},
@@ -120,12 +128,6 @@ def test_methods_share_what_is_measured_and_add_up_to_the_whole(run: Run) -> Non
 def test_the_script_prints_a_row_a_method_and_says_that_no_gpu_was_measured(
     run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    spec = importlib.util.spec_from_file_location("scaling_script", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-
     def printed(*options: str) -> str:
         monkeypatch.setattr("sys.argv", ["scaling.py", str(run.folder), *options])
         assert script.main() == 0

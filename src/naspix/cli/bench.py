@@ -12,7 +12,7 @@ from naspix.cli.options import Json
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from naspix.paper.records import Record
+    from naspix.paper.timing import Record
 
 SectionName = Literal[
     "nas", "inertia", "trained", "variants", "memory", "whole", "ward", "process", "cuda"
@@ -59,9 +59,8 @@ def bench(
     """
     import json as encoder
 
-    from naspix.paper.benchmark import PAPER, SECTIONS
-    from naspix.paper.photos import find_photos
-    from naspix.paper.plan import Plan
+    from naspix.paper.bench import PAPER, SECTIONS
+    from naspix.paper.timing import Plan, find_photos
     from naspix.runs.machine import describe_machine
 
     plan = Plan(find_photos(photos), threads=threads, sizes=sizes)
@@ -113,7 +112,7 @@ def _table(title: str, records: "list[Record]") -> "Table":
 
 def _cells(record: "Record") -> list[str]:
     case, timing, rival, goal = record.case, record.timing, record.against_timing, record.goal
-    verdict = {True: "[green]met[/]", False: "[red]not met[/]", None: "-" if goal else ""}
+    verdict = {True: "[green]met[/]", False: "[red]not met[/]", None: "" if goal is None else "-"}
     return [
         record.name,
         f"{case.network} {_levels(case.levels)} K={case.n_clusters}" if case.network else "",
@@ -123,7 +122,7 @@ def _cells(record: "Record") -> list[str]:
         record.against,
         _number(rival.median_ms) if rival else "",
         "-" if record.figure is None else f"{_figure(record.figure)} {record.unit}",
-        f"{'at least' if goal.at_least else 'at most'} {goal.limit:g}" if goal else "",
+        "" if goal is None else f"{'at least' if record.at_least else 'at most'} {goal:g}",
         verdict[record.met],
     ]
 

@@ -16,13 +16,22 @@ from torch import Tensor
 from torch.nn import functional
 
 from naspix.models import DEFAULT_MODEL
-from naspix.paper import benchmark as benchmark
 from naspix.paper.at_hand import Source
+from naspix.paper.bench import SECTIONS
 from naspix.paper.networks import TITLES, load_network
-from naspix.paper.photos import Photo, photos_at, stacked, usual_photos
-from naspix.paper.plan import Network, Plan
-from naspix.paper.rivals import felzenszwalb, slic
-from naspix.paper.timing import interleaved, limited_threads
+from naspix.paper.timing import (
+    Network,
+    Photo,
+    Plan,
+    felzenszwalb,
+    interleaved,
+    limited_threads,
+    photos_at,
+    slic,
+    spread,
+    stacked,
+    usual_photos,
+)
 from naspix.runs.parts import Part, Span, this_machine
 from naspix.segmentation import NAS
 
@@ -186,16 +195,14 @@ class Stopwatch:
                 ),
                 "note": record.note,
             }
-            for record in benchmark.SECTIONS[section](plan)
+            for record in SECTIONS[section](plan)
         ]
 
 
 def _pictures(source: Source, n: int) -> list[UInt8[np.ndarray, "H W 3"]]:
     """So many pictures, or as many as there are."""
     if source.dataset == CROPS:
-        crops = usual_photos()
-        n = min(n, len(crops))
-        return [crops[i * len(crops) // n] for i in range(n)]
+        return spread(usual_photos(), n)
     dataset = source.open()
     images = (dataset[index].image for index in range(min(n, len(dataset))))
     return [(image * 255).round().byte().permute(1, 2, 0).numpy() for image in images]

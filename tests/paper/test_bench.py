@@ -9,13 +9,19 @@ import pytest
 import torch
 
 from naspix.errors import InputError, NaspixError
-from naspix.paper import processes
-from naspix.paper.benchmark import SECTIONS
-from naspix.paper.photos import find_photos, photos_at, usual_photos
-from naspix.paper.plan import RESNET18, Plan
-from naspix.paper.records import Case, Goal, Record
-from naspix.paper.rivals import dense_kmeans, dense_points, inertia
-from naspix.paper.timing import Timing, interleaved, limited_threads
+from naspix.paper import bench
+from naspix.paper.bench import SECTIONS, dense_kmeans, dense_points, inertia
+from naspix.paper.timing import (
+    RESNET18,
+    Plan,
+    Record,
+    Timing,
+    find_photos,
+    interleaved,
+    limited_threads,
+    photos_at,
+    usual_photos,
+)
 from naspix.runs.machine import describe_machine
 
 KEYS = {
@@ -42,12 +48,10 @@ def test_medians_and_ratios_on_a_clock_of_our_own():
     )
     assert times["fast"] == Timing(1000.0, (1000.0, 1000.0), 4)
     assert times["slow"].median_ms == 4000.0
-    record = Record.of_ratio(
-        "nas", "it", Case(), times["slow"], "other", times["fast"], Goal(3.9), note="so"
-    )
+    record = Record(section="nas", name="it", goal=3.9, note="so").of(times, "slow", "fast")
     assert record.figure == record.ratio == 4.0
     assert record.met is False
-    assert replace(record, goal=Goal(3.9, at_least=True)).met is True
+    assert replace(record, at_least=True).met is True
     assert replace(record, goal=None).met is None
     assert times["slow"].scaled(2).median_ms == 8000.0
 
@@ -96,11 +100,11 @@ def test_every_section_gives_records(plan, section):
 
 
 def test_memory_is_measured_in_a_process_of_its_own(plan):
-    (record,) = processes.memory(plan)
+    (record,) = bench.memory(plan)
     assert 0 < record.figure < 500
     assert record.unit == "MB"
     with pytest.raises(NaspixError, match=r"has failed: .*ZeroDivisionError"):
-        processes._output((*processes._PYTHON, "1 / 0"), plan)
+        bench._output((*bench._PYTHON, "1 / 0"), plan)
 
 
 def test_what_cannot_be_measured_is_refused():

@@ -1,0 +1,546 @@
+"""Table 5 of the paper, extended: what NAS costs beside other superpixels and beside itself, dense.
+
+A section is a function from a :class:`~naspix.paper.timing.Plan` to records; contenders of a ratio
+take turns in one run. Nothing is printed here.
+
+Source: table 5 gives 72 images a second at 96 x 96 on a GPU.
+"""
+
+import math
+import os
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Integer
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from naspix.clustering.features import UpsampledFeatures
+from naspix.clustering.kmeans import kmeans
+from naspix.errors import NaspixError
+from naspix.models import wrap_model
+from naspix.paper.timing import (
+    DEFAULT,
+    N_SEGMENTS,
+    RESNET18,
+    Case,
+    Network,
+    Photo,
+    Plan,
+    Record,
+    Timing,
+    felzenszwalb,
+    interleaved,
+    limited_threads,
+    photos_at,
+    slic,
+    stacked,
+)
+from naspix.segmentation import NAS
+
+PAPER_IMAGES_PER_SECOND = 72
+PAPER = (
+    f"The paper's table 5: NAS segments {PAPER_IMAGES_PER_SECOND} images a second at 96 x 96 on a "
+    "GPU, and SLIC is faster by an order of magnitude. Its other cells are not at hand."
+)
+
+_Contenders = Mapping[str, Callable[["_Item"], object]]
+_Goals = Mapping[tuple[str, int], float]  # by name and size
+
+_NAS, _POOLED, _FIXED = "NAS", "NAS with superpixels", "NAS, tol=0"
+_SLIC, _FELZENSZWALB, _OPENCV = "SLIC", "Felzenszwalb", "OpenCV SLIC"
+_LITERAL, _FORWARD = "Algorithm 1, dense", "forward pass"
+_NAS_GOALS: _Goals = {
+    **{(_SLIC, size): 0.5 for size in (96, 224)},
+    **{(_OPENCV, size): 1.0 for size in (96, 224)},
+    **{(_LITERAL, size): 50 for size in (96, 224)},  # times faster, at least
+    (_FIXED, 96): 0.8,
+    (_FIXED, 224): 0.6,
+}
+_WHOLE_BATCH = 8
+_GPU_BATCH, _CPU_BATCH, _GPU_ROUNDS = 256, 32, 5
+_OPENCV_ROUNDS = 10  # as many as scikit-image's SLIC runs at most
+_MEGABYTE = 1e6
+_PYTHON = (sys.executable, "-c")
+_NASPIX = "import sys; from naspix.cli import main; sys.exit(main())"
+
+
+@dataclass(frozen=True, eq=False)
+class _Item:
+    """A photo and its activations."""
+
+    photo: Photo
+    activations: list[Tensor]
+
+
+def nas(plan: Plan) -> list[Record]:
+    """Time NAS given activations against other superpixels and against Algorithm 1 literally."""
+    return _against_rivals(plan, "nas", RESNET18, _NAS_GOALS)
+
+
+def inertias(plan: Plan) -> list[Record]:
+    """Compare the inertia with that of scikit-learn's k-means on the dense matrix."""
+    return _inertias(plan, "inertia", RESNET18, 1.001)
+
+
+def trained(plan: Plan) -> list[Record]:
+    """Do both on the default network, whose features are trained; time with one thread as well."""
+    records = []
+    for threads in sorted({1, plan.threads}):
+        records += _against_rivals(replace(plan, threads=threads), "trained", DEFAULT, {})
+    return records + _inertias(plan, "trained", DEFAULT, None)
+
+
+def variants(plan: Plan) -> list[Record]:
+    """Time NAS with more levels, more clusters and larger networks against SLIC."""
+    size = max(plan.sizes)
+    networks = {
+        "levels 0 to 4": Network(levels=(0, 1, 2, 3, 4)),
+        "ten clusters": Network(n_clusters=10),
+        "ResNet50": Network("resnet50"),
+        "VGG16": Network("vgg16"),
+    }
+    records = []
+    for name, network in networks.items():
+        segmenter = network.segmenter()
+        items = _items(segmenter, plan, size)
+        contenders = {_NAS: _clusters(segmenter, size), _SLIC: lambda item: slic(item.photo)}
+        times = _in_turns(plan, contenders, items)
+        case = network.case(size, plan.threads, len(items))
+        record = Record(section="variants", name=f"NAS, {name}", case=case, goal=1.5)
+        records.append(record.of(times, _NAS, _SLIC))
+    return records
+
+
+def memory(plan: Plan) -> list[Record]:
+    """Measure the memory that segmenting ResNet50's activations takes, in a process of its own."""
+    network = Network("resnet50")
+    size = max(plan.sizes)
+    photo = photos_at(plan.sources, size)[0]
+    activations = network.load().activations(photo.batch, network.levels)
+    n_channels = sum(maps.shape[1] for maps in activations)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "activations.pt"
+        torch.save(activations, path)
+        module = "import sys, naspix.paper.bench as b; b.print_peak(*sys.argv[1:])"
+        arguments = (str(path), str(size), str(network.n_clusters))
+        first, later = map(float, _output((*_PYTHON, module, *arguments), plan).split())
+    dense = 4 * size * size * n_channels / _MEGABYTE
+    return [
+        Record(
+            section="memory",
+            name="extra memory of NAS",
+            case=network.case(size, plan.threads, 1),
+            against=f"dense: {dense:.0f} MB",
+            figure=first,
+            unit="MB",
+            goal=40 if size == 224 else None,
+            note="peak of a process's first call, with the libraries' own buffers; "
+            f"of its second call: {later:.1f} MB",
+        )
+    ]
+
+
+def whole(plan: Plan) -> list[Record]:
+    """Time NAS from the image on against the network's bare forward pass."""
+    size = max(plan.sizes)
+    photos = photos_at(plan.sources, size)
+    records = []
+    for network in (RESNET18, DEFAULT):
+        segmenter = network.segmenter()
+        contenders = {
+            _NAS: lambda pair, nas=segmenter: nas(pair[0]).clusters,
+            _FORWARD: torch.no_grad()(lambda pair, nas=segmenter: nas.model.network(pair[1])),
+        }
+        for n_at_once in sorted({1, min(_WHOLE_BATCH, len(photos))}):
+            batches = []  # as images, and as the network takes them
+            for start in range(0, len(photos) - n_at_once + 1, n_at_once):
+                images = stacked(photos[start : start + n_at_once])
+                batches.append((images, segmenter.model.standardize(images)))
+            with limited_threads(plan.threads):
+                times = interleaved(contenders, batches, rounds=plan.rounds, clock=plan.clock)
+            case = network.case(size, plan.threads, n_at_once * len(batches))
+            name = f"NAS of images, {n_at_once} at a time"
+            record = Record(section="whole", name=name, case=case, goal=1.25)
+            records.append(record.of(times, _NAS, _FORWARD))
+    return records
+
+
+def ward(plan: Plan) -> list[Record]:
+    """Time Ward's tree of one photo, and SciPy's on dense features of half the size, scaled.
+
+    Both grow with the square of the number of points.
+    """
+    from scipy.cluster import hierarchy
+
+    size = min(plan.sizes)
+    half = size // 2
+    segmenter = replace(RESNET18.segmenter(), algorithm="ward")
+    items = _items(segmenter, plan, size)[: min(2, plan.n_slow)]
+
+    def scipy_tree(item: _Item) -> object:
+        return hierarchy.ward(dense_points(item.activations, half).numpy())
+
+    contenders = {"ward": _clusters(segmenter, size), "scipy": scipy_tree}
+    times = _in_turns(replace(plan, rounds=1), contenders, items)
+    scale = (size / half) ** 4
+    exact = Record(
+        section="ward",
+        name="NAS by Ward, exact",
+        case=RESNET18.case(size, plan.threads, len(items)),
+        timing=times["ward"],
+        figure=times["ward"].median_ms / 1e3,
+        unit="s",
+        goal=2.0 if size == 96 else None,
+    )
+    beside = replace(
+        exact,
+        against="SciPy, dense",
+        against_timing=times["scipy"].scaled(scale),
+        figure=None,
+        unit="x",
+        goal=0.25,
+        note=f"SciPy's ward at {half} x {half}, its time times {scale:.0f}",
+    )
+    return [exact, beside]
+
+
+def process(plan: Plan) -> list[Record]:
+    """Time the command line from start to end, and the imports it should not exceed."""
+    from PIL import Image
+
+    with tempfile.TemporaryDirectory() as folder:
+        photo = Path(folder) / "photo.jpg"
+        pixels = photos_at(plan.sources[:1], 512)[0].pixels
+        Image.fromarray(np.rint(pixels * 255).astype(np.uint8)).save(photo)
+        output = str(Path(folder) / "results")
+        commands = {
+            "naspix --help": (*_PYTHON, _NASPIX, "--help"),
+            "import naspix": (*_PYTHON, "import naspix"),
+            "import torch": (*_PYTHON, "import torch"),
+            "naspix explain PHOTO": (*_PYTHON, _NASPIX, "explain", str(photo), "-o", output),
+            "import torch, timm": (*_PYTHON, "import torch, timm"),
+        }
+        contenders = {
+            name: lambda _, command=command: _output(command, plan)
+            for name, command in commands.items()
+        }
+        times = interleaved(contenders, range(plan.n_processes), clock=plan.clock)
+    helped = Record(
+        section="process",
+        name="naspix --help",
+        case=Case(threads=plan.threads),
+        timing=times["naspix --help"],
+        figure=times["naspix --help"].median_ms / 1e3,
+        unit="s",
+        goal=0.5,
+    )
+    beside = (
+        ("import naspix", "import torch", 1.2),
+        ("naspix explain PHOTO", "import torch, timm", 3.0),
+    )
+    return [
+        helped,
+        *(
+            Record(section="process", name=name, case=helped.case, goal=most).of(times, name, rival)
+            for name, rival, most in beside
+        ),
+    ]
+
+
+def cuda(plan: Plan) -> list[Record]:
+    """Count images a second on a GPU, and compare its labels with the CPU's."""
+    size = min(plan.sizes)
+    rate = Record(
+        section="cuda",
+        name="NAS of images on a GPU",
+        case=RESNET18.case(size, plan.threads, _GPU_BATCH),
+        unit="images/s",
+        goal=2000 if size == 96 else None,
+        at_least=True,
+    )
+    if not torch.cuda.is_available():
+        return [replace(rate, note="left out: there is no CUDA device")]
+    photos = photos_at(plan.sources, size)
+    images = stacked([photos[i % len(photos)] for i in range(_GPU_BATCH)])
+    on_cpu = RESNET18.segmenter()
+    on_gpu = replace(on_cpu, model=RESNET18.load().to("cuda"))
+    few = images[:_CPU_BATCH]
+
+    def synchronized(labels: Tensor) -> None:
+        torch.cuda.synchronize()
+
+    with limited_threads(plan.threads):
+        slow = interleaved({_NAS: lambda some: on_cpu(some).clusters}, [few], clock=plan.clock)
+        fast = interleaved(
+            {
+                _NAS: lambda some: synchronized(on_gpu(some).clusters),
+                _POOLED: lambda some: synchronized(on_gpu(some).superpixels),
+            },
+            [images.cuda()],
+            rounds=_GPU_ROUNDS,
+            clock=plan.clock,
+        )
+    cpu_rate = 1e3 * len(few) / slow[_NAS].median_ms
+    rates = {key: 1e3 * len(images) / timing.median_ms for key, timing in fast.items()}
+    reported = replace(rate, goal=None, at_least=False)
+    name = f"{rate.name}, times the CPU's rate"
+    return [
+        replace(rate, figure=rates[_NAS]),
+        replace(reported, name=f"{rate.name}, with superpixels", figure=rates[_POOLED]),
+        replace(reported, name=name, figure=rates[_NAS] / cpu_rate, unit="x"),
+        replace(
+            reported,
+            name="labels as the CPU's, same centres",
+            figure=_agreement(on_cpu, few),
+            unit="share",
+        ),
+    ]
+
+
+SECTIONS: dict[str, Callable[[Plan], list[Record]]] = {
+    "nas": nas,
+    "inertia": inertias,
+    "trained": trained,
+    "variants": variants,
+    "memory": memory,
+    "whole": whole,
+    "ward": ward,
+    "process": process,
+    "cuda": cuda,
+}
+
+
+def _against_rivals(plan: Plan, section: str, network: Network, goals: _Goals) -> list[Record]:
+    """NAS beside all others, at every size."""
+    segmenter = network.segmenter()
+    records = []
+    for size in plan.sizes:
+        items = _items(segmenter, plan, size)
+        contenders: dict[str, Callable[[_Item], object]] = {
+            _NAS: _clusters(segmenter, size),
+            _POOLED: lambda item, size=size: (  # type: ignore[misc]
+                segmenter.segment(item.activations, (size, size)).superpixels
+            ),
+            _FIXED: _clusters(replace(segmenter, tol=0), size),
+            _SLIC: lambda item: slic(item.photo),
+            _FELZENSZWALB: lambda item: felzenszwalb(item.photo),
+        }
+        opencv = _opencv_slic()
+        if opencv is not None:
+            contenders[_OPENCV] = opencv
+        times = _in_turns(plan, contenders, items)
+        case = network.case(size, plan.threads, len(items))
+        for name, rival in (
+            (_NAS, _SLIC),
+            (_POOLED, _SLIC),
+            (_FIXED, _SLIC),
+            (_NAS, _FELZENSZWALB),
+            (_NAS, _OPENCV),
+        ):
+            goal = goals.get((rival if name == _NAS else name, size))
+            record = Record(section=section, name=name, case=case, against=rival, goal=goal)
+            if rival in times:
+                records.append(record.of(times, name, rival))
+            else:
+                note = "left out: needs pip install opencv-contrib-python-headless"
+                records.append(replace(record, note=note))
+        few = items[: plan.n_slow]
+
+        def literal(item: _Item, size: int = size) -> object:
+            return dense_kmeans(dense_points(item.activations, size), segmenter.n_clusters)
+
+        once = replace(plan, rounds=1)
+        times = _in_turns(once, {_NAS: _clusters(segmenter, size), _LITERAL: literal}, few)
+        records.append(
+            Record(
+                section=section,
+                name=_NAS,
+                case=replace(case, n_photos=len(few)),
+                timing=times[_NAS],
+                against=_LITERAL,
+                against_timing=times[_LITERAL],
+                figure=times[_LITERAL].median_ms / times[_NAS].median_ms,
+                unit="x faster",
+                goal=goals.get((_LITERAL, size)),
+                at_least=True,
+            )
+        )
+    return records
+
+
+def _inertias(plan: Plan, section: str, network: Network, goal: float | None) -> list[Record]:
+    """Mean ratio of inertias over photos: all at the smallest size, few at greater ones."""
+    segmenter = network.segmenter()
+    records = []
+    for size in plan.sizes:
+        n_photos = len(plan.sources) if size == min(plan.sizes) else plan.n_slow
+        ratios = []
+        with limited_threads(plan.threads):
+            for item in _items(segmenter, plan, size)[:n_photos]:
+                points = dense_points(item.activations, size)
+                ours, theirs = 0.0, 0.0
+                for seed in range(plan.n_seeds):
+                    found = replace(segmenter, seed=seed).segment(item.activations, (size, size))
+                    ours += inertia(points, found.clusters.flatten())
+                    labels = dense_kmeans(points, network.n_clusters, seed)
+                    theirs += inertia(points, torch.from_numpy(labels))
+                ratios.append(ours / theirs)
+        records.append(
+            Record(
+                section=section,
+                name="inertia of NAS",
+                case=network.case(size, plan.threads, len(ratios)),
+                against="scikit-learn KMeans",
+                figure=sum(ratios) / len(ratios),
+                goal=goal,
+                note=f"{len(ratios)} photos, {plan.n_seeds} seeds, n_init=1 on the dense matrix at "
+                f"{size}; from {min(ratios):.4f} to {max(ratios):.4f}",
+            )
+        )
+    return records
+
+
+def _items(nas: NAS, plan: Plan, size: int) -> list[_Item]:
+    photos = photos_at(plan.sources, size)
+    return [_Item(photo, nas.model.activations(photo.batch, nas.levels)) for photo in photos]
+
+
+def _in_turns(plan: Plan, contenders: _Contenders, items: list[_Item]) -> dict[str, Timing]:
+    with limited_threads(plan.threads):
+        return interleaved(contenders, items, rounds=plan.rounds, clock=plan.clock)
+
+
+def _clusters(nas: NAS, size: int) -> Callable[[_Item], object]:
+    return lambda item: nas.segment(item.activations, (size, size)).clusters
+
+
+def _opencv_slic() -> Callable[[_Item], object] | None:
+    """OpenCV's SLIC, or None where OpenCV came without its contrib modules.
+
+    The conversion to CIELAB and the joining of stray pixels are left out, in OpenCV's favour.
+    """
+    import cv2
+
+    ximgproc = getattr(cv2, "ximgproc", None)
+    if ximgproc is None:
+        return None
+
+    def segment(item: _Item) -> object:
+        lab = item.photo.lab
+        size = max(1, round(math.sqrt(lab.shape[0] * lab.shape[1] / N_SEGMENTS)))
+        segmenter = ximgproc.createSuperpixelSLIC(lab, algorithm=ximgproc.SLIC, region_size=size)
+        segmenter.iterate(_OPENCV_ROUNDS)
+        return segmenter.getLabels()
+
+    return segment
+
+
+def dense_points(
+    activations: Sequence[Float[Tensor, "1 _ _ _"]], size: int
+) -> Float[Tensor, "n_pixels D"]:
+    """Lines 5 to 12 of Algorithm 1 as they stand: one row a pixel, one column a channel."""
+    parts = []
+    for activation in activations:
+        upsampled = functional.interpolate(
+            activation, size=(size, size), mode="bicubic", align_corners=False
+        )
+        norms = upsampled.norm(dim=1, keepdim=True).clamp_min(1e-12)
+        parts.append(upsampled / norms / (1 + activation.shape[1]))
+    return torch.cat(parts, dim=1)[0].flatten(1).T.contiguous()
+
+
+def dense_kmeans(
+    points: Float[Tensor, "n_pixels D"], n_clusters: int, seed: int = 0
+) -> NDArray[np.int32]:
+    """Line 13 by scikit-learn, from one start."""
+    from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
+
+    fitted = KMeans(n_clusters, n_init=1, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # tiny pictures: fewer distinct points
+        return np.asarray(fitted.fit(points.numpy()).labels_)
+
+
+def inertia(points: Float[Tensor, "n_pixels D"], labels: Integer[Tensor, " n_pixels"]) -> float:
+    """The sum of squared distances of points from the means of their clusters.
+
+    Example:
+        >>> inertia(torch.tensor([[0.0], [2.0], [5.0]]), torch.tensor([0, 0, 1]))
+        2.0
+    """
+    total = 0.0
+    for label in labels.unique():
+        group = points[labels == label]
+        mean = group.mean(0, dtype=torch.float64).to(group.dtype)
+        total += float((group - mean).square().sum(dtype=torch.float64))
+    return total
+
+
+def _agreement(nas: NAS, images: Tensor) -> float:
+    """Share of pixels that the GPU labels as the CPU does, k-means from the same centres."""
+    frame = (images.shape[2], images.shape[3])
+    activations = nas.model.activations(images, nas.levels)
+    features = UpsampledFeatures(activations, frame)
+    generator = torch.Generator().manual_seed(0)
+    starts = torch.rand(len(images), features.n_pixels, generator=generator)
+    centers = features.at(starts.argsort(1)[:, : nas.n_clusters])
+    on_gpu = UpsampledFeatures([maps.cuda() for maps in activations], frame)
+    expected = kmeans(features, nas.n_clusters, tol=0, init=centers)
+    found = kmeans(on_gpu, nas.n_clusters, tol=0, init=centers.cuda())
+    return float((expected == found.cpu()).float().mean())
+
+
+def _output(command: Sequence[str], plan: Plan) -> str:
+    """What a process of its own prints."""
+    environment = {**os.environ, "OMP_NUM_THREADS": str(plan.threads), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise NaspixError(f"a process that the benchmark started has failed: {last}")
+    return done.stdout
+
+
+def print_peak(path: str, size: str, n_clusters: str) -> None:
+    """Segment saved activations twice and print how many megabytes each call took at its peak.
+
+    For a fresh process: what a process has once used, it uses again unseen.
+    """
+    activations = torch.load(path, weights_only=True)
+    names = [str(level) for level in range(len(activations))]
+    model = wrap_model(nn.Sequential(*(nn.Identity() for _ in names)), levels=names)  # of no weight
+    nas = NAS(model, levels=names, n_clusters=int(n_clusters))
+    frame = (int(size), int(size))
+    peaks = [_peak_of(lambda: nas.segment(activations, frame).clusters) for _ in range(2)]
+    sys.stdout.write(" ".join(f"{peak / _MEGABYTE:.3f}" for peak in peaks))
+
+
+def _peak_of(call: Callable[[], object]) -> int:
+    """Return by how many bytes the process grows, at most, while it calls."""
+    clear = Path("/proc/self/clear_refs")
+    if not clear.exists():
+        import resource
+
+        unit = 1 if sys.platform == "darwin" else 1024
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        call()
+        return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - most) * unit
+    clear.write_text("5")  # the peak so far is forgotten
+    before = _status("VmRSS")
+    call()
+    return max(0, _status("VmHWM") - before)
+
+
+def _status(field: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    (line,) = (line for line in lines if line.startswith(f"{field}:"))
+    return int(line.split()[1]) * 1024
