@@ -22,6 +22,7 @@ def test_names():
         "SLIC",
         "Segmentation",
         "Watershed",
+        "check",
         "clustering",
         "consensus",
         "datasets",

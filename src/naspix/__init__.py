@@ -30,6 +30,7 @@ _HOMES = {
     "Explanation": "naspix.explain",
     "explain": "naspix.explain",
     "explore": "naspix.app",
+    "check": "naspix.doctor",
     "NaspixError": "naspix.errors",
     "NaspixWarning": "naspix.errors",
 }
@@ -59,6 +60,7 @@ __all__ = [
     "Segmentation",
     "Watershed",
     "__version__",
+    "check",
     "clustering",
     "consensus",
     "datasets",
@@ -79,6 +81,7 @@ __all__ = [
 if TYPE_CHECKING:
     from naspix import clustering, datasets, interop, metrics, models, plots, saliency, segmentation
     from naspix.app import explore
+    from naspix.doctor import check
     from naspix.errors import NaspixError, NaspixWarning
     from naspix.explain import Explanation, explain
     from naspix.interop import wrap_huggingface

@@ -13,24 +13,32 @@ from jaxtyping import UInt8
 
 from naspix.errors import OutputError
 
+_UNFINISHED = ".part"  # how a file is called that is being written
+
 
 @contextlib.contextmanager
-def written(target: Path) -> Iterator[None]:
-    """Turn the system's errors into a sentence about what cannot be written."""
+def written(target: Path, remedy: str = "choose another folder with --output") -> Iterator[None]:
+    """Turn the system's errors into a sentence about what cannot be written.
+
+    Args:
+        target: What is being written.
+        remedy: What to do about it.
+    """
     try:
         yield
     except OutputError:
         raise
     except OSError as error:
-        where = error.filename if isinstance(error.filename, str) else str(target)
+        named = error.filename if isinstance(error.filename, str) else str(target)
+        where = str(target) if named.endswith(_UNFINISHED) else named
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            reason = "the disk is full; free some space or choose another folder with --output"
+            reason = f"the disk is full; free some space or {remedy}"
         elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            reason = "writing there is not allowed; choose another folder with --output"
+            reason = f"writing there is not allowed; {remedy}"
         elif error.errno in (errno.ENOTDIR, errno.EEXIST):
-            reason = "it, or a part of its path, is a file; choose another folder with --output"
+            reason = f"it, or a part of its path, is a file; {remedy}"
         else:
-            reason = f"{error.strerror or error}; choose another folder with --output"
+            reason = f"{error.strerror or error}; {remedy}"
         raise OutputError(f"cannot write {where}: {reason}") from None
 
 
@@ -45,7 +53,7 @@ def write_png(path: Path, picture: UInt8[np.ndarray, "H W *C"]) -> None:
 @contextlib.contextmanager
 def write_whole(path: Path) -> Iterator[IO[bytes]]:
     """Open a file that appears at ``path`` only once everything is in it."""
-    descriptor, hidden = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
+    descriptor, hidden = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=_UNFINISHED)
     try:
         with os.fdopen(descriptor, "wb") as file:
             yield file
@@ -65,7 +73,7 @@ class GrowingFile:
     def __init__(self, place: Path) -> None:
         self._place = place
         descriptor, self._hidden = tempfile.mkstemp(
-            dir=place.parent, prefix=f".{place.name}-", suffix=".part"
+            dir=place.parent, prefix=f".{place.name}-", suffix=_UNFINISHED
         )
         self._file = os.fdopen(descriptor, "wb")
         self._length = 0

@@ -13,7 +13,7 @@ from pycocotools import mask as oracle
 from naspix.datasets import COCOBoxes
 from naspix.datasets.masks import union_mask
 from naspix.errors import DatasetError, InputError, NaspixWarning
-from naspix.segmentation.coco import run_lengths
+from naspix.segmentation.files import run_lengths
 
 CAT = {"image_id": 10, "category_id": 17, "bbox": [1, 2, 8, 10]}
 CAR = {"image_id": 20, "category_id": 3, "bbox": [0.5, 2, 8, 10.25]}

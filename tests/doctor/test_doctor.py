@@ -11,9 +11,8 @@ from torch.nn import functional as F
 
 import naspix
 from naspix.doctor import Diagnosis, check
-from naspix.doctor.methods import WAYS
+from naspix.doctor.methods import WAYS, measuring_memory
 from naspix.errors import InputError, ModelError, NaspixError, NaspixWarning, UnknownNameError
-from naspix.models.memory import measuring_memory
 from naspix.registry import SALIENCY
 
 SIZE = (32, 32)
@@ -136,7 +135,7 @@ def _found(diagnosis: Diagnosis) -> dict[str, tuple[str, ...]]:
 
 
 def test_nothing_is_found_where_nothing_is_planted():
-    diagnosis = _model("plain").check()
+    diagnosis = check(_model("plain"))
     assert _found(diagnosis) == {}
     assert all(method.serves and not method.why for method in diagnosis.methods)
     assert [method.method for method in diagnosis.methods] == list(SALIENCY)
@@ -146,7 +145,7 @@ def test_nothing_is_found_where_nothing_is_planted():
 
 
 def test_what_happens_in_a_residual_block():
-    found = _found(_model("residual").check())
+    found = _found(check(_model("residual")))
     assert found == {
         "in-place operations": ("plant.act (relu)", "plant (add)"),
         "modules used twice": ("plant.conv (2 times)", "plant.act (2 times)"),
@@ -155,7 +154,7 @@ def test_what_happens_in_a_residual_block():
 
 
 def test_layers_without_a_rule_are_all_named():
-    diagnosis = _model("strange").check()
+    diagnosis = check(_model("strange"))
     assert set(_found(diagnosis)["no LRP rule"]) == {
         "layer 'plant' uses 'exp'",
         "layer 'plant' uses 'cumsum'",
@@ -189,7 +188,7 @@ def test_layers_without_a_rule_are_all_named():
     ],
 )
 def test_each_complaint(plant, what, where):
-    diagnosis = _model(plant).check()
+    diagnosis = check(_model(plant))
     assert _found(diagnosis)[what] == where
     assert what in repr(diagnosis)
 
@@ -200,9 +199,9 @@ def test_dropout_that_drops_in_eval_mode():
             return F.dropout(x, 0.5)
 
     careless = naspix.wrap_model(Plain(Careless()), input_size=SIZE, levels=["first"])
-    assert _found(careless.check())["random in eval mode"] == ("plant (dropout)",)
+    assert _found(check(careless))["random in eval mode"] == ("plant (dropout)",)
     careful = naspix.wrap_model(Plain(nn.Dropout()), input_size=SIZE, levels=["first"])
-    assert "random in eval mode" not in _found(careful.check())
+    assert "random in eval mode" not in _found(check(careful))
 
 
 def test_quantised_layers_are_named():
@@ -210,7 +209,7 @@ def test_quantised_layers_are_named():
     network = Plain()
     network.head = _quiet(lambda: quantised.Linear(8, 6))
     model = naspix.wrap_model(network, input_size=SIZE, levels=["first"])
-    diagnosis = model.check()
+    diagnosis = check(model)
     assert _found(diagnosis)["scripted or quantised"] == ("head (quantised)",)
     served = {method.method for method in diagnosis.methods if method.serves}
     assert served == {"rise", "occlusion", "lime", "kernel_shap", "shapley"}
@@ -218,18 +217,18 @@ def test_quantised_layers_are_named():
 
 def test_levels_that_are_no_maps():
     model = naspix.wrap_model(Plain(), input_size=SIZE, levels=["first", "head"])
-    first, head = model.check().network.levels
+    first, head = check(model).network.levels
     assert first.problem == ""
     assert head.shape is None
     assert head.problem.startswith("has no spatial map: its output is 2 x 6")
 
 
 def test_token_grids():
-    levels = _model("vit").check().network.levels
+    levels = check(_model("vit")).network.levels
     assert {one.layout for one in levels} == {"tokens"}
     assert {one.shape for one in levels} == {(16, 4, 4)}
     assert {one.prefix_tokens for one in levels} == {1}
-    assert "16 x 4 x 4, tokens after 1 class token" in repr(_model("vit").check())
+    assert "16 x 4 x 4, tokens after 1 class token" in repr(check(_model("vit")))
 
 
 QUICK = {
@@ -247,7 +246,7 @@ QUICK = {
 @pytest.mark.parametrize("plant", PLANTS)
 def test_a_method_serves_if_and_only_if_it_works(plant):
     model = _model(plant)
-    diagnosis = model.check()
+    diagnosis = check(model)
     image = torch.rand(1, model.in_channels, *SIZE)
     for name, kind in SALIENCY.items():
         method = kind(model, **QUICK.get(name, {}))
@@ -276,7 +275,7 @@ def test_passes_are_those_that_the_methods_make(name, monkeypatch):
     network = nn.Sequential(nn.AvgPool2d(4), nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Flatten())
     model = naspix.wrap_model(network, input_size=(32, 40), levels=["1", "2"])
     image = _smooth(size=(32, 40))
-    said = next(one for one in model.check(image).methods if one.method == name)
+    said = next(one for one in check(model, image).methods if one.method == name)
     count = {"forwards": 0, "backwards": 0}
     forward = type(model).forward
 
@@ -317,7 +316,7 @@ def test_memory_is_that_of_the_method():
         "kernel_shap": {"n_samples": 64},
         "shapley": {"n_pairs": 2},
     }
-    for said in model.check(image).methods:
+    for said in check(model, image).methods:
         with measuring_memory() as memory:
             SALIENCY[said.method](model, **settings.get(said.method, {}))(image, 0)
         assert 0.6 < said.memory / memory.peak < 1.2, said.method
@@ -329,7 +328,7 @@ def test_the_network_is_left_as_it_came():
     network.second.eval()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     random = torch.get_rng_state()
-    model.check()
+    check(model)
     assert network.training
     assert not network.second.training
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
@@ -343,25 +342,31 @@ def test_the_network_is_left_as_it_came():
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 def test_under_the_callers_modes(mode):
     model = _model("plain")
-    expected = model.check()
+    expected = check(model)
     with mode():
-        assert model.check() == expected
+        assert check(model) == expected
 
 
 def test_images_given():
     model = _model("plain")
-    assert model.check(torch.rand(5, 3, 16, 24)).network.input_size == (3, 16, 24)
+    assert check(model, torch.rand(5, 3, 16, 24)).network.input_size == (3, 16, 24)
     with pytest.raises(InputError, match="0 to 255"):
-        model.check(torch.rand(1, 3, 16, 16) * 255)
+        check(model, torch.rand(1, 3, 16, 16) * 255)
+    small = nn.Sequential(nn.Flatten(), nn.Linear(27, 4))
+    small = naspix.wrap_model(small, input_size=3, levels=["0"])
     with pytest.raises(ModelError, match="fails on images"):
-        naspix.wrap_model(
-            nn.Sequential(nn.Flatten(), nn.Linear(27, 4)), input_size=3, levels=["0"]
-        ).check(torch.rand(1, 3, 8, 8))
+        check(small, torch.rand(1, 3, 8, 8))
+
+
+def test_the_former_method_says_where_it_went():
+    with pytest.raises(AttributeError, match=r"naspix\.check\(model\)"):
+        _model("plain").check()
+    assert naspix.check is check
 
 
 def test_a_layer_of_which_only_the_class_token_is_read():
     """Three layers, of which the last is the deepest level: its map takes no part in the score."""
-    diagnosis = _model("vit").check()
+    diagnosis = check(_model("vit"))
     assert not diagnosis.serves("grad_cam")
     assert not diagnosis.serves("grad_cam_plus_plus")
     assert diagnosis.serves("vanilla_gradient")
@@ -374,7 +379,7 @@ def test_unknown_methods_list_near_ones():
 
 
 def test_the_table():
-    lines = repr(_model("strange").check()).splitlines()
+    lines = repr(check(_model("strange"))).splitlines()
     assert lines[0] == "Plain: images 3 x 32 x 32, 6 classes, 0.0 M parameters, float32 on cpu"
     assert "  0  first   8 x 32 x 32" in lines
     assert any(line.startswith("! no LRP rule") for line in lines)
@@ -384,7 +389,7 @@ def test_the_table():
 
 
 def test_as_html_and_json():
-    diagnosis = _model("strange").check()
+    diagnosis = check(_model("strange"))
     page = diagnosis._repr_html_()
     assert page.count("<table>") == 3
     assert "layer &#x27;plant&#x27; uses &#x27;exp&#x27;" in page

@@ -159,7 +159,7 @@ def test_files_that_are_not_class_clusters(model, tmp_path: Path):
         ClassClusters.load(path, other)
     arrays = dict(np.load(path))
     np.savez(path, **(arrays | {"linkage": arrays["linkage"][:-1]}))
-    with pytest.raises(InputError, match="no whole class clusters: its sample or its tree"):
+    with pytest.raises(InputError, match="no whole class clusters: its tree names nodes"):
         ClassClusters.load(path, model)
     described = json.loads(str(arrays["described"]))
     later = np.str_(json.dumps(described | {"class_clusters": 2}))

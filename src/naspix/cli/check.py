@@ -30,8 +30,9 @@ def check(
     """
     import json as encoder
 
+    import naspix
     from naspix.cli.options import ModelOptions
 
-    diagnosis = ModelOptions(model=model, weights=weights, device=device).load().check()
+    diagnosis = naspix.check(ModelOptions(model=model, weights=weights, device=device).load())
     print(encoder.dumps(diagnosis.to_dict()) if json else diagnosis)  # noqa: T201 - a result
     return 0

@@ -198,13 +198,11 @@ class _Look:
         inputs: InputOptions,
         n_examples: int,
     ) -> None:
-        from naspix.segmentation import AtlasMaker
-
         self.model = clusters.clustering.model
         self.methods = methods
         self.sources: list[str] = []
         self._clusters, self._target = clusters, target
-        self._maker = AtlasMaker(clusters, n_examples=n_examples)
+        self._maker = clusters.atlas_maker(n_examples=n_examples)
         self._measured: list[ClusterSaliency] = []
         self._right: list[Tensor] = []
         self._outside: list[Tensor] = []
@@ -222,7 +220,7 @@ class _Look:
         target = predicted if self._target is None else self._target
         saliency = {name: method(images, target) for name, method in self.methods.items()}
         masks = [self._boxes.mask(photo) for photo in batch.photos] if self._boxes else []
-        segmentation = self._maker.add(images)
+        segmentation = self._clusters.show(images, self._maker)
         self._measured.append(
             cluster_saliency(
                 saliency, segmentation.clusters, segmentation.superpixels, n_clusters=k

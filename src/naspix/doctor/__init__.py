@@ -1,7 +1,7 @@
 """The doctor: what a network is made of, and which saliency methods serve it, by trying.
 
 Classifier -> ``Diagnosis``, a table for a terminal, a notebook or JSON. Asked for by
-``Classifier.check()`` or ``naspix check MODEL``.
+``naspix.check(model)`` or ``naspix check MODEL``.
 """
 
 from naspix.doctor.diagnosis import Diagnosis, Finding

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 from naspix.doctor.methods import MethodDiagnosis
+from naspix.doctor.network import LevelDiagnosis, NetworkDiagnosis
 from naspix.errors import UnknownNameError
-from naspix.models.diagnosis import LevelDiagnosis, NetworkDiagnosis
 
 _WIDTH = 88
 _N_SHOWN = 3

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from naspix.doctor.diagnosis import Diagnosis
 from naspix.doctor.methods import try_methods
+from naspix.doctor.network import diagnose_network
 from naspix.errors import ModelError
 from naspix.models import Classifier, check_images
-from naspix.models.diagnosis import diagnose_network
 from naspix.saliency import LRP
 
 _N_IMAGES = 2
@@ -34,9 +34,9 @@ def check(model: Classifier, images: Float[Tensor, "B C H W"] | None = None) -> 
         ModelError: The network fails on them.
 
     Example:
-        >>> import naspix
+        >>> import naspix, torch
         >>> model = naspix.load_model("efficientnet_lite0")
-        >>> diagnosis = check(model, torch.rand(1, 3, 64, 64))
+        >>> diagnosis = naspix.check(model, torch.rand(1, 3, 64, 64))
         >>> diagnosis.serves("lrp"), diagnosis.network.levels[4].shape
         (True, (320, 2, 2))
     """

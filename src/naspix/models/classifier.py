@@ -8,7 +8,7 @@ itself is never changed: not its mode, hooks, weights, gradients or random state
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from numbers import Integral
-from typing import TYPE_CHECKING, Self
+from typing import Any, Self
 
 import torch
 from jaxtyping import Float, Int64
@@ -26,9 +26,6 @@ from naspix.images import (
 from naspix.models.activations import recording, tracing
 from naspix.models.asking import Logits, ask, pick_logits, unwrapped
 from naspix.models.levels import default_levels, family_levels, traced_levels
-
-if TYPE_CHECKING:
-    from naspix.doctor import Diagnosis
 
 Level = int | str
 
@@ -258,29 +255,6 @@ class Classifier(nn.Module):
             max_pixels=max_pixels,
         ).to(self.device)
 
-    def check(self, images: Tensor | None = None) -> "Diagnosis":
-        """Examine the network: what tools stumble over in it, and which methods serve it.
-
-        The network is asked a handful of times on a tiny batch, and left as it came. The result
-        prints as a table, also in a notebook.
-
-        Args:
-            images: `(B, C, H, W)` in [0, 1], of which two are used; random ones by default.
-
-        Raises:
-            InputError: If the images are not in [0, 1], or not images.
-            ModelError: If the network fails on them.
-
-        Example:
-            >>> import naspix, torch
-            >>> model = naspix.load_model("efficientnet_lite0")
-            >>> model.check(torch.rand(1, 3, 64, 64)).serves("guided_backprop")
-            True
-        """
-        from naspix.doctor import check  # the one import upwards, see pyproject.toml
-
-        return check(self, images)
-
     def category(self, index: int) -> str:
         """The name of a class, or ``"class 7"`` where names are not known."""
         if self.categories is None:
@@ -334,6 +308,11 @@ class Classifier(nn.Module):
 
     def __repr__(self) -> str:
         return f"Classifier({self.extra_repr()})"
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "check":
+            raise AttributeError("Classifier has no check() any more; call naspix.check(model)")
+        return super().__getattr__(name)
 
     def _class_range(self, n_classes: int) -> str:
         return f"{self.name} has {n_classes} classes, from 0 to {n_classes - 1}"

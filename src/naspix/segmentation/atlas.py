@@ -1,12 +1,12 @@
 """The atlas of a class: for every cluster the photos and patches where it is strongest.
 
-It is made to be looked at by a person, who then says what a cluster is. In: fitted class clusters
-and batches of images. Out: an ``Atlas`` of a few examples a cluster, best first; memory does not
-grow with the number of images.
+It is made to be looked at by a person, who then says what a cluster is. In: the clusters' centres,
+and batches of images with their features and clusters. Out: an ``Atlas`` of a few examples a
+cluster, best first; memory does not grow with the number of images.
 """
 
 import heapq
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING
@@ -22,9 +22,6 @@ from naspix.errors import InputError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    from naspix.segmentation.classwise import ClassClusters
-    from naspix.segmentation.segmentation import Segmentation
 
 PATCH = 1 / 3  # of the shorter side
 PRESENT = 0.005  # of an image's pixels: from here on it counts as having a cluster
@@ -126,37 +123,47 @@ class AtlasMaker:
     """Collects the examples while images come; ``ClassClusters.atlas`` is the short way.
 
     Args:
-        clusters: What is shown.
+        centers: What is shown: the centre of each cluster.
+        names: What a person calls the clusters; empty where nothing is said.
+        source: What made them.
         n_examples: Photos kept for each cluster.
+
+    Raises:
+        InputError: If no examples are wanted.
     """
 
-    def __init__(self, clusters: "ClassClusters", *, n_examples: int) -> None:
+    def __init__(
+        self, centers: Float[Tensor, "K D"], names: Sequence[str], *, source: str, n_examples: int
+    ) -> None:
         if n_examples < 1:
             raise InputError(f"n_examples is {n_examples}; at least one is needed")
-        self._clusters, self._n_examples = clusters, n_examples
-        self._centers = functional.normalize(clusters.centers, dim=1)
-        self._best: list[list[tuple[float, int, Example]]] = [
-            [] for _ in range(clusters.n_clusters)
-        ]
-        self._area = torch.zeros(clusters.n_clusters, dtype=torch.float64)
-        self._having = torch.zeros(clusters.n_clusters, dtype=torch.float64)
+        self._directions = functional.normalize(centers, dim=1)
+        self._names, self._source, self._n_examples = tuple(names), source, n_examples
+        self._best: list[list[tuple[float, int, Example]]] = [[] for _ in centers]
+        self._area = torch.zeros(len(centers), dtype=torch.float64)
+        self._having = torch.zeros(len(centers), dtype=torch.float64)
         self._number = count()
         self.n_images = 0
 
-    def add(self, images: Float[Tensor, "B C H W"]) -> "Segmentation":
-        """Look through a batch, and return its segmentation."""
-        clustering = self._clusters.clustering
-        activations = clustering.model.activations(images, clustering.levels)
-        size = (images.shape[-2], images.shape[-1])
-        segmentation = self._clusters.segment(activations, size)
-        with torch.no_grad():
-            features = clustering.features(activations, size)
-            margins = self._margins(features, segmentation.clusters)
+    @torch.no_grad()
+    def add(
+        self,
+        images: Float[Tensor, "B C H W"],
+        features: UpsampledFeatures,
+        clusters: Int64[Tensor, "B h w"],
+    ) -> None:
+        """Look through a batch.
+
+        Args:
+            images: Values in [0, 1].
+            features: Of every pixel of the clusters' frame.
+            clusters: Which cluster every pixel is in.
+        """
+        margins = self._margins(features, clusters)
         if margins.shape[-2:] != images.shape[-2:]:
             images = functional.interpolate(images, margins.shape[-2:], mode="bilinear")
-        for image, labels, margin in zip(images, segmentation.clusters, margins, strict=True):
+        for image, labels, margin in zip(images, clusters, margins, strict=True):
             self._look(image, labels, margin)
-        return segmentation
 
     def finish(self) -> Atlas:
         """Return the atlas of all images so far.
@@ -169,20 +176,20 @@ class AtlasMaker:
         entries = [
             AtlasEntry(
                 cluster=k,
-                name=self._clusters.names[k],
+                name=self._names[k],
                 area=float(self._area[k]) / self.n_images,
                 frequency=float(self._having[k]) / self.n_images,
                 examples=tuple(example for *_, example in sorted(best, key=lambda one: -one[0])),
             )
             for k, best in enumerate(self._best)
         ]
-        return Atlas(tuple(entries), self.n_images, repr(self._clusters))
+        return Atlas(tuple(entries), self.n_images, self._source)
 
     def _margins(
         self, features: UpsampledFeatures, clusters: Int64[Tensor, "B H W"]
     ) -> Float[Tensor, "B H W"]:
         """How much more similar each pixel is to its own cluster's centre than to any other."""
-        centers = self._centers.to(features.levels[0])
+        centers = self._directions.to(features.levels[0])
         products = features.inner_products(centers.expand(features.batch_size, -1, -1))
         similar = products / features.squared_norms().clamp_min(1e-12).sqrt()[:, None]
         own = similar.gather(1, clusters[:, None])
@@ -219,14 +226,6 @@ class AtlasMaker:
             else:
                 heapq.heapreplace(best, found)
         self.n_images += 1
-
-
-def make_atlas(clusters: "ClassClusters", batches: Iterable[Tensor], *, n_examples: int) -> Atlas:
-    """Look through batches of images; see ``ClassClusters.atlas``."""
-    maker = AtlasMaker(clusters, n_examples=n_examples)
-    for batch in batches:
-        maker.add(batch)
-    return maker.finish()
 
 
 def _strongest(

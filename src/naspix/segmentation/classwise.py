@@ -9,7 +9,7 @@ same in every image: the head, the grass. In: batches of images of one class. Ou
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from os import PathLike
-from typing import TYPE_CHECKING, Literal, final
+from typing import Any, Literal, final
 
 import torch
 from jaxtyping import Float, Int64
@@ -21,11 +21,21 @@ from naspix.clustering.sampling import StratifiedSample
 from naspix.clustering.ward import WardTree, ward_of_points
 from naspix.errors import InputError
 from naspix.models import Classifier
+from naspix.segmentation import files
+from naspix.segmentation.atlas import Atlas, AtlasMaker
 from naspix.segmentation.segmentation import Segmentation
 
-if TYPE_CHECKING:
-    from naspix.segmentation.atlas import Atlas
-
+_SAVED = (
+    "n_clusters",
+    "levels",
+    "n_samples",
+    "n_neighbors",
+    "size",
+    "seed",
+    "normalize",
+    "weight",
+    "connectivity",
+)
 _IMAGES_AT_ONCE = 16  # whatever the batches that come
 
 Batches = Tensor | Iterable[Tensor | Sequence[object]]
@@ -199,10 +209,16 @@ class ClassClusters:
         Raises:
             InputError: If the activations do not belong together, or not to the fitted ones.
         """
+        return self._segment(self._features(activations, size))
+
+    def _features(self, activations: Sequence[Tensor], size: tuple[int, int]) -> UpsampledFeatures:
         device = self.clustering.model.device.type
         with torch.autocast(device, enabled=False), torch.no_grad():
-            features = self.clustering.features(activations, size)
-            first = features.levels[0]
+            return self.clustering.features(activations, size)
+
+    def _segment(self, features: UpsampledFeatures) -> Segmentation:
+        first = features.levels[0]
+        with torch.autocast(first.device.type, enabled=False), torch.no_grad():
             clusters = nearest_labels(
                 features,
                 self.points.to(first),
@@ -249,9 +265,31 @@ class ClassClusters:
             images: As for ``fit``; the same, or others of the class.
             n_examples: Photos kept for each cluster.
         """
-        from naspix.segmentation.atlas import make_atlas
+        maker = self.atlas_maker(n_examples=n_examples)
+        for batch in _batches(images):
+            self.show(batch, maker)
+        return maker.finish()
 
-        return make_atlas(self, _batches(images), n_examples=n_examples)
+    def atlas_maker(self, *, n_examples: int = 8) -> AtlasMaker:
+        """Begin an atlas of these clusters, for ``show``.
+
+        Args:
+            n_examples: Photos kept for each cluster.
+        """
+        return AtlasMaker(self.centers, self.names, source=repr(self), n_examples=n_examples)
+
+    def show(self, images: Float[Tensor, "B C H W"], maker: AtlasMaker) -> Segmentation:
+        """Segment a batch, and let an atlas in the making look through it.
+
+        Args:
+            images: Values in [0, 1].
+            maker: From ``atlas_maker``.
+        """
+        activations = self.clustering.model.activations(images, self.clustering.levels)
+        features = self._features(activations, _frame(images))
+        segmentation = self._segment(features)
+        maker.add(images, features, segmentation.clusters)
+        return segmentation
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write all but the network to an ``.npz`` file, without pickle, whole or not at all.
@@ -259,9 +297,13 @@ class ClassClusters:
         Raises:
             OutputError: If the file cannot be written.
         """
-        from naspix.segmentation import classwise_storage
-
-        classwise_storage.save(self, path)
+        described = {
+            "model": self.clustering.model.name,
+            "settings": {name: getattr(self.clustering, name) for name in _SAVED},
+            "names": self.names,
+            "n_images": self.n_images,
+        }
+        files.write_class_clusters(path, described, self.points.numpy(), self.tree.linkage)
 
     @classmethod
     def load(cls, path: str | PathLike[str], model: Classifier) -> "ClassClusters":
@@ -274,9 +316,25 @@ class ClassClusters:
         Raises:
             InputError: If the file is missing, damaged, not such a file, or of another network.
         """
-        from naspix.segmentation import classwise_storage
-
-        return classwise_storage.load(path, model)
+        described, points, tree = files.read_class_clusters(path)
+        if described.get("model") != model.name:
+            raise InputError(
+                f"{path} was fitted to {described.get('model')}, not to {model.name}; load that "
+                "model"
+            )
+        try:
+            settings: dict[str, Any] = {name: described["settings"][name] for name in _SAVED}
+            if settings["size"] is not None:
+                settings["size"] = tuple(settings["size"])
+            return cls(
+                ClassClustering(model, **settings),
+                torch.from_numpy(points),
+                tree,
+                n_images=int(described["n_images"]),
+                names=tuple(map(str, described["names"])),
+            )
+        except (InputError, KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{path} holds no whole class clusters: {error}") from error
 
     def __repr__(self) -> str:
         return f"{self.clustering!r}.fit({self.n_images} images)"

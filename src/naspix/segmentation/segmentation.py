@@ -2,7 +2,7 @@
 
 In: label maps ``(B, H, W)`` int64, on any device. Out: what explanations and figures ask of them:
 masks, boundaries, areas, neighbours, other cuts of the same tree, other sizes. Files are the
-business of ``storage.py`` and ``coco.py``, looks of ``display.py``; nothing here knows a network.
+business of ``files.py``, looks of ``naspix.plots``; nothing here knows a network.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from torch.nn import functional
 from naspix.clustering.components import superpixels_from_clusters, touching_pairs
 from naspix.clustering.ward import WardTree
 from naspix.errors import InputError
-from naspix.segmentation import coco, storage
+from naspix.segmentation import files
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -87,7 +87,8 @@ class Segmentation:
         if superpixels is not None:
             _check_superpixels(superpixels, clusters)
             given["superpixels"] = superpixels
-        self.__dict__.update(given)
+        for name, value in given.items():
+            object.__setattr__(self, name, value)
 
     @classmethod
     def from_clusters(
@@ -279,7 +280,14 @@ class Segmentation:
         Raises:
             OutputError: If the file cannot be written.
         """
-        storage.save(self, path)
+        files.write_segmentation(
+            path,
+            self.clusters.cpu().numpy(),
+            self.superpixels.cpu().numpy(),
+            source=self.source,
+            tree=self.tree or (),
+            connectivity=self.connectivity,
+        )
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> "Segmentation":
@@ -288,7 +296,11 @@ class Segmentation:
         Raises:
             InputError: If the file is missing, damaged, or not such a file.
         """
-        return storage.load(path)
+        content = files.read_segmentation(path)
+        try:
+            return cls(**content)
+        except InputError as error:
+            raise InputError(f"{path} holds no whole segmentation: {error}") from error
 
     def save_png(
         self,
@@ -312,7 +324,7 @@ class Segmentation:
             OutputError: If the file cannot be written.
         """
         label_map = self.superpixels if labels == "superpixels" else self.clusters
-        storage.save_png(label_map[index].cpu().numpy(), path)
+        files.write_label_png(path, label_map[index].cpu().numpy())
 
     def to_rle(self, index: int = 0) -> list[dict[str, Any]]:
         """Encode each superpixel of one image as COCO's uncompressed run lengths.
@@ -329,7 +341,7 @@ class Segmentation:
             >>> Segmentation(torch.tensor([[[0, 1], [1, 1]]])).to_rle()
             [{'size': [2, 2], 'counts': [0, 1, 3]}, {'size': [2, 2], 'counts': [1, 3]}]
         """
-        return coco.run_lengths(self.superpixels[index].cpu().numpy())
+        return files.run_lengths(self.superpixels[index].cpu().numpy())
 
     def to_coco(
         self,
@@ -349,7 +361,7 @@ class Segmentation:
         Raises:
             InputError: If there is not one id and one name for each image, or an id comes twice.
         """
-        return coco.instances(
+        return files.instances(
             self.clusters.cpu().numpy(),
             self.superpixels.cpu().numpy(),
             image_ids=image_ids,
@@ -368,14 +380,25 @@ class Segmentation:
         Returns:
             A matplotlib figure, one row an image.
         """
-        from naspix.segmentation.display import figure
+        from naspix.plots.segmentations import batch_figure  # here: matplotlib takes a while
 
-        return figure(self, images)
+        photos = None
+        if images is not None:
+            wanted = (len(self), *self.size)
+            if images.ndim != 4 or (images.shape[0], *images.shape[2:]) != wanted:
+                raise InputError(
+                    f"images have the shape {tuple(images.shape)}, the segmentation is of "
+                    f"{wanted[0]} images of {wanted[1]}x{wanted[2]} pixels; give the images that "
+                    "were segmented"
+                )
+            photos = images.detach().float().cpu().permute(0, 2, 3, 1).numpy()
+        return batch_figure(self.clusters.cpu().numpy(), self.superpixels.cpu().numpy(), photos)
 
     def _repr_html_(self) -> str:
-        from naspix.segmentation.display import html
+        from naspix.plots.segmentations import batch_html
 
-        return html(self)
+        clusters, superpixels = self.clusters.cpu().numpy(), self.superpixels.cpu().numpy()
+        return batch_html(clusters, superpixels, self.source)
 
     def __repr__(self) -> str:
         height, width = self.size

@@ -12,7 +12,7 @@ from PIL import Image
 from naspix.clustering.features import UpsampledFeatures
 from naspix.clustering.ward import ward
 from naspix.errors import InputError, OutputError
-from naspix.segmentation import Segmentation, storage
+from naspix.segmentation import Segmentation, files
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def test_the_file_needs_no_pickle_and_no_naspix(seg, tmp_path):
     seg.save(str(tmp_path / "x.npz"))
     with np.load(tmp_path / "x.npz", allow_pickle=False) as file:
         np.testing.assert_array_equal(file["superpixels"], seg.superpixels.numpy())
-        assert int(file["version"]) == storage.FORMAT_VERSION
+        assert int(file["version"]) == files.FORMAT_VERSION
 
 
 def test_no_suffix_is_added_and_nothing_is_left_beside(tmp_path):
@@ -63,7 +63,7 @@ def test_a_failing_write_leaves_the_old_file_and_no_part(seg, tmp_path, monkeypa
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(OutputError, match=r"x\.npz: No space left on device"):
+    with pytest.raises(OutputError, match=r"x\.npz: the disk is full"):
         seg.save(place)
     assert place.read_bytes() == b"old"
     assert len(list(tmp_path.iterdir())) == 1

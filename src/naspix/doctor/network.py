@@ -8,7 +8,7 @@ serve the network is not known here. The network is left as it came.
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from naspix.errors import NaspixError
+from naspix.models import Classifier
 from naspix.models.activations import ModuleCall, tracing
 from naspix.models.operations import (
     RECTIFIERS,
@@ -24,9 +25,6 @@ from naspix.models.operations import (
     operation,
     running_module,
 )
-
-if TYPE_CHECKING:
-    from naspix.models.classifier import Classifier
 
 _ACTIVATIONS = RECTIFIERS | {"sigmoid", "hardsigmoid", "tanh", "softmax", "log_softmax"}
 _DROPOUTS = frozenset(
@@ -111,7 +109,7 @@ class NetworkDiagnosis:
     gradients: str = ""
 
 
-def diagnose_network(model: "Classifier", images: Float[Tensor, "B C H W"]) -> NetworkDiagnosis:
+def diagnose_network(model: Classifier, images: Float[Tensor, "B C H W"]) -> NetworkDiagnosis:
     """Watch one forward and one backward of a few images.
 
     Args:
@@ -227,7 +225,7 @@ def _gradient_problem(logits: Tensor, points: Tensor) -> str:
     return ""
 
 
-def _levels(model: "Classifier", calls: Mapping[str, ModuleCall]) -> Iterator[LevelDiagnosis]:
+def _levels(model: Classifier, calls: Mapping[str, ModuleCall]) -> Iterator[LevelDiagnosis]:
     """Each level by its last call."""
     try:
         names = model.levels
@@ -252,7 +250,7 @@ def _levels(model: "Classifier", calls: Mapping[str, ModuleCall]) -> Iterator[Le
             )
 
 
-def _wrappers(model: "Classifier") -> Iterator[str]:
+def _wrappers(model: Classifier) -> Iterator[str]:
     if model.wrapper is not None:
         yield f"{model.wrapper} around the network"
     for name, module in model.network.named_modules():

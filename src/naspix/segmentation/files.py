@@ -1,0 +1,263 @@
+"""Segmentations in files and formats: ``.npz`` without pickle, PNG label maps, COCO's dictionaries.
+
+In and out go plain arrays and plain values; what is made of them is the business of
+``Segmentation`` and ``ClassClusters``. Files are written whole or not at all. A file that is
+damaged, or not what was asked for, is refused in one sentence.
+"""
+
+import io
+import json
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, Int64
+
+from naspix.clustering.ward import WardTree
+from naspix.errors import InputError
+from naspix.files import write_whole, written
+
+FORMAT_VERSION = 1  # of segmentations, and of class clusters
+_REMEDY = "choose another place"
+
+
+def write_segmentation(
+    path: str | PathLike[str],
+    clusters: Int64[np.ndarray, "B H W"],
+    superpixels: Int64[np.ndarray, "B H W"],
+    *,
+    source: str,
+    tree: Sequence[WardTree],
+    connectivity: int,
+) -> None:
+    """Write what a segmentation holds; see ``Segmentation.save``."""
+    arrays: dict[str, Any] = {
+        "version": np.int64(FORMAT_VERSION),
+        "clusters": clusters,
+        "superpixels": superpixels,
+        "connectivity": np.int64(connectivity),
+        "source": np.str_(source),
+        "n_trees": np.int64(len(tree)),
+    }
+    for i, each in enumerate(tree):
+        arrays[f"linkage_{i}"] = each.linkage
+        arrays[f"leaves_{i}"] = each.leaves.cpu().numpy()
+    _write_arrays(path, arrays)
+
+
+def read_segmentation(path: str | PathLike[str]) -> dict[str, Any]:
+    """Read what ``write_segmentation`` wrote: the arguments that ``Segmentation`` takes.
+
+    Raises:
+        InputError: If the file is missing, damaged, or not such a file.
+    """
+    arrays = _read_arrays(path, "Segmentation.save; save it anew")
+    missing = {"version", "clusters", "superpixels", "source", "n_trees", "connectivity"} - {
+        *arrays
+    }
+    if missing:
+        raise InputError(f"{path} was not written by Segmentation.save: it lacks {min(missing)}")
+    _check_version(path, "a segmentation", arrays["version"])
+    try:
+        names = [(f"linkage_{i}", f"leaves_{i}") for i in range(int(arrays["n_trees"]))]
+        if any(name not in arrays for pair in names for name in pair):
+            raise InputError(f"it lacks some of its {len(names)} trees")
+        if arrays["connectivity"] not in (4, 8):
+            raise InputError(f"its connectivity is {arrays['connectivity']}")
+        return {
+            "clusters": torch.from_numpy(arrays["clusters"]),
+            "superpixels": torch.from_numpy(arrays["superpixels"]),
+            "source": str(arrays["source"]),
+            "tree": [_tree(arrays[linkage], arrays[leaves]) for linkage, leaves in names] or None,
+            "connectivity": int(arrays["connectivity"]),
+        }
+    except (InputError, TypeError, ValueError) as error:
+        raise InputError(f"{path} holds no whole segmentation: {error}") from error
+
+
+def write_class_clusters(
+    path: str | PathLike[str],
+    described: dict[str, Any],
+    points: Float[np.ndarray, "n D"],
+    linkage: Float[np.ndarray, "n_merges 4"],
+) -> None:
+    """Write a sample, its tree, and what is said of them; see ``ClassClusters.save``."""
+    described = {"class_clusters": FORMAT_VERSION, **described}
+    text = np.str_(json.dumps(described, ensure_ascii=False))
+    _write_arrays(path, {"described": text, "points": points, "linkage": linkage})
+
+
+def read_class_clusters(
+    path: str | PathLike[str],
+) -> tuple[dict[str, Any], Float[np.ndarray, "n D"], WardTree]:
+    """Read what ``write_class_clusters`` wrote: the description, the sample, and its tree.
+
+    Raises:
+        InputError: If the file is missing, damaged, or not such a file.
+    """
+    arrays = _read_arrays(path, "ClassClusters.save; fit and save it anew")
+    try:
+        described: dict[str, Any] = json.loads(str(arrays["described"]))
+        points, linkage = arrays["points"], arrays["linkage"]
+        version = described["class_clusters"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{path} is damaged, or was not written by ClassClusters.save; fit and save it anew"
+        ) from error
+    _check_version(path, "class clusters", version)
+    try:
+        if points.ndim != 2 or points.dtype not in (np.float32, np.float64):
+            raise InputError("its sample is none")
+        if not np.isfinite(points).all():
+            raise InputError("its sample is not finite")
+        return described, points, _tree(linkage, np.arange(len(points))[None])
+    except (InputError, TypeError, ValueError) as error:
+        raise InputError(f"{path} holds no whole class clusters: {error}") from error
+
+
+def write_label_png(path: str | PathLike[str], labels: Int[np.ndarray, "H W"]) -> None:
+    """Write one label map; see ``Segmentation.save_png``."""
+    from PIL import Image
+
+    from naspix.plots import cluster_colours  # here, so that matplotlib is imported when needed
+
+    highest = int(labels.max())
+    if highest >= 2**16:
+        raise InputError(f"a PNG label map holds 65,536 ids at most, here are {highest + 1}")
+    if highest < 2**8:
+        image = Image.fromarray(labels.astype(np.uint8))
+        image.putpalette(cluster_colours(256).tobytes())
+    else:
+        image = Image.fromarray(labels.astype(np.uint16))
+    with written(Path(path), _REMEDY), write_whole(Path(path)) as file:
+        image.save(file, format="PNG")
+
+
+def _write_arrays(path: str | PathLike[str], arrays: dict[str, Any]) -> None:
+    with written(Path(path), _REMEDY), write_whole(Path(path)) as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
+
+
+def _read_arrays(path: str | PathLike[str], writer: str) -> dict[str, np.ndarray]:
+    try:
+        content = io.BytesIO(Path(path).read_bytes())
+    except FileNotFoundError as error:
+        raise InputError(f"there is no file {path}") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+    try:
+        with np.load(content, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except Exception as error:  # zipfile and NumPy raise a dozen kinds on damaged bytes
+        raise InputError(f"{path} is damaged, or was not written by {writer}") from error
+
+
+def _check_version(path: str | PathLike[str], what: str, version: Any) -> None:
+    if version > FORMAT_VERSION:
+        raise InputError(
+            f"{path} holds {what} of format {version}, this naspix reads up to {FORMAT_VERSION}; "
+            "install a newer naspix"
+        )
+
+
+def _tree(linkage: np.ndarray, leaves: np.ndarray) -> WardTree:
+    """Return the tree, having seen that every node and leaf it names exists."""
+    n = len(linkage) + 1
+    whole = (
+        linkage.dtype == np.float64
+        and linkage.shape == (n - 1, 4)
+        and (linkage[:, :2] >= 0).all()
+        and (linkage[:, :2].max(axis=1, initial=0) < n + np.arange(n - 1)).all()
+        and leaves.dtype == np.int64
+        and leaves.ndim == 2
+        and 0 <= leaves.min() <= leaves.max() < n
+    )
+    if not whole:
+        raise InputError("its tree names nodes that do not exist")
+    return WardTree(linkage, torch.from_numpy(leaves))
+
+
+# COCO's JSON format: uncompressed run lengths down the columns, an annotation a superpixel. Reading
+# them back is pycocotools' business. Source: Lin et al., "Microsoft COCO", 2014; the format's
+# description at cocodataset.org.
+
+
+def run_lengths(labels: Int64[np.ndarray, "H W"]) -> list[dict[str, Any]]:
+    """Encode the mask of every label; see ``Segmentation.to_rle``.
+
+    Example:
+        >>> run_lengths(np.array([[0, 1]]))
+        [{'size': [1, 2], 'counts': [0, 1, 1]}, {'size': [1, 2], 'counts': [1, 1]}]
+    """
+    height, width = labels.shape
+    columns = labels.ravel(order="F")
+    starts = np.flatnonzero(np.diff(columns, prepend=columns[0] - 1))
+    stops = np.append(starts[1:], columns.size)
+    owner = columns[starts]
+    encoded = []
+    for label in range(int(labels.max()) + 1):
+        mine = owner == label
+        edges = np.stack([starts[mine], stops[mine]], axis=1).ravel()  # in, out, in, out, ...
+        counts = np.diff(edges, prepend=0, append=columns.size).tolist()
+        if counts[-1] == 0:
+            counts.pop()
+        encoded.append({"size": [height, width], "counts": counts})
+    return encoded
+
+
+def instances(
+    clusters: Int64[np.ndarray, "B H W"],
+    superpixels: Int64[np.ndarray, "B H W"],
+    *,
+    image_ids: Sequence[int] | None,
+    file_names: Sequence[str] | None,
+    made_by: str,
+) -> dict[str, Any]:
+    """Describe a batch as COCO's instances dictionary; see ``Segmentation.to_coco``."""
+    n_images, height, width = clusters.shape
+    ids = list(range(1, n_images + 1)) if image_ids is None else [int(i) for i in image_ids]
+    if len(ids) != n_images or len(set(ids)) != n_images:
+        raise InputError(f"{n_images} images need {n_images} different image_ids; got {ids}")
+    if file_names is not None and len(file_names) != n_images:
+        raise InputError(f"{n_images} images need {n_images} file_names; got {len(file_names)}")
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for b, image_id in enumerate(ids):
+        image = {"id": image_id, "height": height, "width": width}
+        images.append(image if file_names is None else {**image, "file_name": file_names[b]})
+        for annotation in _annotations(clusters[b], superpixels[b]):
+            numbers = {"id": len(annotations) + 1, "image_id": image_id}
+            annotations.append({**numbers, **annotation})
+    return {
+        "info": {"description": "superpixels", "contributor": f"naspix: {made_by or 'unknown'}"},
+        "images": images,
+        "annotations": annotations,
+        "categories": [
+            {"id": k + 1, "name": f"cluster {k}"} for k in range(int(clusters.max()) + 1)
+        ],
+    }
+
+
+def _annotations(
+    clusters: Int64[np.ndarray, "H W"], superpixels: Int64[np.ndarray, "H W"]
+) -> list[dict[str, Any]]:
+    """Describe the superpixels of one image, without the ids that number them in the file."""
+    annotations = []
+    for label, code in enumerate(run_lengths(superpixels)):
+        mask = superpixels == label
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        left, top = int(columns[0]), int(rows[0])
+        box = [left, top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1]
+        annotations.append(
+            {
+                "category_id": int(np.bincount(clusters[mask]).argmax()) + 1,
+                "segmentation": code,
+                "area": int(mask.sum()),
+                "bbox": [float(side) for side in box],
+                "iscrowd": 0,
+            }
+        )
+    return annotations
