@@ -16,8 +16,7 @@ from torch import Tensor
 
 from naspix.interop._libraries import library
 from naspix.models import Classifier, read_image
-from naspix.segmentation import Segmentation
-from naspix.segmentation.arrays import ArraySegmenter
+from naspix.segmentation import ArraySegmenter, Segmentation
 
 
 def segmentation_fn(

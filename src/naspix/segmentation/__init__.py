@@ -5,19 +5,20 @@ from naspix.segmentation.baselines import (
     SLIC,
     Felzenszwalb,
     Grid,
+    NormalizedCut,
     Quickshift,
     Watershed,
 )
 from naspix.segmentation.classwise import ClassClustering, ClassClusters
 from naspix.segmentation.consensus import Consensus, consensus
 from naspix.segmentation.matching import Match
-from naspix.segmentation.nas import NAS
-from naspix.segmentation.normalized_cut import NormalizedCut
+from naspix.segmentation.nas import NAS, ArraySegmenter
 from naspix.segmentation.segmentation import Segmentation
 
 __all__ = [
     "NAS",
     "SLIC",
+    "ArraySegmenter",
     "Atlas",
     "AtlasEntry",
     "AtlasMaker",

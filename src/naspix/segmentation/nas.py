@@ -5,24 +5,75 @@ and clustered, one image at a time; the connected parts of the clusters are the 
 In: images ``(B, C, H, W)`` in [0, 1], or activations already at hand. Out: a ``Segmentation``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Literal, final
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
+from torch.nn import functional
 
 from naspix.clustering.components import superpixels_from_clusters
 from naspix.clustering.features import UpsampledFeatures
 from naspix.clustering.kmeans import kmeans
 from naspix.clustering.ward import ward
 from naspix.errors import InputError, UnknownNameError
+from naspix.images import read_image
 from naspix.models import Classifier
-from naspix.segmentation.arrays import ArraySegmenter
 from naspix.segmentation.segmentation import Segmentation
 
 _ALGORITHMS = ("kmeans", "ward")
+
+
+@final
+@dataclass(frozen=True)
+class ArraySegmenter:
+    """A segmenter of one numpy image, as other libraries want one.
+
+    In: an array ``(H, W, 3)``, eight-bit or in [0, 1]. Out: an array ``(H, W)`` of ids from 0
+    without gaps. LIME's package, for one, counts ids by position and hides the wrong region where
+    they have gaps or begin at 1.
+
+    Args:
+        segmenter: Any callable ``images -> Segmentation``.
+        input_size: Height and width to which the picture is scaled before it is segmented; its own
+            size if None. The regions always have the picture's own frame.
+
+    Example:
+        >>> from naspix.segmentation import Grid
+        >>> segment = ArraySegmenter(Grid(n_segments=4))
+        >>> segment(np.zeros((2, 2, 3), np.uint8))
+        array([[0, 1],
+               [2, 3]])
+    """
+
+    segmenter: Callable[[torch.Tensor], Segmentation]
+    input_size: tuple[int, int] | None = None
+
+    def __call__(self, image: Shaped[np.ndarray, "H W C"]) -> Int64[np.ndarray, "H W"]:
+        """Segment one picture.
+
+        Args:
+            image: Integers over their type's range (uint8: 0 to 255), or floats in [0, 1].
+
+        Raises:
+            InputError: If the array is no such picture.
+        """
+        pixels = read_image(image)[None]
+        frame = (image.shape[0], image.shape[1])
+        if self.input_size is not None:
+            if len(self.input_size) != 2 or min(self.input_size) < 1:
+                raise InputError(f"input_size is {self.input_size}; give (height, width) in pixels")
+            pixels = functional.interpolate(
+                pixels, self.input_size, mode="bilinear", antialias=True
+            ).clamp(0, 1)
+        segmentation = self.segmenter(pixels)
+        if segmentation.size != frame:
+            segmentation = segmentation.resize(frame)
+        labels: np.ndarray = segmentation.superpixels[0].cpu().numpy()
+        return labels
 
 
 @final
