@@ -51,12 +51,25 @@ def write_png(path: Path, picture: UInt8[np.ndarray, "H W *C"]) -> None:
 
 
 @contextlib.contextmanager
-def write_whole(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file that appears at ``path`` only once everything is in it."""
-    descriptor, hidden = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=_UNFINISHED)
+def write_whole(path: Path, *, durable: bool = False) -> Iterator[IO[bytes]]:
+    """Open a file that appears at ``path`` only once everything is in it.
+
+    Args:
+        path: Where to; its folder exists.
+        durable: For a large file that one process alone writes again and again: it is on the disk
+            before it appears, and overwrites what an interrupted write left beside its place.
+    """
+    if durable:
+        hidden = str(path.with_name(f".{path.name}{_UNFINISHED}"))
+        descriptor = os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    else:
+        descriptor, hidden = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=_UNFINISHED)
     try:
         with os.fdopen(descriptor, "wb") as file:
             yield file
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         _publish(hidden, path)
     except BaseException:
         with contextlib.suppress(OSError):

@@ -1,20 +1,21 @@
 """A model as a folder: what is read back, and what is refused."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
 import naspix
 from naspix.errors import InputError, UnknownNameError, WeightsError
-from naspix.models.saved import Description, is_saved, read_model, save_model
-from naspix.models.transfer import with_classes
+from naspix.models.loading import is_saved, read_model, save_model
+from naspix.models.recipes import with_classes
 
 
 @pytest.fixture
 def folder(tmp_path):
     made = with_classes("timm/test_resnet", 3, weights=None, seed=1)
-    description = Description.of("timm/test_resnet", made.recipe, ("a", "b", "ö"))
+    description = replace(made.recipe.description, categories=("a", "b", "ö"))
     save_model(tmp_path, description, made.network.state_dict())
     return tmp_path
 

@@ -63,7 +63,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 def test_each_says_what_it_ran_on_and_is_drawn_again_from_records_alone(
     output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("naspix.models.zoo.load_model", refuse)
+    monkeypatch.setattr("naspix.models.loading.load_model", refuse)
     monkeypatch.setattr(networks, "load_model", refuse)
     for name in JUDGED:
         folder = output / name

@@ -13,8 +13,8 @@ import naspix
 from naspix.cli import main
 from naspix.datasets import CUB200
 from naspix.errors import NaspixWarning
+from naspix.models.loading import save_model
 from naspix.models.recipes import recipe_of
-from naspix.models.saved import Description, save_model
 from naspix.paper import cutting, localisation, networks, saving
 from naspix.paper.experiment import Conditions, subrun
 from naspix.runs.store import read_run
@@ -50,7 +50,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     birds = CUB200(folder / "data").categories
     network = naspix.load_model("resnet18", weights=None).network
     network.fc = type(network.fc)(network.fc.in_features, len(birds))
-    described = Description.of("resnet18", recipe_of("resnet18"), birds)
+    described = replace(recipe_of("resnet18").description, categories=birds)
     (folder / BIRDS).mkdir()
     save_model(folder / BIRDS, described, network.state_dict())
     return folder

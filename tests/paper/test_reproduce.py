@@ -25,8 +25,8 @@ from naspix.errors import (
     UnknownNameError,
     WeightsError,
 )
+from naspix.models.loading import save_model
 from naspix.models.recipes import recipe_of
-from naspix.models.saved import Description, save_model
 from naspix.paper import (
     catalogue,
     cutting,
@@ -118,7 +118,7 @@ def test_it_is_drawn_again_from_records_alone(done, monkeypatch):
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a network was loaded")
 
-    monkeypatch.setattr("naspix.models.zoo.load_model", refuse)
+    monkeypatch.setattr("naspix.models.loading.load_model", refuse)
     monkeypatch.setattr(networks, "load_model", refuse)
     running.render(done)
     assert _drawn(done) == before
@@ -170,9 +170,8 @@ def test_weights_that_cannot_be_meant_are_refused(tmp_path):
 
 
 def test_a_checkpoint_of_another_network_is_refused(tmp_path):
-    recipe = recipe_of("efficientnet_lite0")
     model = naspix.load_model()
-    described = Description.of("efficientnet_lite0", recipe, tuple(model.categories))
+    described = recipe_of("efficientnet_lite0").description
     save_model(tmp_path, described, model.network.state_dict())
     given = Conditions(weights={"resnet18": str(tmp_path)})
     with pytest.raises(WeightsError, match=r"resnet18=.* holds a efficientnet_lite0"):

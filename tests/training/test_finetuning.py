@@ -267,7 +267,7 @@ def test_frozen_it_reaches_a_linear_classifier(tmp_path):
     splits = open_splits("folder", tmp_path)
     result = frozen(splits, tmp_path / "run")
     model = naspix.load_model(tmp_path / "run")
-    fresh = naspix.models.transfer.with_classes("timm/test_resnet", 3, weights=None, seed=0)
+    fresh = naspix.models.recipes.with_classes("timm/test_resnet", 3, weights=None, seed=0)
     for name, tensor in model.network.state_dict().items():  # batch statistics too
         assert torch.equal(tensor, fresh.network.state_dict()[name]) == (name not in fresh.head)
     seen = []
@@ -285,7 +285,7 @@ def test_frozen_it_reaches_a_linear_classifier(tmp_path):
 def test_frozen_with_random_crops_leaves_the_rest(colours, tmp_path):
     run = replace(TINY, freeze=True, augment=True, epochs=1)
     run(open_splits("folder", colours), tmp_path / "run")
-    fresh = naspix.models.transfer.with_classes("timm/test_resnet", 3, weights=None, seed=0)
+    fresh = naspix.models.recipes.with_classes("timm/test_resnet", 3, weights=None, seed=0)
     kept = naspix.load_model(tmp_path / "run").network.state_dict()
     for name, tensor in fresh.network.state_dict().items():
         assert torch.equal(tensor, kept[name]) == (name not in fresh.head)

@@ -8,11 +8,10 @@ from naspix.images import (
     read_images,
 )
 from naspix.models.activations import recording
-from naspix.models.allocator import keep_freed_memory
 from naspix.models.classifier import Classifier
-from naspix.models.devices import resolve_device
+from naspix.models.devices import keep_freed_memory, resolve_device
+from naspix.models.loading import load_model, wrap_model
 from naspix.models.recipes import DEFAULT_MODEL, list_models
-from naspix.models.zoo import load_model, wrap_model
 
 __all__ = [
     "DEFAULT_MODEL",

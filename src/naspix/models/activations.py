@@ -9,8 +9,8 @@ copy. Token sequences and channels-last outputs become maps by `grids.py`.
 import copy
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 import torch
@@ -84,13 +84,9 @@ def recording(
             )
     maps: dict[str, Tensor] = {}
     calls: Counter[str] = Counter()
-    reader = _Reader(network)
-    thread = threading.get_ident()
 
-    def hook(name: str) -> Any:
-        def record(module: nn.Module, args: object, output: object) -> object:
-            if threading.get_ident() != thread:
-                return None
+    def hook(name: str) -> _Hook:
+        def record(reader: _Reader, module: nn.Module, output: object) -> object:
             tensor = first_tensor(output)
             layout = reader.layout(name, tensor)
             assert tensor is not None  # else there is no layout
@@ -110,15 +106,9 @@ def recording(
 
         return record
 
-    handles = [reader.watch_frame(thread)]
-    try:
-        handles += [module.register_forward_hook(hook(name)) for name, module in modules.items()]
+    hooks = [(module, hook(name)) for name, module in modules.items()]
+    with suppress(_ReachedError), _hooked(network, hooks):
         yield maps
-    except _ReachedError:
-        pass
-    finally:
-        for handle in handles:
-            handle.remove()
     missing = [name for name in modules if name not in maps]
     if missing:
         raise ActivationError(
@@ -140,12 +130,8 @@ def tracing(network: nn.Module) -> Iterator[list[ModuleCall]]:
     """
     _check_readable(network)
     calls: list[ModuleCall] = []
-    reader = _Reader(network)
-    thread = threading.get_ident()
 
-    def record(module: nn.Module, args: object, output: object) -> None:
-        if threading.get_ident() != thread:
-            return
+    def record(reader: _Reader, module: nn.Module, output: object) -> None:
         tensor = first_tensor(output)
         try:
             layout = reader.layout("", tensor)
@@ -160,17 +146,11 @@ def tracing(network: nn.Module) -> Iterator[list[ModuleCall]]:
         size = (int(height), int(width)) if fits else None
         calls.append(ModuleCall(module, size, int(channels), layout, own=_is_own(module, output)))
 
-    handles = [reader.watch_frame(thread)]
-    try:
-        handles += [
-            module.register_forward_hook(record)
-            for module in network.modules()
-            if not isinstance(module, torch.jit.ScriptModule)  # which takes no hooks
-        ]
+    heard = (  # TorchScript takes no hooks
+        module for module in network.modules() if not isinstance(module, torch.jit.ScriptModule)
+    )
+    with _hooked(network, [(module, record) for module in heard]):
         yield calls
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _check_readable(network: nn.Module) -> None:
@@ -179,6 +159,31 @@ def _check_readable(network: nn.Module) -> None:
             "activations of a TorchScript network cannot be recorded, since it runs outside of "
             "Python; give the module it was compiled from"
         )
+
+
+# what is called with the reader, a module and its output; not None takes the output's place
+_Hook = Callable[["_Reader", nn.Module, object], object]
+
+
+@contextmanager
+def _hooked(network: nn.Module, hooks: Iterable[tuple[nn.Module, _Hook]]) -> Iterator[None]:
+    """Let hooks hear this thread's forward passes inside the ``with`` block, and leave none."""
+    reader = _Reader(network)
+    thread = threading.get_ident()
+
+    def here(hook: _Hook) -> Any:
+        def hear(module: nn.Module, args: object, output: object) -> object:
+            return hook(reader, module, output) if threading.get_ident() == thread else None
+
+        return hear
+
+    handles = [reader.watch_frame(thread)]
+    try:
+        handles += [module.register_forward_hook(here(hook)) for module, hook in hooks]
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 class _Reader:

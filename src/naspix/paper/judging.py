@@ -21,7 +21,7 @@ from naspix.evaluation.scores import Score, scores_of
 from naspix.evaluation.settings import EvaluationSettings, Task, fingerprint
 from naspix.evaluation.tables import title_of
 from naspix.files import written
-from naspix.models.saved import is_saved
+from naspix.models.loading import is_saved
 from naspix.paper.at_hand import Source
 from naspix.paper.experiment import Conditions, Progress, subfolder, subruns
 from naspix.paper.networks import TITLES, find_networks, sentence_on

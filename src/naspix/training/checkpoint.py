@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from naspix.errors import WeightsError
-from naspix.models.saved import replace_whole
+from naspix.files import write_whole
 
 LAST = "last.safetensors"
 
@@ -73,7 +73,8 @@ class Checkpoint:
         tensors |= {_OPTIMIZER + name: tensor for name, tensor in self.optimizer.items()}
         content = {k: tensor.detach().cpu().contiguous().clone() for k, tensor in tensors.items()}
         state = {"history": [asdict(epoch) for epoch in self.history], "scale": dict(self.scale)}
-        replace_whole(folder / LAST, save(content, {"state": json.dumps(state)}))
+        with write_whole(folder / LAST, durable=True) as file:
+            file.write(save(content, {"state": json.dumps(state)}))
 
     @classmethod
     def load(cls, folder: Path) -> "Checkpoint | None":

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from naspix.images import read_images
-from naspix.models.saved import Description
+from naspix.models.recipes import Description
 from naspix.training.splits import View
 
 SMALLEST_CROP = 0.3  # of a picture's area

@@ -27,8 +27,8 @@ from naspix.errors import (
 )
 from naspix.files import written
 from naspix.models import DEFAULT_MODEL, resolve_device
-from naspix.models.saved import Description, read_model, save_model
-from naspix.models.transfer import with_classes
+from naspix.models.loading import read_model, save_model
+from naspix.models.recipes import with_classes
 from naspix.runs.lock import locked
 from naspix.training.checkpoint import Checkpoint, Epoch
 from naspix.training.log import draw_log, write_log
@@ -170,7 +170,7 @@ class Finetuning:
         made = with_classes(
             self.model, len(splits.categories), weights=self.weights, seed=self.seed
         )
-        description = Description.of(self.model, made.recipe, splits.categories)
+        description = replace(made.recipe.description, categories=splits.categories)
         history: tuple[Epoch, ...] = ()
 
         def told(doing: str, done: int, total: int) -> None:

@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from naspix.models.saved import replace_whole
+from naspix.files import write_whole
 from naspix.training.checkpoint import Epoch
 
 LOG, PICTURE = "log.csv", "log.png"
@@ -28,14 +28,14 @@ def write_log(folder: Path, history: Sequence[Epoch]) -> None:
         {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in asdict(epoch).items()}
         for epoch in history
     )
-    replace_whole(folder / LOG, text.getvalue().encode())
+    with write_whole(folder / LOG, durable=True) as file:
+        file.write(text.getvalue().encode())
 
 
 def draw_log(folder: Path, history: Sequence[Epoch]) -> None:
     """Draw ``log.png`` anew."""
-    picture = io.BytesIO()
-    log_figure(history).savefig(picture, format="png")
-    replace_whole(folder / PICTURE, picture.getvalue())
+    with write_whole(folder / PICTURE, durable=True) as file:
+        log_figure(history).savefig(file, format="png")
 
 
 def log_figure(history: Sequence[Epoch]) -> Figure:

@@ -15,9 +15,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
 from naspix.errors import DeviceError, ModelError
-from naspix.models.asking import pick_logits
-from naspix.models.saved import Description
-from naspix.models.transfer import Transferred
+from naspix.models.recipes import Description, Transferred
+from naspix.models.scores import pick_logits
 from naspix.training.checkpoint import Checkpoint, Epoch, optimizer_tensors
 from naspix.training.features import Features, features_of, linear_head
 from naspix.training.feeding import Augmented, EpochBatches, Fitted, seed_of

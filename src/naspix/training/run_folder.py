@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from naspix.errors import InputError, OutputError
-from naspix.files import written
-from naspix.models.saved import replace_whole
+from naspix.files import write_whole, written
 from naspix.training.checkpoint import Epoch
 
 SCHEMA = "naspix-finetuning/1"
@@ -124,5 +123,5 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a file of the run, whole or not at all."""
-    with written(path.parent):
-        replace_whole(path, f"{json.dumps(content, indent=1, ensure_ascii=False)}\n".encode())
+    with written(path.parent), write_whole(path, durable=True) as file:
+        file.write(f"{json.dumps(content, indent=1, ensure_ascii=False)}\n".encode())

@@ -1,23 +1,37 @@
-"""Where classifiers come from: by name (`load_model`), or the user's own module (`wrap_model`).
+"""Where classifiers come from: by name or folder (`load_model`), or any module (`wrap_model`).
 
-Which names there are and how each is built, `recipes.py` knows. Both ways give a `Classifier`.
+Which names there are and how each is built, `recipes.py` knows. Both ways give a `Classifier`. A
+folder, which `naspix finetune` leaves behind, holds ``model.safetensors`` with the weights and
+``model.json`` with all else: no code is in it, and none is run when it is read.
 """
 
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
 from numbers import Real
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from naspix.errors import InputError
-from naspix.models.asking import Logits, unwrapped
-from naspix.models.classifier import Classifier
+from naspix.errors import InputError, UnknownNameError, WeightsError
+from naspix.files import write_whole
+from naspix.models.classifier import Classifier, unwrapped
 from naspix.models.devices import resolve_device
-from naspix.models.recipes import DEFAULT_MODEL, fetched, is_known, recipe_of
-from naspix.models.saved import is_saved, read_model
+from naspix.models.recipes import (
+    DEFAULT_MODEL,
+    Description,
+    is_known,
+    recipe_of,
+    with_weights,
+)
+from naspix.models.scores import Logits
 from naspix.models.weights import fitted, read_state
+
+SCHEMA = "naspix-model/1"
+WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
 
 
 def load_model(
@@ -51,51 +65,31 @@ def load_model(
         ((224, 224), 'tiger cat')
     """
     place = resolve_device(device)
-    if not is_known(name) and is_saved(name):
-        return _of_folder(name, weights, place)
-    name = str(name)
-    recipe = recipe_of(name)
-    categories = recipe.categories
-    if weights is None:
-        network = recipe.build(None)
-    else:
-        with torch.random.fork_rng(devices=[]):  # what is drawn is overwritten
-            if weights == "default":
-                network = fetched(name, recipe)
+    with torch.random.fork_rng(devices=[], enabled=weights is not None):  # overwritten if drawn
+        if not is_known(name) and is_saved(name):
+            if weights != "default":
+                raise InputError(
+                    f"the model in {str(name)!r} comes with its weights; leave weights out, or "
+                    "name its network instead of the folder"
+                )
+            described, network = read_model(name)
+            title, categories = f"{Path(name).name} ({described.network})", described.categories
+        else:
+            recipe = recipe_of(str(name))
+            described = recipe.description
+            title, categories = str(name), described.categories
+            if weights is None:
+                network = recipe.build(None)
             else:
-                what = f"the weights {str(weights)!r} for {name}"
-                state = read_state(weights)
-                network, usual = fitted(recipe.restore, state, what, in_order=recipe.in_order)
+                network, usual = with_weights(recipe, weights)
                 categories = categories if usual else None
     return Classifier(
         _placed(network, place),
-        name=name,
-        input_size=recipe.input_size,
-        mean=recipe.mean,
-        std=recipe.std,
-        categories=categories,
-        crop_pct=recipe.crop_pct,
-        interpolation=recipe.interpolation,
-    )
-
-
-def _of_folder(
-    folder: str | os.PathLike[str], weights: str | os.PathLike[str] | None, place: torch.device
-) -> Classifier:
-    if weights != "default":
-        raise InputError(
-            f"the model in {str(folder)!r} comes with its weights; leave weights out, or name its "
-            "network instead of the folder"
-        )
-    with torch.random.fork_rng(devices=[]):  # what is drawn is overwritten
-        described, network = read_model(folder)
-    return Classifier(
-        _placed(network, place),
-        name=f"{Path(folder).name} ({described.network})",
+        name=title,
         input_size=described.input_size,
         mean=described.mean,
         std=described.std,
-        categories=described.categories,
+        categories=categories,
         crop_pct=described.crop_pct,
         interpolation=described.interpolation,
     )
@@ -224,3 +218,87 @@ def _size(network: nn.Module, given: int | tuple[int, int] | None) -> tuple[int,
         if given is not None:
             raise InputError(f"input_size must be (height, width) in pixels, not {given!r}")
     return 224, 224
+
+
+def is_saved(folder: str | os.PathLike[str]) -> bool:
+    """Whether a folder holds a classifier, or was meant to."""
+    return Path(folder, DESCRIPTION).is_file() or Path(folder, WEIGHTS).is_file()
+
+
+def save_model(
+    folder: str | os.PathLike[str], description: Description, state: Mapping[str, Tensor]
+) -> None:
+    """Write a classifier into a folder that exists; each file appears whole or not at all.
+
+    Args:
+        folder: Where to.
+        description: What it is.
+        state: Its weights by name, as ``network.state_dict()`` gives them.
+    """
+    from safetensors.torch import save
+
+    content = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    described = json.dumps({"schema": SCHEMA, **asdict(description)}, indent=1, ensure_ascii=False)
+    for name, written in (
+        (WEIGHTS, save(_apart(content))),
+        (DESCRIPTION, f"{described}\n".encode()),
+    ):
+        with write_whole(Path(folder, name), durable=True) as file:
+            file.write(written)
+
+
+def read_model(folder: str | os.PathLike[str]) -> tuple[Description, nn.Module]:
+    """Read a classifier from its folder.
+
+    Raises:
+        WeightsError: If the folder holds none, or it is damaged or contradicts itself.
+    """
+    path = Path(folder, DESCRIPTION)
+    description = _read_description(path)
+    try:
+        recipe = recipe_of(description.network)
+    except UnknownNameError as error:
+        raise WeightsError(f"{str(path)!r} is of an unknown network: {error}") from None
+    state = read_state(Path(folder, WEIGHTS))
+    n_classes = len(description.categories or ())
+    what = f"the weights in {str(folder)!r} for {description.network} and its {n_classes} classes"
+    network, _ = fitted(lambda _: recipe.restore(n_classes), state, what)
+    return description, network
+
+
+def _read_description(path: Path) -> Description:
+    try:
+        content: Any = json.loads(path.read_bytes())
+    except OSError:
+        raise WeightsError(
+            f"there is no file {str(path)!r}; a folder with a model has one beside its weights"
+        ) from None
+    except ValueError as error:
+        raise WeightsError(f"{str(path)!r} is damaged: {error}") from None
+    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+        raise WeightsError(f"{str(path)!r} is not of the form {SCHEMA} that is known here")
+    try:
+        values = {one.name: content[one.name] for one in fields(Description)}
+        described = Description(
+            network=str(values["network"]),
+            categories=tuple(map(str, values["categories"])),
+            input_size=(int(values["input_size"][0]), int(values["input_size"][1])),
+            mean=tuple(map(float, values["mean"])),
+            std=tuple(map(float, values["std"])),
+            crop_pct=float(values["crop_pct"]),
+            interpolation=str(values["interpolation"]),
+        )
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise WeightsError(f"{str(path)!r} lacks something, or holds nonsense: {error}") from None
+    return described
+
+
+def _apart(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors that share no memory, which safetensors asks for."""
+    seen: set[int] = set()
+    apart = {}
+    for name, tensor in state.items():
+        shared = tensor.data_ptr() in seen and tensor.numel() > 0
+        apart[name] = tensor.clone() if shared else tensor
+        seen.add(tensor.data_ptr())
+    return apart

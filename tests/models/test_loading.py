@@ -73,7 +73,7 @@ def test_loading_draws_no_random_numbers_unless_weights_are_random() -> None:
 
 def test_every_torchvision_name_has_a_recipe() -> None:
     for name in torchvision.models.list_models(module=torchvision.models):
-        recipe = recipes.recipe_of(name)
+        recipe = recipes.recipe_of(name).description
         preset = torchvision.models.get_model_weights(name).DEFAULT.transforms()
         assert recipe.input_size == (preset.crop_size[0],) * 2
         assert recipe.mean == tuple(preset.mean)
@@ -86,14 +86,14 @@ def test_timm_names_have_recipes() -> None:
     names = list_models("timm/")
     assert len(names) > 900
     for name in names[::40]:
-        recipe = recipes.recipe_of(name)
+        recipe = recipes.recipe_of(name).description
         assert len(recipe.mean) == len(recipe.std) == 3
         assert min(recipe.input_size) > 0
         assert 0 < recipe.crop_pct <= 1
-    tagged = recipes.recipe_of("timm/vit_base_patch16_384.augreg_in21k_ft_in1k")
+    tagged = recipes.recipe_of("timm/vit_base_patch16_384.augreg_in21k_ft_in1k").description
     assert tagged.input_size == (384, 384)
     assert tagged.mean == (0.5, 0.5, 0.5)
-    many = recipes.recipe_of("timm/vit_small_patch16_224.augreg_in21k").categories
+    many = recipes.recipe_of("timm/vit_small_patch16_224.augreg_in21k").description.categories
     assert many is not None
     assert len(many) == 21843
 
