@@ -16,7 +16,7 @@ from sklearn.cluster import KMeans
 from torch import Tensor
 
 from naspix.clustering import UpsampledFeatures, canonical_order, kmeans
-from naspix.clustering.lloyd import first_best
+from naspix.clustering.kmeans import first_best
 from naspix.errors import InputError, NaspixWarning
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "reference"))

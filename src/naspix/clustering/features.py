@@ -6,23 +6,110 @@ matrix. Bicubic upsampling is linear and separable, so everything a clustering a
 can be computed at the resolution of the activations instead (``docs/explanation`` has the
 derivation).
 
+Three words say how a point of the feature space is held:
+
+* its *vector*, D = sum of C numbers;
+* *coefficients*, one number for each of the N = sum of h * w cells of all levels: the vector is
+  ``sum_q r(q) X_q``, whatever C is. Every mean of features is such a sum;
+* its *products*, N numbers again: the inner product with the vector of every cell, ``X^T c``.
+
 In: activations ``(B, C, h, w)`` of several levels. Out: inner products, sums over clusters,
 features at chosen pixels, norms and distances. Knows no network, no image and no cluster label.
 """
 
+import copy
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Self
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
+from torch.nn import functional
 
-from naspix.clustering.level import Level
-from naspix.errors import InputError
+from naspix.clustering.upsampling import (
+    Upsampling,
+    gram_and_neighbour_products,
+    neighbour_products,
+)
+from naspix.errors import ActivationError, InputError
 
 _FEW_CELLS = 256  # up to here the Gram matrix of all cells is small
 _SMALL_MATRIX = 1 << 18  # up to here one matrix product beats the separable upsampling
+_FEW_CHANNELS = 32  # up to here upsampling every channel costs no more than the 28 pairs of taps
+
+
+@dataclass(frozen=True, eq=False)
+class _Level:
+    """One activation and its way to the frame: ``phi(p) = scale(p) * X U[p]``."""
+
+    activation: Tensor  # (B, C, h, w)
+    upsampling: Upsampling  # U
+    scale: Tensor  # (B, H, W): line 10 (the norm) and line 11 (1 / (1 + C)) of Algorithm 1
+    gram: Tensor | None = None  # (B, h * w, h * w): X^T X, where it was asked for
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        activation: Tensor,
+        size: tuple[int, int],
+        *,
+        normalize: bool,
+        weight: bool,
+        gram: bool,
+    ) -> "_Level":
+        """Prepare an activation ``(B, C, h, w)`` for the frame ``(H, W)``, with its Gram matrix?
+
+        Raises:
+            ActivationError: If it holds values that are not finite, or whose squares are not.
+        """
+        if activation.dtype not in (torch.float32, torch.float64):
+            activation = activation.float()
+        activation = activation.contiguous()
+        line_11 = 1 / (1 + activation.shape[1]) if weight else 1.0
+        cells = (activation.shape[2], activation.shape[3])
+        upsampling = Upsampling.between(cells, size, activation.dtype, activation.device)
+        products, neighbours = gram_and_neighbour_products(activation) if gram else (None, None)
+        norms = _squared_norms(activation, upsampling, neighbours)
+        if not math.isfinite(float(norms.sum())):
+            raise _not_finite(name, activation)
+        if normalize:
+            # a vector of zeros has no direction: its feature is zero
+            scale = norms.rsqrt_().nan_to_num_(nan=0.0, posinf=0.0).mul_(line_11)
+        else:
+            scale = torch.full_like(norms, line_11)
+        return cls(activation, upsampling, scale, products)
+
+    def images(self, part: slice) -> "_Level":
+        """The same level of some images of the batch."""
+        gram = None if self.gram is None else self.gram[part]
+        return _Level(self.activation[part], self.upsampling, self.scale[part], gram)
+
+    def tiles(self, side: int) -> "_Level":
+        """The same level over tiles of pixels: the mean vector, times the mean scale."""
+        scale = functional.avg_pool2d(self.scale[:, None], side, ceil_mode=True)[:, 0]
+        return _Level(self.activation, self.upsampling.tiles(side), scale, self.gram)
+
+    def squared_norms(self, *, normalize: bool, weight: bool) -> Tensor:
+        """``|phi(p)|^2``, ``(B, H, W)``: with lines 10 and 11 a constant where it is not zero."""
+        if normalize:
+            line_11 = 1 / (1 + self.activation.shape[1]) if weight else 1.0
+            return (self.scale > 0).to(self.scale.dtype) * line_11**2
+        norms = _squared_norms(self.activation, self.upsampling)
+        return self.scale.square() * norms
+
+    @cached_property
+    def n_cells(self) -> int:
+        """``h * w``."""
+        return self.activation.shape[2] * self.activation.shape[3]
+
+    @property
+    def matrix(self) -> Tensor:
+        """The activation as the matrix ``X``, ``(B, C, h * w)``."""
+        return self.activation.flatten(2)
 
 
 class UpsampledFeatures:
@@ -71,17 +158,28 @@ class UpsampledFeatures:
         _check_activations(activations, self.size)
         names = [str(i) for i in range(len(activations))] if names is None else names
         few = sum(maps.shape[2] * maps.shape[3] for maps in activations) <= _FEW_CELLS
-        self._levels = tuple(
-            Level.of(name, maps, self.size, normalize=normalize, weight=weight, gram=few)
+        levels = [
+            _Level.of(name, maps, self.size, normalize=normalize, weight=weight, gram=few)
             for name, maps in zip(names, activations, strict=True)
-        )
+        ]
+        self._hold(levels, _gram_of(levels))
 
-    def _of_levels(self, levels: Sequence[Level]) -> Self:
+    def _hold(self, levels: Sequence[_Level], gram: Tensor | None) -> None:
+        self.size = (levels[0].scale.shape[1], levels[0].scale.shape[2])
+        self._levels = tuple(levels)
+        self._gram = gram  # the inner products of all cells of each level, (B, N, N)
+        self._rows: Tensor | None = None  # the coefficients of all pixels, (B, N, P)
+        if self.n_cells * self.n_pixels <= _SMALL_MATRIX:
+            parts = [
+                level.upsampling.matrix_transposed * level.scale.flatten(1)[:, None]
+                for level in levels
+            ]
+            self._rows = torch.cat(parts, dim=1)
+
+    def _of_levels(self, levels: Sequence[_Level], gram: Tensor | None) -> Self:
         """Return the same kind of features over other levels."""
-        other = object.__new__(type(self))
-        other.normalize, other.weight = self.normalize, self.weight
-        other.size = (levels[0].scale.shape[1], levels[0].scale.shape[2])
-        other._levels = tuple(levels)
+        other = copy.copy(self)
+        other._hold(levels, gram)
         return other
 
     @property
@@ -119,15 +217,15 @@ class UpsampledFeatures:
 
     def inner_products(self, centers: Float[Tensor, "B K D"]) -> Float[Tensor, "B K H W"]:
         """Return ``<phi(p), center>`` for every pixel and centre: K maps are upsampled, not C."""
-        return self.expand(self.project(centers))
+        return self.expand(self.products_with(centers))
 
     def cluster_sums(self, membership: Float[Tensor, "B K H W"]) -> Float[Tensor, "B K D"]:
         """Return ``sum_p membership[k, p] phi(p)``: the adjoint of :meth:`inner_products`."""
-        return self.combine(self.collect(membership))
+        return self.vectors_of(self.collect(membership))
 
     def at(self, pixels: Int64[Tensor, "B n"]) -> Float[Tensor, "B n D"]:
         """Return the features of the pixels with these row-major indices."""
-        return self.combine(self.coefficients_at(pixels))
+        return self.vectors_of(self.coefficients_at(pixels))
 
     def squared_norms(self) -> Float[Tensor, "B H W"]:
         """Return ``|phi(p)|^2``: constant where lines 10 and 11 are done and nothing is zero."""
@@ -154,7 +252,7 @@ class UpsampledFeatures:
         if self._rows is None or self._gram is None:
             phi = self.dense().flatten(2)  # (B, D, P)
             return phi.mT @ phi
-        return self.correlate(self._rows.mT) @ self._rows
+        return self.products_of(self._rows.mT) @ self._rows
 
     # other frames and parts of the batch
 
@@ -162,7 +260,8 @@ class UpsampledFeatures:
         """Return the features of the images ``start`` to ``stop - 1``, as a smaller batch."""
         if start == 0 and stop >= self.batch_size:
             return self
-        return self._of_levels([level.images(slice(start, stop)) for level in self._levels])
+        gram = None if self._gram is None else self._gram[start:stop]
+        return self._of_levels([level.images(slice(start, stop)) for level in self._levels], gram)
 
     def image(self, index: int) -> Self:
         """Return the features of one image, as a batch of one."""
@@ -178,20 +277,17 @@ class UpsampledFeatures:
         It is the mean of the upsampled vectors times the mean of their scales, which is close to
         the mean feature where neighbouring pixels are alike.
         """
-        tiles = self._of_levels([level.tiles(side) for level in self._levels])
-        tiles.__dict__["_gram"] = self._gram  # its cells are the same
-        return tiles
+        return self._of_levels([level.tiles(side) for level in self._levels], self._gram)
 
-    # Coefficients: a weighted sum of features is, in each level, sum_q r(q) X_q for some r over the
-    # low-resolution cells q. A vector is so held as N = sum of h * w numbers, whatever C is.
+    # coefficients and products: what vectors are where there are fewer cells than channels
 
     @property
     def n_cells(self) -> int:
-        """N: the number of cells of all levels, the length of a vector of coefficients."""
+        """N: the number of cells of all levels, so of coefficients and of products."""
         return sum(level.n_cells for level in self._levels)
 
     def coefficients_at(self, pixels: Int64[Tensor, "B n"]) -> Float[Tensor, "B n N"]:
-        """Return the ``r`` with ``phi(p) = sum_q r(q) X_q`` for the pixels given."""
+        """Return the coefficients of the features of the pixels given."""
         rows, columns = pixels // self.size[1], pixels % self.size[1]
         parts = []
         for level in self._levels:
@@ -201,14 +297,14 @@ class UpsampledFeatures:
             parts.append(outer.flatten(2) * scale[..., None])
         return torch.cat(parts, dim=2)
 
-    def combine(self, coefficients: Float[Tensor, "B K N"]) -> Float[Tensor, "B K D"]:
+    def vectors_of(self, coefficients: Float[Tensor, "B K N"]) -> Float[Tensor, "B K D"]:
         """Return the vectors ``sum_q r(q) X_q`` that the coefficients stand for."""
         parts = self._of_each_level(coefficients)
         pairs = zip(parts, self._levels, strict=True)
         return torch.cat([cells @ level.matrix.mT for cells, level in pairs], dim=2)
 
-    def project(self, vectors: Float[Tensor, "B K D"]) -> Float[Tensor, "B K N"]:
-        """Return the inner product of each vector with every cell: the transpose of ``combine``."""
+    def products_with(self, vectors: Float[Tensor, "B K D"]) -> Float[Tensor, "B K N"]:
+        """Return the products of vectors: the transpose of :meth:`vectors_of`."""
         if vectors.shape[0] != self.batch_size or vectors.shape[2] != self.n_dims:
             raise InputError(
                 f"the centres have shape {tuple(vectors.shape)}; give (B, K, D) with "
@@ -218,41 +314,40 @@ class UpsampledFeatures:
         pairs = zip(parts, self._levels, strict=True)
         return torch.cat([part @ level.matrix for part, level in pairs], dim=2)
 
-    def correlate(self, coefficients: Float[Tensor, "B K N"]) -> Float[Tensor, "B K N"]:
-        """Return ``project(combine(coefficients))``: the products with the cells' Gram matrix."""
+    def products_of(self, coefficients: Float[Tensor, "B K N"]) -> Float[Tensor, "B K N"]:
+        """Return the products of the vectors that the coefficients stand for: ``X^T X r``."""
         if self._gram is not None:
             return coefficients @ self._gram
-        return self.project(self.combine(coefficients))
+        return self.products_with(self.vectors_of(coefficients))
 
     def expand(
         self,
-        maps: Float[Tensor, "B K N"],
+        products: Float[Tensor, "B K N"],
         *,
         offset: Float[Tensor, "B K 1 1"] | None = None,
         out: Tensor | None = None,
         scratch: Tensor | None = None,
     ) -> Float[Tensor, "B K H W"]:
-        """Return ``sum over levels of scale(p) * up(maps)(p)``, plus ``offset`` if one is given.
+        """Return ``sum over levels of scale(p) * up(products)(p)``, plus ``offset`` if given.
 
-        With ``maps = correlate(r)`` it is the inner product of every pixel's feature with the
-        vector that ``r`` stands for.
+        It is the inner product of every pixel's feature with the vector that has these products.
 
         Args:
-            maps: A number for every cell of every level.
-            offset: A number for each map.
+            products: Of K vectors.
+            offset: A number for each vector.
             out: Where the result goes, ``(B, K, H, W)``.
             scratch: Another tensor of that shape that may be overwritten, to save allocating one.
         """
-        total = maps.new_empty(*maps.shape[:2], *self.size) if out is None else out
+        total = products.new_empty(*products.shape[:2], *self.size) if out is None else out
         if self._rows is not None:
             flat = total.flatten(2)
             if offset is None:
-                torch.bmm(maps, self._rows, out=flat)
+                torch.bmm(products, self._rows, out=flat)
             else:
-                torch.baddbmm(offset[..., 0], maps, self._rows, out=flat)
+                torch.baddbmm(offset[..., 0], products, self._rows, out=flat)
             return total
-        base = maps.new_zeros(1) if offset is None else offset
-        for level, part in zip(self._levels, self._of_each_level(maps), strict=True):
+        base = products.new_zeros(1) if offset is None else offset
+        for level, part in zip(self._levels, self._of_each_level(products), strict=True):
             scratch = level.upsampling.forward(part, scratch)
             base = torch.addcmul(base, scratch, level.scale[:, None], out=total)
         return total
@@ -260,9 +355,7 @@ class UpsampledFeatures:
     def collect(
         self, weights: Float[Tensor, "B K H W"], *, scratch: Tensor | None = None
     ) -> Float[Tensor, "B K N"]:
-        """Return the ``r`` with ``sum_p weights[p] phi(p) = sum_q r(q) X_q``.
-
-        The adjoint of ``expand``.
+        """Return the coefficients of ``sum_p weights[p] phi(p)``: the adjoint of :meth:`expand`.
 
         Args:
             weights: What each pixel counts in each of the K sums.
@@ -279,29 +372,19 @@ class UpsampledFeatures:
     def _of_each_level(self, cells: Tensor) -> tuple[Tensor, ...]:
         return torch.split(cells, [level.n_cells for level in self._levels], dim=2)
 
-    @cached_property
-    def _gram(self) -> Tensor | None:
-        """The inner products of all cells of each level, ``(B, N, N)``, where they are few."""
-        blocks = [level.gram for level in self._levels if level.gram is not None]
-        if not blocks:
-            return None
-        gram = blocks[0].new_zeros(self.batch_size, self.n_cells, self.n_cells)
-        end = 0
-        for block in blocks:
-            part = slice(end, end := end + block.shape[1])
-            gram[:, part, part] = block
-        return gram
 
-    @cached_property
-    def _rows(self) -> Tensor | None:
-        """The coefficients of all pixels, ``(B, N, P)``, where they make a small matrix."""
-        if self.n_cells * self.n_pixels > _SMALL_MATRIX:
-            return None
-        parts = [
-            level.upsampling.matrix_transposed * level.scale.flatten(1)[:, None]
-            for level in self._levels
-        ]
-        return torch.cat(parts, dim=1)
+def _gram_of(levels: Sequence[_Level]) -> Tensor | None:
+    """Return the inner products of all cells of each level, one block a level, where at hand."""
+    blocks = [level.gram for level in levels if level.gram is not None]
+    if not blocks:
+        return None
+    n_cells = sum(block.shape[1] for block in blocks)
+    gram = blocks[0].new_zeros(len(blocks[0]), n_cells, n_cells)
+    end = 0
+    for block in blocks:
+        part = slice(end, end := end + block.shape[1])
+        gram[:, part, part] = block
+    return gram
 
 
 def _check_activations(activations: Sequence[Tensor], size: tuple[int, int]) -> None:
@@ -321,3 +404,29 @@ def _check_activations(activations: Sequence[Tensor], size: tuple[int, int]) -> 
                 f"activation {index} holds {maps.shape[0]} images on {maps.device}, activation 0 "
                 f"{first.shape[0]} on {first.device}; give all levels of the same batch"
             )
+
+
+def _squared_norms(
+    activation: Tensor, upsampling: Upsampling, neighbours: Tensor | None = None
+) -> Tensor:
+    """Return ``|X U[p]|^2`` at every pixel, ``(B, H, W)``, from products of cells if at hand.
+
+    Few channels are upsampled themselves: as fast, and no digits are lost where they cancel.
+    """
+    if activation.shape[1] <= _FEW_CHANNELS:
+        return upsampling.forward(activation.flatten(2)).square().sum(1)
+    if neighbours is None:
+        neighbours = neighbour_products(activation)
+    return upsampling.squared_norms(neighbours)
+
+
+def _not_finite(name: str, activation: Tensor) -> ActivationError:
+    if bool(torch.isfinite(activation).all()):
+        return ActivationError(
+            f"the activation of level {name} has values up to {float(activation.abs().max()):.2g}, "
+            "whose squares overflow; scale it down"
+        )
+    return ActivationError(
+        f"the activation of level {name} holds NaN or infinite values, as half precision gives "
+        "when it overflows; run the network in float32 or bfloat16"
+    )

@@ -11,15 +11,16 @@ In: :class:`~naspix.clustering.features.UpsampledFeatures`. Out: label maps ``(B
 
 import math
 import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
 from naspix.clustering.features import UpsampledFeatures
-from naspix.clustering.lloyd import Centers, lloyd
 from naspix.clustering.ordering import canonical_ranks
-from naspix.clustering.starts import best_start
 from naspix.errors import InputError, NaspixWarning
 
 _MOST_TILES = 4096  # where k-means starts, however many clusters
@@ -28,7 +29,67 @@ _SMALL_ENOUGH = 8  # tiles of so many pixels across need no smaller ones between
 _LEAST_TILE_TOL = 0.002  # share of tiles that may change in the last step on them
 _STRIDE = 2.75  # over-relaxation towards a strict stop: about a third fewer steps
 _STRIDE_BELOW = 0.005  # with a looser ``tol`` it saves nothing
+_PLAIN_SHARE = 0.0003  # share of pixels that change, below which steps are plain
+_LAST_LONG_STEP = 60  # later ones are plain, so that the iteration ends
+_START_STEPS = 6  # for each start; more save less on the full frame than they cost
+_INDISTINCT = 1e-6  # squared distance, as a share of |phi|^2, that float32 cannot tell from zero
 _CHUNK_BYTES = 4 << 30  # three (B, K, H, W) tensors are held at a time
+
+
+@dataclass(frozen=True, eq=False)
+class Centers:
+    """What an assignment needs of K centres: it scores ``<phi(p), c> - |c|^2 / 2``."""
+
+    products: Tensor  # (B, K, N): <X_q, c> at every cell q of every level
+    offset: Tensor  # (B, K, 1, 1): -|c|^2 / 2, or minus infinity for a centre that is given up
+
+    @classmethod
+    def at(cls, features: UpsampledFeatures, vectors: Tensor) -> "Centers":
+        """The centres that these vectors ``(B, K, D)`` are."""
+        offset = vectors.square().sum(2)[:, :, None, None] * -0.5
+        return cls(features.products_with(vectors), offset)
+
+    @classmethod
+    def mean(cls, features: UpsampledFeatures, sums: Tensor, sizes: Tensor) -> "Centers":
+        """The means of clusters, from sums (as coefficients) and sizes ``(B, K)``."""
+        return cls.beyond(None, features, sums, sizes, [1.0] * len(sizes))
+
+    @classmethod
+    def beyond(
+        cls,
+        before: "Centers | None",
+        features: UpsampledFeatures,
+        sums: Tensor,
+        sizes: Tensor,
+        strides: Sequence[float],
+    ) -> "Centers":
+        """The centres that lie ``stride`` times as far from those before as the means do."""
+        empty = sizes == 0 if _any_empty(sizes) else None
+        if empty is not None:
+            sizes = sizes.clamp_min(1)
+        coefficients = sums.div_(sizes[:, :, None])
+        products = features.products_of(coefficients)
+        offset = torch.linalg.vecdot(coefficients, products).mul_(-0.5)  # -|c|^2 / 2
+        if before is not None and any(stride != 1.0 for stride in strides):
+            stride = sizes.new_tensor(strides)[:, None]  # (B, 1)
+            crossed = torch.linalg.vecdot(coefficients, before.products)  # <c, c before>
+            offset = (
+                stride.square() * offset
+                - stride * (1 - stride) * crossed
+                + (1 - stride).square() * before.offset[:, :, 0, 0]
+            )
+            products = torch.lerp(before.products, products, stride[:, :, None])
+        if empty is not None:
+            offset.masked_fill_(empty, -torch.inf)
+        return cls(products, offset[:, :, None, None])
+
+    def unless(self, settled: Sequence[bool], others: "Centers") -> "Centers":
+        """These centres, but the others for the images that are settled."""
+        keep = torch.tensor(settled, device=self.offset.device)[:, None, None]
+        return Centers(
+            torch.where(keep, others.products, self.products),
+            torch.where(keep[..., None], others.offset, self.offset),
+        )
 
 
 def kmeans(
@@ -139,6 +200,176 @@ def _tile_sides(size: tuple[int, int], n_clusters: int) -> list[int]:
     exponent = int(math.log2(max(1.0, math.sqrt(size[0] * size[1]) / n_across)))
     large, small = 2**exponent, 2 ** ((exponent + 1) // 2)
     return [large, small] if large > _SMALL_ENOUGH else [large]
+
+
+def best_start(tiles: UpsampledFeatures, n_clusters: int, n_init: int, seed: int) -> Centers:
+    """Run k-means from several k-means++ starts on a few tiles and return the best one's centres.
+
+    The tiles are so few that the inner products of all pairs are one small matrix, and all starts
+    of all images are iterated together on it.
+    """
+    products = tiles.pixel_products()  # (B, P, P)
+    seeds = _plus_plus(products, n_clusters, n_init, seed)  # (B, S, K)
+    n_images, n_pixels, _ = products.shape
+    own = products.diagonal(dim1=1, dim2=2)
+    scores = _rows_of(products.sub(own[:, None], alpha=0.5).mT, seeds)  # <phi(p), c> - |c|^2 / 2
+    membership, sizes = first_best(scores, dim=2)
+    for _ in range(_START_STEPS):
+        means = membership.div_(sizes.clamp_min_(1)[..., None])
+        inner = torch.bmm(means.view(n_images, -1, n_pixels), products).view_as(means)
+        norms = torch.linalg.vecdot(means, inner)  # |c|^2, (B, S, K)
+        membership, sizes = first_best(inner.sub_(norms[..., None], alpha=0.5), dim=2)
+    best = torch.linalg.vecdot(norms, sizes).argmax(1)  # the most of sum of n_k |c_k|^2
+    images = torch.arange(n_images, device=best.device)
+    chosen, sizes = membership[images, best], sizes[images, best]
+    return Centers.mean(tiles, tiles.collect(chosen.unflatten(2, tiles.size)), sizes)
+
+
+def _plus_plus(
+    products: Float[Tensor, "B P P"], n_clusters: int, n_init: int, seed: int
+) -> Int64[Tensor, "B S K"]:
+    """Draw greedy k-means++ seeds from the inner products of all pairs of pixels.
+
+    Each next seed is the best of a few pixels drawn with probability proportional to their squared
+    distance from the seeds before. All images use the same random numbers.
+    """
+    n_images, n_pixels, _ = products.shape
+    draws = _uniform_numbers(n_clusters, n_init, seed, products.dtype, products.device)
+    own = products.diagonal(dim1=1, dim2=2)
+    distances = (own[:, :, None] + own[:, None]).sub_(products, alpha=2).clamp_min_(0)
+
+    first = (draws[0, :, :1] * n_pixels).long()  # (S, 1)
+    seeds = [first.expand(n_images, -1, -1)]
+    closest = _rows_of(distances, seeds[0])  # (B, S, 1, P), to the nearest seed
+    for uniform in draws[1:]:
+        cumulated = closest[:, :, 0].cumsum(2)
+        targets = uniform * cumulated[:, :, -1:]  # (B, S, trials), at most the last sum
+        candidates = torch.searchsorted(cumulated, targets)
+        with_candidate = torch.minimum(closest, _rows_of(distances, candidates))
+        best = with_candidate.sum(3).argmin(2, keepdim=True)  # (B, S, 1)
+        seeds.append(candidates.gather(2, best))
+        closest = _rows_of(with_candidate.flatten(0, 1), best.flatten(0, 1)[:, None])
+        closest = closest.view(n_images, n_init, 1, n_pixels)
+    return torch.cat(seeds, dim=2)
+
+
+def _rows_of(
+    matrices: Float[Tensor, "B P Q"], indices: Int64[Tensor, "B S T"]
+) -> Float[Tensor, "B S T Q"]:
+    """Return ``matrices[b, indices[b, s, t]]``."""
+    n_images, n_rows, n_columns = matrices.shape
+    if n_images > 1:
+        first_rows = torch.arange(0, n_images * n_rows, n_rows, device=indices.device)
+        indices = indices + first_rows[:, None, None]
+    rows = matrices.reshape(-1, n_columns).index_select(0, indices.reshape(-1))
+    return rows.view(*indices.shape, n_columns)
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(mode=False)
+def _uniform_numbers(
+    n_clusters: int, n_init: int, seed: int, dtype: torch.dtype, device: torch.device
+) -> Float[Tensor, "K S trials"]:
+    """Return the random numbers of a seed, kept for the next image."""
+    n_trials = 2 + int(math.log(n_clusters))
+    generator = torch.Generator().manual_seed(seed)
+    numbers = torch.rand(n_clusters, n_init, n_trials, generator=generator, dtype=torch.float64)
+    return numbers.to(device, dtype)
+
+
+def lloyd(
+    features: UpsampledFeatures,
+    centers: Centers,
+    *,
+    tol: float | int,
+    max_iter: int,
+    stride: float = 1.0,
+) -> tuple[Float[Tensor, "B K H W"], Centers]:
+    """Iterate until at most ``tol`` of each image's pixels change cluster in a step.
+
+    With a stride above 1, every other step goes that much farther than to the means while many
+    pixels change; the last steps are plain ones, so that the fixed point is Lloyd's.
+
+    Returns:
+        The membership, one 1 among K a pixel, and the centres it was assigned to.
+    """
+    shape = (features.batch_size, centers.offset.shape[1], *features.size)
+    scores, scratch, previous = (centers.offset.new_empty(shape) for _ in range(3))
+    n_pixels = features.n_pixels
+    strides = [1.0] * features.batch_size
+    settled = [False] * features.batch_size
+    step = 0
+    while True:
+        features.expand(centers.products, offset=centers.offset, out=scores, scratch=scratch)
+        membership, sizes = first_best(scores, dim=1)
+        kept = membership
+        reseeded = [False] * features.batch_size
+        if _any_empty(sizes):
+            membership, sizes, reseeded = _reseed(features, centers, kept, sizes)
+        if step > 0:
+            n_kept = torch.bmm(kept.view(len(kept), 1, -1), previous.view(len(kept), -1, 1))
+            for i, n in enumerate(n_kept.flatten().tolist()):
+                changed = n_pixels - int(n)
+                plain = strides[i] == 1.0 or tol >= _PLAIN_SHARE
+                settled[i] |= changed <= tol * n_pixels and plain and not reseeded[i]
+                far = changed > _PLAIN_SHARE * n_pixels and step <= _LAST_LONG_STEP
+                strides[i] = stride if far and strides[i] == 1.0 and not reseeded[i] else 1.0
+        step += 1
+        if all(settled) or step == max_iter:
+            return kept, centers
+        sums = features.collect(membership, scratch=scratch)
+        moved = Centers.beyond(centers, features, sums, sizes, strides)
+        centers = moved.unless(settled, centers) if any(settled) else moved
+        scores, previous = previous, kept
+
+
+def _reseed(
+    features: UpsampledFeatures, centers: Centers, membership: Tensor, sizes: Tensor
+) -> tuple[Tensor, Tensor, list[bool]]:
+    """Give each empty cluster the pixel farthest from its centre, for the next means.
+
+    Where no pixel is distinct from its centre the cluster stays empty and is given up.
+
+    Returns:
+        The membership and sizes with the moved pixels, and for each image whether one was moved.
+    """
+    scores = features.expand(centers.products, offset=centers.offset)
+    norms = features.squared_norms().flatten(1)
+    distances = norms - 2 * scores.amax(1).flatten(1)  # to the nearest centre
+    membership = membership.clone()
+    pixels_of = membership.flatten(2)  # a view: writing to it writes to membership
+    reseeded = []
+    for image in range(len(sizes)):
+        empty = (sizes[image] == 0).nonzero()[:, 0]
+        farthest = distances[image].topk(len(empty))
+        distinct = farthest.values > _INDISTINCT * norms[image].max()
+        for cluster, pixel in zip(empty[distinct], farthest.indices[distinct], strict=True):
+            pixels_of[image, :, pixel] = 0
+            pixels_of[image, cluster, pixel] = 1
+        reseeded.append(bool(distinct.any()))
+    return membership, membership.sum((2, 3)), reseeded
+
+
+def first_best(scores: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """Overwrite scores by 1 where they are the first greatest along ``dim``, 0 elsewhere.
+
+    ``argmax`` over an outer axis is some hundred times slower on a CPU than this comparison.
+
+    Returns:
+        The membership, and the number of pixels of each cluster: summed over what follows ``dim``.
+    """
+    best = scores.amax(dim, keepdim=True)
+    n_pixels = best.numel()
+    membership = scores.eq_(best)
+    sizes = membership.flatten(dim + 1).sum(-1)
+    if sum(sizes.flatten().tolist()) != n_pixels:  # an exact tie: the first cluster keeps the pixel
+        membership.mul_(membership.cumsum(dim) == 1)
+        sizes = membership.flatten(dim + 1).sum(-1)
+    return membership, sizes
+
+
+def _any_empty(sizes: Tensor) -> bool:
+    return 0.0 in sizes.flatten().tolist()
 
 
 def _canonical_labels(

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
-from naspix.clustering.superpixel_tree import superpixel_linkage
+from naspix.clustering.ward import superpixel_linkage
 from naspix.errors import InputError
 from naspix.interop._libraries import library
 from naspix.models import Classifier

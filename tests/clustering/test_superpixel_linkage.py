@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.cluster import hierarchy
 
 from naspix.clustering import UpsampledFeatures, WardTree, superpixels_from_clusters, ward
-from naspix.clustering.superpixel_tree import superpixel_linkage
+from naspix.clustering.ward import superpixel_linkage
 from naspix.errors import InputError
 
 
