@@ -74,24 +74,6 @@ DATASETS: Mapping[str, type] = {
     "photos": Photos,
 }
 
-# The paper's tables and figures. Their classes lie above this room, in
-# ``naspix.paper.catalogue``; here is what they are called.
-EXPERIMENTS: Mapping[str, str] = {
-    "figure1": "what each network tells apart",
-    "figure3": "levels and numbers of clusters",
-    "figure4": "clusters of a class beside clusters of an image",
-    "table1": "what the saliency falls on",
-    "figure5": "pooled maps and the greedy order",
-    "figure6": "mean LeRF curves",
-    "table2": "area under the LeRF curve",
-    "table3": "localisation, ResNet18",
-    "table4": "localisation by three networks",
-    "table5": "run times",
-    "figure7": "without lines 10 and 11",
-    "figure8": "ten segmentations and their consensus",
-    "figure9": "Ward's refinements",
-}
-
 # how people write the names
 TITLES: Mapping[str, str] = {
     "nas": "NAS",

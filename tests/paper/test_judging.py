@@ -4,6 +4,7 @@ import copy
 import csv
 from collections.abc import Iterator
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +16,13 @@ from claims import JUDGED, assert_verdicts
 import naspix
 from naspix.errors import InputError
 from naspix.evaluation.scores import Score
-from naspix.paper import figure5, networks, published, running, saving
-from naspix.paper.at_hand import AtHand
-from naspix.paper.experiment import Conditions, subrun
-from naspix.paper.judging import METHODS, raised_for_every_method
-from naspix.paper.kept_cuts import read_photos
-from naspix.paper.table2 import turned_round
-from naspix.paper.views import views
+from naspix.paper import maps, networks, published, running
+from naspix.paper.data import AtHand, Conditions, views
+from naspix.paper.evaluations import METHODS
+from naspix.paper.experiment import subruns
+from naspix.paper.lerf import turned_round
+from naspix.paper.localisation import raised_for_every_method
+from naspix.paper.segmentations import read_photos
 from naspix.runs.continuing import open_run
 from naspix.runs.parts import Part, Span
 from naspix.runs.store import Run, read_run
@@ -40,7 +41,7 @@ def refuse(*_: object, **__: object) -> Iterator[object]:
 def coarse() -> Iterator[None]:
     """Coarse pictures, which take less time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(saving, "DOTS", 60)
+        patch.setattr(running, "DOTS", 60)
         yield
 
 
@@ -68,7 +69,7 @@ def test_each_says_what_it_ran_on_and_is_drawn_again_from_records_alone(
     for name in JUDGED:
         folder = output / name
         before = {f.name: f.read_bytes() for kind in _DRAWN for f in folder.glob(kind)}
-        page = before["page.html"].decode().replace("&#x27;", "'")
+        page = unescape(before["page.html"].decode())
         assert "scikit-image's photos" in page
         assert "--model-weights" in page
         assert any(each.endswith(".csv") for each in before)
@@ -86,7 +87,7 @@ def test_every_claim_has_a_verdict_on_its_page(output: Path) -> None:
 
 def test_of_one_picture_an_object_is_found_or_not(output: Path) -> None:
     """The best threshold is the picture's own: accuracy is 100 % if any box overlaps enough."""
-    frame = subrun(read_run(output / "table3"), DEFAULT).records().to_pandas()
+    frame = subruns(read_run(output / "table3"))[DEFAULT].records().to_pandas()
     assert len(frame) == len(METHODS) * 3
     printed = rows(output / "table3" / "localisation.csv")
     for place, row in enumerate(frame.to_dict("records")):
@@ -99,8 +100,10 @@ def test_of_one_picture_an_object_is_found_or_not(output: Path) -> None:
 
 
 def test_areas_are_those_under_the_curves_that_figure_6_shows(output: Path) -> None:
-    frame = subrun(read_run(output / "table2"), DEFAULT).records().to_pandas()
-    areas = {row["map"]: float(row["area"]) for row in rows(next((output / "table2").glob("int*")))}
+    frame = subruns(read_run(output / "table2"))[DEFAULT].records().to_pandas()
+    areas = {
+        row["map"]: float(row["value"]) for row in rows(next((output / "table2").glob("int*")))
+    }
     curves = rows(output / "figure6" / f"curves_{DEFAULT}.csv")
     assert len(frame) == len(areas) == len(curves) == len(METHODS) * 3 + 2
     for row, area, curve in zip(frame.to_dict("records"), areas.values(), curves, strict=True):
@@ -114,7 +117,7 @@ def test_areas_are_those_under_the_curves_that_figure_6_shows(output: Path) -> N
 def test_the_greedy_order_hides_each_superpixel_once_and_makes_the_recorded_curve(
     output: Path,
 ) -> None:
-    (photo,) = figure5._read(read_run(output / "figure5"))
+    (photo,) = maps._read(read_run(output / "figure5"))
     assert set(photo.raw) == set(METHODS)
     assert set(photo.superpixels) == set(photo.orders) == {"slic", "nas"}
     model = naspix.load_model(DEFAULT)
@@ -138,7 +141,7 @@ def test_a_class_has_the_same_clusters_in_all_photos(output: Path) -> None:
     for photo in photos:
         assert sum(float(row[photo]) for row in shares) == pytest.approx(1)
     clusters = [
-        photo.cut("", "clusters of the class").clusters
+        photo.cuts["", "clusters of the class"].clusters
         for photo in read_photos(read_run(output / "figure4"))
     ]
     for place, photo in enumerate(photos):
@@ -175,7 +178,7 @@ def test_the_papers_numbers_stand_beside_ours_once_they_are_at_hand(
         for name, row, n_cells in (("table2", "LRP + NAS", 17), ("table3", "RISE + NAS", 60)):
             table = next(
                 each
-                for each in running.find_experiment(name).tables(read_run(output / name))
+                for each in running.find_experiment(name).show(read_run(output / name)).tables
                 if each.name == "paper"
             )
             assert len(table.rows) == n_cells, "the file's rows and columns are those printed"

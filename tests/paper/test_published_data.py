@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from claims import text_of
 from published import cub, cub_lists, stl10
 
 import naspix
@@ -15,8 +16,10 @@ from naspix.datasets import CUB200
 from naspix.errors import NaspixWarning
 from naspix.models.loading import save_model
 from naspix.models.recipes import recipe_of
-from naspix.paper import cutting, localisation, networks, saving
-from naspix.paper.experiment import Conditions, subrun
+from naspix.paper import networks, running, segmentations
+from naspix.paper.data import Conditions
+from naspix.paper.experiment import subruns
+from naspix.paper.localisation import LocalisationTable
 from naspix.runs.store import read_run
 
 STL10, BIRDS = "learnt-stl10", "learnt-birds"
@@ -26,10 +29,10 @@ STL10, BIRDS = "learnt-stl10", "learnt-birds"
 def small() -> Iterator[None]:
     """One method, small photos and coarse pictures, to try much in little time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cutting, "FRAME", (64, 64))
-        patch.setattr(saving, "DOTS", 60)
-        one = replace(localisation.QUESTION, methods=("grad_cam_plus_plus",))
-        patch.setattr(localisation, "QUESTION", one)
+        patch.setattr(segmentations, "FRAME", (64, 64))
+        patch.setattr(running, "DOTS", 60)
+        one = replace(LocalisationTable.question, methods=("grad_cam_plus_plus",))
+        patch.setattr(LocalisationTable, "question", one)
         yield
 
 
@@ -68,10 +71,10 @@ def reproduce(root: Path, name: str, *weights: str) -> Path:
 def test_tables_3_and_4_put_boxes_on_cub_by_the_network_that_learnt_birds(root: Path) -> None:
     """Two pictures of the test split, their boxes those of CUBv2's lists."""
     folder = reproduce(root, "table3", STL10, BIRDS)
-    page = (folder / "page.html").read_text("utf-8")
-    assert "On 2 pictures: CUB&#x27;s test split." in page
+    page = text_of(folder / "page.html")
+    assert "On 2 pictures: CUB's test split." in page
     assert f"ResNet18 with the weights in {BIRDS}." in page
-    frame = subrun(read_run(folder), "resnet18").records().to_pandas()
+    frame = subruns(read_run(folder))["resnet18"].records().to_pandas()
     assert set(frame["id"]) == set(CUB200(root / "data").ids)
     assert set(frame["n_boxes"]) == {1}
     with (folder / "localisation.csv").open() as file:
@@ -86,16 +89,16 @@ def test_tables_3_and_4_put_boxes_on_cub_by_the_network_that_learnt_birds(root: 
 
 @pytest.mark.parametrize("name", ["figure1", "figure4"])
 def test_figures_show_stl_10_by_the_network_that_learnt_it(root: Path, name: str) -> None:
-    page = (reproduce(root, name, STL10, BIRDS) / "page.html").read_text("utf-8")
-    assert "STL-10&#x27;s test split" in page
+    page = text_of(reproduce(root, name, STL10, BIRDS) / "page.html")
+    assert "STL-10's test split" in page
     assert f"ResNet18 with the weights in {STL10}." in page
 
 
 def test_a_network_that_has_learnt_other_classes_is_named_as_such(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    page = (reproduce(root, "figure1", BIRDS) / "page.html").read_text("utf-8")
-    assert f"{BIRDS}, which has learnt none of the pictures&#x27; classes." in page
+    page = text_of(reproduce(root, "figure1", BIRDS) / "page.html")
+    assert f"{BIRDS}, which has learnt none of the pictures' classes." in page
     said = capsys.readouterr().err
     assert f"{BIRDS} has learnt none of the pictures' classes (airplane, bird, car, ...)" in said
 

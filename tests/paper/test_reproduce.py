@@ -11,10 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from claims import CUT_OR_TIMED, JUDGED, assert_verdicts
+from claims import CUT_OR_TIMED, JUDGED, all_entries, assert_verdicts, text_of
 
 import naspix
-from naspix import registry
 from naspix.cli import main
 from naspix.errors import (
     DatasetError,
@@ -27,21 +26,12 @@ from naspix.errors import (
 )
 from naspix.models.loading import save_model
 from naspix.models.recipes import recipe_of
-from naspix.paper import (
-    catalogue,
-    cutting,
-    networks,
-    running,
-    saving,
-    stopwatch,
-)
-from naspix.paper.at_hand import AtHand
-from naspix.paper.catalogue import EXPERIMENTS, find_experiment
-from naspix.paper.cutting import by_area
-from naspix.paper.experiment import Conditions
-from naspix.paper.figure7 import Figure7
-from naspix.paper.kept_cuts import named_as
-from naspix.paper.published import known_entries, published
+from naspix.paper import networks, run_times, running, segmentations
+from naspix.paper.data import AtHand, Conditions
+from naspix.paper.overlays import Figure7
+from naspix.paper.published import published
+from naspix.paper.running import EXPERIMENTS, find_experiment
+from naspix.paper.segmentations import by_area, named_as
 from naspix.runs.lock import locked
 
 QUICK = Conditions(quick=True, limit=1)
@@ -57,10 +47,10 @@ _DRAWN = ("*.html", "*.png", "*.pdf", "*.csv")
 def small() -> Iterator[None]:
     """Small photos and coarse pictures, so that much can be tried in little time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cutting, "FRAME", (64, 64))
-        patch.setattr(saving, "DOTS", 60)
-        contenders = stopwatch.CONTENDERS
-        patch.setattr(stopwatch, "CONTENDERS", (contenders[0], contenders[-2]))
+        patch.setattr(segmentations, "FRAME", (64, 64))
+        patch.setattr(running, "DOTS", 60)
+        contenders = run_times.CONTENDERS
+        patch.setattr(run_times, "CONTENDERS", (contenders[0], contenders[-2]))
         yield
 
 
@@ -93,8 +83,8 @@ def test_each_leaves_a_page_pictures_tables_and_records(done):
     names = {file.suffix for file in done.iterdir()}
     assert {".html", ".png", ".pdf", ".csv", ".json"} <= names
     assert list((done / "records").glob("*.parquet"))
-    page = (done / "page.html").read_text("utf-8")
-    assert re.search(r"On 1 picture: (crops of )?scikit-image&#x27;s photos", page)
+    page = text_of(done / "page.html")
+    assert re.search(r"On 1 picture: (crops of )?scikit-image's photos", page)
     assert "--model-weights" in page  # how to give what is missing
     assert "://" not in page  # self-contained
 
@@ -140,10 +130,10 @@ def test_the_same_command_goes_on_and_other_conditions_are_refused(done, tmp_pat
         running.reproduce(done.name, skipping, done.parent)
 
 
-def test_names_are_the_registrys_and_the_papers():
-    assert list(EXPERIMENTS) == list(registry.EXPERIMENTS) == ALL
+def test_names_are_the_papers():
+    assert list(EXPERIMENTS) == ALL
     assert {*CUT_OR_TIMED, *JUDGED} == set(ALL)
-    assert set(EXPERIMENTS) == set(known_entries())  # or its claims would have no page
+    assert set(EXPERIMENTS) == set(all_entries())  # or its claims would have no page
     for name in EXPERIMENTS:
         assert find_experiment(name).title.startswith(published(name).number.capitalize())
 
@@ -218,11 +208,9 @@ def test_all_leaves_out_what_cannot_be_done_and_says_so(tmp_path, monkeypatch):
 
     chosen = {"figure7": Impossible, "figure8": EXPERIMENTS["figure8"]}
     monkeypatch.setattr(running, "EXPERIMENTS", chosen)
-    monkeypatch.setattr(catalogue, "EXPERIMENTS", chosen)
     assert running.reproduce_all(QUICK, tmp_path) == [("figure7", "there are no birds")]
     page = (tmp_path / "paper.html").read_text("utf-8")
     assert "<b>figure7</b>: there are no birds" in page
-    assert (tmp_path / "paper.pdf").read_bytes().startswith(b"%PDF")
 
 
 def test_all_takes_up_each_table_and_figure_in_order(tmp_path, monkeypatch, capsys):
@@ -241,12 +229,11 @@ def test_all_takes_up_each_table_and_figure_in_order(tmp_path, monkeypatch, caps
 
 def test_the_papers_data_come_first_for_labels_and_boxes(tmp_path, tiny_stl10):
     at_hand = AtHand(data=tiny_stl10)
-    labelled = at_hand.labelled()
-    assert labelled is not None
+    labelled = at_hand.labelled(tmp_path)
     assert (labelled.dataset, labelled.is_papers) == ("stl10", True)
     assert at_hand.photos(tmp_path).counted(2) == "On 2 pictures: STL-10's test split."
     assert at_hand.boxed(tmp_path / "spare").dataset == "voc"  # there is no CUB
-    assert AtHand().labelled() is None
+    assert AtHand().labelled(tmp_path / "spare").dataset == "folder"  # the views
 
 
 def test_boxes_drawn_for_scikit_images_photos_lie_on_them(tmp_path):
@@ -271,7 +258,7 @@ def test_what_is_given_and_damaged_is_not_passed_over(tmp_path, tiny_stl10):
         AtHand(data=tiny_stl10).boxed(tmp_path / "spare")
     (tiny_stl10 / "test_X.bin").write_bytes(b"cut")
     with pytest.raises(DatasetError, match="no whole number of pictures"):
-        AtHand(data=tiny_stl10).labelled()
+        AtHand(data=tiny_stl10).labelled(tmp_path / "spare")
 
 
 def test_a_part_that_is_cut_is_said_and_computed_again(tmp_path):
@@ -332,5 +319,4 @@ def test_the_command_says_what_is_wrong_and_draws_again(tmp_path):
         assert next(csv.reader(file))[0] == "photo"
     assert json.loads((tmp_path / "out/figure8/run.json").read_text())["kind"] == "figure8"
     assert run("render", "out").returncode == 0
-    assert (tmp_path / "out/paper.pdf").is_file()
     assert (tmp_path / "out/paper.html").is_file()

@@ -7,15 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from claims import all_entries
 from PIL import Image
 
-from naspix.paper import cutting, running, saving, table5
-from naspix.paper.at_hand import AtHand
-from naspix.paper.cutting import Cut
-from naspix.paper.experiment import Conditions, Table, Verdict
-from naspix.paper.figure9 import Figure9
-from naspix.paper.page import shown_cells
-from naspix.paper.published import beside_the_papers, known_entries, published
+from naspix.paper import experiment, run_times, running, segmentations
+from naspix.paper.data import AtHand, Conditions
+from naspix.paper.experiment import Shown, Table, Verdict
+from naspix.paper.overlays import Figure9
+from naspix.paper.page import Drawn, shown_cells
+from naspix.paper.published import published
+from naspix.paper.segmentations import Cut
 from naspix.segmentation import Segmentation
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -37,23 +38,23 @@ def _made_up(self: Figure9, image: object, networks: object, conditions: object)
 
 
 @pytest.fixture
-def drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> running.Shown:
+def drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Drawn:
     ramp = np.linspace(0, 255, _SIDE).astype(np.uint8)
     photo = np.stack([np.tile(ramp, (_SIDE, 1)), np.tile(ramp[:, None], (1, _SIDE))] * 2, -1)
     (tmp_path / "ramps").mkdir()
     Image.fromarray(np.ascontiguousarray(photo[..., :3])).save(tmp_path / "ramps" / "ramp.png")
-    monkeypatch.setattr(cutting, "FRAME", (_SIDE, _SIDE))
-    monkeypatch.setattr(cutting, "find_networks", lambda *_: {"weights": {}, "missing": {}})
+    monkeypatch.setattr(segmentations, "FRAME", (_SIDE, _SIDE))
+    monkeypatch.setattr(experiment, "find_networks", lambda *_: {"weights": {}, "missing": {}})
     monkeypatch.setattr(Figure9, "cuts", _made_up)
-    monkeypatch.setattr(saving, "DOTS", 60)
+    monkeypatch.setattr(running, "DOTS", 60)
     conditions = Conditions(at_hand=AtHand(images=tmp_path / "ramps"))
     return running.reproduce("figure9", conditions, tmp_path)
 
 
 def test_tables_sentences_and_verdicts_are_as_they_were(drawn, snapshot):
-    assert [table.rows for table in drawn.tables] == snapshot
-    assert drawn.sentences == snapshot
-    assert drawn.verdicts == snapshot
+    assert [tuple(table.rows) for table in drawn.shown.tables] == snapshot
+    assert drawn.shown.sentences == snapshot
+    assert drawn.shown.verdicts == snapshot
     with (drawn.run.folder / "refinement.csv").open() as file:
         assert list(csv.reader(file)) == snapshot
 
@@ -81,8 +82,8 @@ def test_the_picture_is_as_it_was_looked_at(drawn):
 def test_what_is_not_at_hand_is_said_and_has_no_difference(drawn):
     row = "NAS, ResNet18, levels 2 to 4, K = 5"
     ours = {(row, "96 x 96, GPU"): 100.0, (row, "224 x 224, CPU"): 5.0}
-    table = beside_the_papers("table5", "table5", "Rates", ours)
-    by_place = {one[:2]: one[2:] for one in table.rows}
+    table = published("table5").beside("table5", "Rates", ours)
+    by_place = {tuple(one[:2]): tuple(one[2:]) for one in table.rows}
     assert by_place[row, "96 x 96, GPU"] == (100.0, 72, 28.0)
     assert by_place[row, "224 x 224, CPU"] == (5.0, None, None)  # a row of our own
     assert by_place["SLIC", "96 x 96, CPU"] == (None, None, None)
@@ -91,7 +92,7 @@ def test_what_is_not_at_hand_is_said_and_has_no_difference(drawn):
 
 
 def test_every_claim_at_hand_is_a_sentence_with_its_source():
-    for name in known_entries():
+    for name in all_entries():
         for claim in published(name).claims.values():
             assert claim.sentence.endswith(".")
             assert claim.source
@@ -102,14 +103,14 @@ def test_every_claim_at_hand_is_a_sentence_with_its_source():
     [([12.0, 15, 30, 20, 18, 40], True), ([2.0, 3, 4, 1, 5, 2], False), ([5.0, 20, 9, 11], None)],
 )
 def test_ten_times_is_told_by_a_test(ratios, holds):
-    found, why = table5._order_of_magnitude(np.array(ratios), "NAS")
+    found, why = run_times._order_of_magnitude(np.array(ratios), "NAS")
     assert found is holds
     assert f"median of {len(ratios)} pictures" in why
 
 
 def test_a_verdict_that_cannot_be_told_says_so_on_the_page(drawn, monkeypatch):
     open_claim = Verdict("Birds fly.", None, "No bird is at hand.", "a book")
-    monkeypatch.setattr(Figure9, "verdicts", lambda self, run: [open_claim])
+    monkeypatch.setattr(Figure9, "show", lambda self, run: Shown([], verdicts=[open_claim]))
     running.draw(drawn.run)
     page = (drawn.run.folder / "page.html").read_text("utf-8")
     assert 'class="open">cannot be told here</b>Birds fly. (a book)' in page

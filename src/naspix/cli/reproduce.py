@@ -83,9 +83,8 @@ def reproduce(
     """
     from naspix.models.devices import resolve_device
     from naspix.paper import running
-    from naspix.paper.at_hand import AtHand
-    from naspix.paper.catalogue import ALL, find_experiment
-    from naspix.paper.experiment import Conditions
+    from naspix.paper.data import AtHand, Conditions
+    from naspix.paper.running import ALL, find_experiment
 
     if name != ALL:
         items = find_experiment(name).items  # a wrong name is said before anything is loaded
@@ -114,7 +113,7 @@ def reproduce(
         failed = running.reproduce_all(conditions, output, engine=who, began=began)
     for part, why in failed:
         talk.say(f"left out {part}: {why}")
-    talk.say(f"see {output / running.WHOLE} and {running.BOOK} beside it")
+    talk.say(f"see {output / running.WHOLE}, which can be printed")
     return 1 if failed else 0
 
 

@@ -1,35 +1,35 @@
 """What a table or figure of the paper consists of, so that one command computes and draws any.
 
-An experiment is a frozen dataclass in a module of its own, listed in `catalogue.py`:
+An experiment is a frozen dataclass, listed in `running.EXPERIMENTS`:
 
     compute(opened, conditions, ...)   leaves records; the only part that knows a network
-    sentences(run)                     what it ran on, for the page
-    tables(run)   -> [Table]           plain values -> csv files, and the page
-    figures(run)  -> [Drawing]         matplotlib figures -> png and pdf files, and the page
-    verdicts(run) -> [Verdict]         whether the paper's claims hold here, with the test's numbers
+    show(run) -> Shown                 what a page shows of them, as plain values:
+        sentences   what it ran on
+        tables      plain values -> csv files, and the page
+        drawings    matplotlib figures -> png and pdf files, and the page
+        verdicts    whether the paper's claims hold here, with the test's numbers
 
-The last four are pure functions of what `compute` left on disk, so that `naspix render` draws all
-again without computing. ``run.folder`` is ``OUTPUT/NAME``. An experiment writes its records
+`show` is a pure function of what `compute` left on disk, so that `naspix render` draws all again
+without computing. ``run.folder`` is ``OUTPUT/NAME``. An experiment writes its records
 
-- into the opened run itself (`cutting.py` does so for pictures of segmentations), or
-- as runs of their own below it, one a network or task: ``subfolder(opened, "resnet18")`` is a
-  folder for `naspix.evaluation.running.evaluate`, ``subrun(run, "resnet18")`` reads it.
+- into the opened run itself (`overlays.py` does so for pictures of segmentations), or
+- as runs of their own below it, one a network (`evaluations.py`): ``subfolder(opened, "resnet18")``
+  is a folder for `naspix.evaluation.running.evaluate`, ``subruns(run)`` reads them.
 
 What is decided once for the whole run (which networks have weights, what data there is) is kept by
-``opened.find(name, look)`` and read back from ``run.header["found"]``. `at_hand.py` finds data,
-`networks.py` the paper's four networks, `published.py` the paper's numbers and claims.
+``opened.find(name, look)`` and read back from ``run.header["found"]``.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from naspix.errors import InputError
-from naspix.paper.at_hand import AtHand
-from naspix.runs.continuing import OpenRun
-from naspix.runs.engine import Engine
-from naspix.runs.store import HEADER, Run, read_run
+from naspix.paper.data import Conditions, Source
+from naspix.paper.networks import find_networks, sentence_on
+from naspix.runs import Engine, OpenRun, Run, read_run
+from naspix.runs.store import HEADER
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,45 +38,6 @@ Value = str | int | float | None
 Progress = Callable[[int, int], None]
 
 _RUNS = "runs"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Conditions:
-    """On what, with which weights, how much of it.
-
-    Attributes:
-        at_hand: Where data lies.
-        weights: Network of the paper -> its weights: a file, or the folder of `naspix finetune`;
-            ``"skip"`` leaves the network out. Of several, such as one learnt on STL-10 and one on
-            CUB, each experiment takes the one that knows its pictures' classes. Without an entry,
-            its usual ones if they can be had.
-        limit: How many pictures; None leaves it to the experiment.
-        quick: Little of everything, for minutes on two cores: an impression.
-        device: Where networks run.
-        seed: Of everything random.
-    """
-
-    at_hand: AtHand = field(default_factory=AtHand)
-    weights: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
-    limit: int | None = None
-    quick: bool = False
-    device: str = "cpu"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.limit is not None and self.limit < 1:
-            raise InputError(f"--limit is at least 1, not {self.limit}")
-
-    def to_plain(self) -> dict[str, Any]:
-        """All of it as JSON knows it."""
-        return {
-            "at_hand": self.at_hand.to_plain(),
-            "weights": dict(self.weights),
-            "limit": self.limit,
-            "quick": self.quick,
-            "device": self.device,
-            "seed": self.seed,
-        }
 
 
 @dataclass(frozen=True)
@@ -94,8 +55,8 @@ class Table:
 
     name: str
     title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[Value, ...], ...]
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Value]]
     words: str = ""
     marked: frozenset[tuple[int, int]] = frozenset()
 
@@ -134,25 +95,37 @@ class Verdict:
     source: str = ""
 
 
-@runtime_checkable
-class Experiment(Protocol):
-    """A table or figure of the paper; see the module's words."""
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """What a page shows of a run.
 
-    @property
-    def title(self) -> str:
-        """What people call it, such as "Figure 1: ..."."""
-        ...
+    Attributes:
+        sentences: What it ran on, what had to be left out and how to get it.
+        tables: In the paper's order.
+        drawings: In the paper's order.
+        verdicts: Whether the paper's claims about it hold here.
+    """
 
-    @property
-    def words(self) -> str:
-        """What it shows, in one or two sentences."""
-        ...
+    sentences: Sequence[str]
+    tables: Sequence[Table] = ()
+    drawings: Sequence[Drawing] = ()
+    verdicts: Sequence[Verdict] = ()
 
-    @property
-    def items(self) -> str:
-        """What its progress counts, such as "pictures"."""
-        ...
 
+class Experiment(ABC):
+    """A table or figure of the paper; see the module's words.
+
+    Attributes:
+        title: What people call it, such as "Figure 1: ...".
+        words: What it shows, in one or two sentences.
+        items: What its progress counts.
+    """
+
+    title: ClassVar[str]
+    words: ClassVar[str]
+    items: ClassVar[str] = "pictures"
+
+    @abstractmethod
     def compute(
         self, opened: OpenRun, conditions: Conditions, *, engine: Engine, progress: Progress
     ) -> None:
@@ -164,23 +137,43 @@ class Experiment(Protocol):
             engine: Who computes.
             progress: Told how many items are done more, and how many there are.
         """
-        ...
 
-    def sentences(self, run: Run) -> list[str]:
-        """What it ran on, what had to be left out and how to get it."""
-        ...
+    @abstractmethod
+    def show(self, run: Run) -> Shown:
+        """What a page shows of its records."""
 
-    def tables(self, run: Run) -> list[Table]:
-        """Tables, in the paper's order."""
-        ...
 
-    def figures(self, run: Run) -> list[Drawing]:
-        """Figures, in the paper's order."""
-        ...
+def found_data(
+    opened: OpenRun,
+    conditions: Conditions,
+    networks: Sequence[str],
+    look: Callable[[Path], Source],
+) -> tuple[Source, dict[str, Any]]:
+    """The pictures and the networks that a run began with, looked for where it begins now.
 
-    def verdicts(self, run: Run) -> list[Verdict]:
-        """Whether the paper's claims about it hold here."""
-        ...
+    Args:
+        opened: The experiment's run.
+        conditions: What is asked.
+        networks: The paper's that are wanted.
+        look: A method of `AtHand`; it is given the folder of all experiments.
+
+    Returns:
+        The pictures, and what `find_networks` found.
+    """
+    spare = opened.run.folder.parent
+    source = Source(**opened.find("source", lambda: look(spare).to_plain()))
+    found = opened.find(
+        "networks", lambda: find_networks(networks, conditions, source.open().categories)
+    )
+    return source, found
+
+
+def sentences_on(run: Run) -> list[str]:
+    """What pictures and networks a run was made with, for its page."""
+    found = run.header["found"]
+    computed = list(subruns(run).values()) or [run]
+    n = max(each.n_items - len(each.failures) for each in computed)
+    return [Source(**found["source"]).counted(n), sentence_on(found["networks"])]
 
 
 def subfolder(opened: OpenRun, name: str) -> Path:
@@ -188,16 +181,7 @@ def subfolder(opened: OpenRun, name: str) -> Path:
     return opened.run.folder / _RUNS / name
 
 
-def subrun(run: Run, name: str) -> Run:
-    """A run that an experiment wrote below its own.
-
-    Raises:
-        InputError: It is not there.
-    """
-    return read_run(run.folder / _RUNS / name)
-
-
 def subruns(run: Run) -> dict[str, Run]:
     """All runs below an experiment's, by name."""
-    folders: Sequence[Path] = sorted((run.folder / _RUNS).glob(f"*/{HEADER}"))
+    folders = sorted((run.folder / _RUNS).glob(f"*/{HEADER}"))
     return {header.parent.name: read_run(header.parent) for header in folders}

@@ -1,178 +1,167 @@
-"""What tables 3 and 4 share: MaxBoxAccV2 of five methods raw, over SLIC and over NAS (K = 10)."""
+"""Tables 3 and 4: MaxBoxAccV2 of five methods raw, over SLIC and over NAS (K = 10)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import final
 
 from naspix.evaluation.curves import curves_figure
-from naspix.evaluation.explaining import RAW
 from naspix.evaluation.scores import Score
-from naspix.evaluation.tables import FIGURES, setting_title, title_of
-from naspix.paper.experiment import (
-    Conditions,
-    Drawing,
-    Progress,
-    Table,
-    Value,
-    Verdict,
-    subruns,
-)
-from naspix.paper.judging import (
-    SPARE,
+from naspix.evaluation.tables import FIGURES, setting_title, tables_of, title_of
+from naspix.paper.evaluations import (
+    FEWEST,
+    Evaluated,
     Question,
-    found_source,
-    has_numbers,
-    judge,
-    raised_for_every_method,
+    interval_table,
     scores_below,
-    sentences_on,
+    title_of_network,
 )
-from naspix.paper.networks import TITLES
-from naspix.paper.published import beside_the_papers, published
-from naspix.runs.continuing import OpenRun
-from naspix.runs.engine import Engine
-from naspix.runs.store import Run
+from naspix.paper.experiment import Drawing, Shown, Table, Value, subruns
+from naspix.paper.published import published
+from naspix.runs import Run
 
-_QUICK_PICTURES = 4
 _SHOWN = ("iou_30", "iou_50", "iou_70", "mean")
-QUESTION = Question(
-    "wsol", parameters={"nas": {"n_clusters": 10}}, quick={"nas": {"n_clusters": 5}}
-)
 
 
 @dataclass(frozen=True)
-class LocalisationTable:
-    """MaxBoxAccV2 by some networks.
+class LocalisationTable(Evaluated):
+    """MaxBoxAccV2 by some networks."""
 
-    Attributes:
-        networks: The paper's.
-        n_pictures: How many, if no limit is given and it need not be quick; None for all.
-    """
-
-    networks: tuple[str, ...]
-    n_pictures: int | None = None
-
-    title: ClassVar[str]
-    items: ClassVar[str]
-    words: ClassVar[str] = (
+    words = (
         "Maps are cut at a threshold and give boxes; an object is found if a box overlaps the true "
         "one by at least 30, 50 or 70 % (MaxBoxAccV2). Pooling over NAS makes a map's parts end "
         "where the object ends."
     )
+    question = Question(
+        "wsol", parameters={"nas": {"n_clusters": 10}}, quick={"nas": {"n_clusters": 5}}
+    )
+    pictures = "boxed"
 
-    def compute(
-        self, opened: OpenRun, conditions: Conditions, *, engine: Engine, progress: Progress
-    ) -> None:
-        """Put boxes around what each map finds, and compare them with the true ones."""
-        judge(
-            opened,
-            conditions,
-            QUESTION,
-            self.networks,
-            found_source(opened, conditions.at_hand.boxed(opened.run.folder.parent / SPARE)),
-            n_pictures=_QUICK_PICTURES if conditions.quick else self.n_pictures,
-            engine=engine,
-            progress=progress,
+    def show(self, run: Run) -> Shown:
+        """The paper's form, everything with its interval, the paper's numbers where at hand.
+
+        Drawn is what is found over the threshold, a panel a method; tested whether NAS raises IoU
+        70 for every method.
+        """
+        scores = scores_below(run)
+        words = (
+            "In %. 95 % intervals over pictures, paired for differences; each resample its own "
+            "threshold."
         )
-
-    def sentences(self, run: Run) -> list[str]:
-        """What it ran on."""
-        return sentences_on(run)
-
-    def tables(self, run: Run) -> list[Table]:
-        """The paper's form, everything with its interval, the paper's numbers where at hand."""
-        return _tables(run)
-
-    def figures(self, run: Run) -> list[Drawing]:
-        """What is found over the threshold, a panel a method."""
+        tables = [_papers_form(run), interval_table(scores, _SHOWN, factor=100, words=words)]
+        paper = published(run.kind)
+        if paper.has_numbers:
+            tables.append(paper.beside("paper", "Beside the paper's", _ours(scores)))
         drawings = []
         for name, each in subruns(run).items():
             figure = curves_figure(each)
             assert figure is not None
             words = (
-                f"{TITLES.get(name, name)}: share of objects found over the threshold; dots mark "
+                f"{title_of_network(name)}: share of objects found over the threshold; dots mark "
                 "the best threshold."
             )
             drawings.append(Drawing(f"{run.kind}_{name}", self.title, figure, words))
-        return drawings
-
-    def verdicts(self, run: Run) -> list[Verdict]:
-        """Whether NAS raises IoU 70 for every method."""
-        claims = published(run.kind).claims
-        holds, why = raised_for_every_method(scores_below(run), "iou_70")
-        return [claims["raises_iou_70"].verdict(holds, why)]
+        raised = paper.claims["raises_iou_70"]
+        verdict = raised.verdict(*raised_for_every_method(scores, "iou_70"))
+        return Shown(self.sentences(run), tables, drawings, [verdict])
 
 
-def _tables(run: Run) -> list[Table]:
-    below = scores_below(run)
-    tables = [_papers_form(below), _intervals(below)]
-    if has_numbers(run):
-        ours: dict[tuple[str, str], float | None] = {}
-        for network, scores in below.items():
-            for score in scores:
-                if score.figure in _SHOWN:
-                    ours[_row(network, score, len(below) > 1), FIGURES[score.figure]] = _percent(
-                        score.value if score.difference is None else score.difference
-                    )
-        tables.append(beside_the_papers(run.kind, "paper", "Beside the paper's", ours))
-    return tables
+@final
+@dataclass(frozen=True)
+class Table3(LocalisationTable):
+    """MaxBoxAccV2 by ResNet18."""
+
+    title = "Table 3: localisation, ResNet18"
 
 
-def _papers_form(below: Mapping[str, Sequence[Score]]) -> Table:
+@final
+@dataclass(frozen=True)
+class Table4(LocalisationTable):
+    """MaxBoxAccV2 by three networks."""
+
+    title = "Table 4: localisation by three networks"
+    items = "pictures for all networks"
+    networks = ("vgg16", "resnet18", "resnet50")
+
+
+def _papers_form(run: Run) -> Table:
     """A row a network, method and segmenter: absolute for raw maps, differences for pooled ones."""
-    rows: list[tuple[Value, ...]] = []
+    rows: list[list[Value]] = []
     marked: set[tuple[int, int]] = set()
-    for network, scores in below.items():
-        cells = {(s.method, s.segmenter, s.figure): s for s in scores}
-        for method, segmenter in dict.fromkeys((s.method, s.segmenter) for s in scores):
-            row: list[Value] = [
-                network,
-                title_of(method),
-                "as it is" if segmenter == RAW else f"+ {title_of(segmenter)}",
-            ]
-            for across, figure in enumerate(_SHOWN, start=len(row)):
-                score = cells[method, segmenter, figure]
-                if score.difference is None:
-                    row.append(f"{_percent(score.value):.1f}")
-                    continue
-                row.append(f"{_percent(score.difference):+.1f}")
-                assert score.difference_low is not None
-                assert score.difference_high is not None
-                if score.difference_low > 0 or score.difference_high < 0:
-                    marked.add((len(rows), across))
-            rows.append(tuple(row))
+    for network, each in subruns(run).items():
+        by_figure = {table.figure: table for table in tables_of(each)}
+        several = [by_figure[figure] for figure in _SHOWN]
+        for down, (method, *_) in enumerate(several[0].rows):
+            for across, segmenter in enumerate(several[0].columns[1:], start=1):
+                cells = [table.rows[down][across] for table in several]
+                marked |= {(len(rows), 3 + place) for place, c in enumerate(cells) if c.clear}
+                texts = (cell.text for cell in cells)
+                rows.append([title_of_network(network), method.text, segmenter, *texts])
     columns = ("network", "method", "map", *(FIGURES[figure] for figure in _SHOWN))
     words = (
         "In %: the map as it is, and what pooling adds to it. Bold: differences whose 95 % "
         "interval over pictures leaves out zero."
     )
-    title = "Objects found"
-    return Table("localisation", title, columns, tuple(rows), words, frozenset(marked))
+    return Table("localisation", "Objects found", columns, rows, words, frozenset(marked))
 
 
-def _intervals(below: Mapping[str, Sequence[Score]]) -> Table:
-    rows: list[tuple[Value, ...]] = []
-    for network, scores in below.items():
-        for s in scores:
-            if s.figure in _SHOWN:
-                rows.append(
-                    (network, setting_title(s.method, s.segmenter), FIGURES[s.figure],
-                     _percent(s.value), _percent(s.low), _percent(s.high), _percent(s.difference),
-                     _percent(s.difference_low), _percent(s.difference_high), s.n_superpixels,
-                     s.n_pictures)
-                )  # fmt: skip
-    columns = (
-        "network", "map", "figure", "%", "from", "to", "difference", "from ", "to ", "superpixels",
-        "pictures",
-    )  # fmt: skip
-    words = "95 % intervals over pictures, paired for differences; each resample its own threshold."
-    return Table("intervals", "With intervals", columns, tuple(rows), words)
+def _ours(scores: Mapping[str, Sequence[Score]]) -> dict[tuple[str, str], float]:
+    """Our numbers by the rows and columns of the paper's."""
+    ours = {}
+    for network, several in scores.items():
+        for score in several:
+            if score.figure in _SHOWN:
+                title = setting_title(score.method, score.segmenter)
+                row = f"{network}, {title}" if len(scores) > 1 else title
+                value = score.value if score.difference is None else score.difference
+                ours[row, FIGURES[score.figure]] = 100 * value
+    return ours
 
 
-def _row(network: str, score: Score, several: bool) -> str:
-    title = setting_title(score.method, score.segmenter)
-    return f"{network}, {title}" if several else title
+def raised_for_every_method(
+    scores: Mapping[str, Sequence[Score]], figure: str, segmenter: str = "nas"
+) -> tuple[bool | None, str]:
+    """Whether pooling raises a figure for every method of every network, by its intervals.
 
+    Each difference has a 95 % interval over pictures, paired. It holds where all of them lie above
+    zero, fails where one lies below, and cannot be told otherwise, nor on a handful of pictures.
 
-def _percent(value: float | None) -> float | None:
-    return None if value is None else 100 * value
+    Args:
+        scores: Network -> its scores.
+        figure: Such as ``"iou_70"``.
+        segmenter: What maps are pooled over.
+
+    Returns:
+        Whether it holds, and the numbers.
+    """
+    differences = [
+        (network, score)
+        for network, several in scores.items()
+        for score in several
+        if (score.figure, score.segmenter) == (figure, segmenter) and score.difference is not None
+    ]
+    if not differences:
+        return None, "No map was pooled."
+
+    def listed(some: Sequence[tuple[str, Score]]) -> str:
+        names = (
+            f"{title_of(score.method)}{f' on {network}' if len(scores) > 1 else ''} "
+            f"({100 * (score.difference or 0):+.1f})"
+            for network, score in some
+        )
+        return ", ".join(names) or "none"
+
+    fewest = min(score.n_pictures for _, score in differences)
+    rose = [each for each in differences if (each[1].difference_low or 0) > 0]
+    fell = [each for each in differences if (each[1].difference_high or 0) < 0]
+    n_rose = sum((score.difference or 0) > 0 for _, score in differences)
+    words = (
+        f"By the mean {n_rose} of {len(differences)} rose. Surely (95 % interval over pictures) "
+        f"rose: {listed(rose)}; fell: {listed(fell)}."
+    )
+    if fewest < FEWEST:
+        return None, f"{fewest} pictures are too few to tell ({FEWEST} at least). {words}"
+    if fell:
+        return False, words
+    if len(rose) == len(differences):
+        return True, words
+    return None, f"It cannot be told with {fewest} pictures. {words}"

@@ -15,7 +15,7 @@ from naspix.errors import NaspixWarning, UnknownNameError, WeightsError
 from naspix.models import DEFAULT_MODEL, Classifier, load_model
 from naspix.models.loading import is_saved, read_model
 from naspix.models.recipes import recipe_of
-from naspix.paper.experiment import Conditions
+from naspix.paper.data import Conditions
 
 TITLES: Mapping[str, str] = {
     "vgg16": "VGG16",

@@ -1,113 +1,168 @@
 """The page of one table or figure, and of the whole paper: one HTML file with everything inside.
 
-Functions of records alone: what an experiment makes of its run, and how that run was made.
+Functions of records alone: what an experiment shows of its run, and how that run was made, as plain
+values for the template ``templates/paper.html.j2``. Printed, it has the paper's form.
 """
 
 import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
+from importlib.resources import files
+from typing import Any
 
-from naspix.evaluation.furniture import document, failures_note, settings_list
-from naspix.paper.experiment import (
-    Drawing,
-    Experiment,
-    Table,
-    Value,
-    Verdict,
-    subruns,
-)
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from naspix.paper.experiment import Experiment, Shown, Table, Value, Verdict, subruns
 from naspix.paper.published import PAPER
-from naspix.runs.store import Run
+from naspix.report.document import flattened
+from naspix.runs import Run
 
 NOT_AT_HAND = "not at hand"
-NO_CLAIMS = "What the paper claims about it is not at hand."
 _WORD = {True: "holds here", False: "does not hold here", None: "cannot be told here"}
 _CLASS = {True: "yes", False: "no", None: "open"}
-_STYLE = """
-.scores td, .scores th { padding: 0.25rem 1.1rem 0.25rem 0; text-align: left; white-space: nowrap; }
-.scores thead th { color: var(--soft); border-bottom: 1px solid var(--line); }
-.scores th { font-weight: 600; } .scores td.number { text-align: right; }
-.scores thead th.number { text-align: right; }
-.scores .marked { font-weight: 700; } .scores .absent { color: var(--soft); font-style: italic; }
-.drawing { margin: 0 0 1.2rem; } .drawing img { background: #fff; padding: 0.4rem; width: auto;
-  max-width: 100%; }
-.verdicts { list-style: none; margin: 0; padding: 0; } .verdicts li { margin: 0 0 0.7rem; }
-.verdicts b { margin-right: 0.5rem; } .verdicts p { margin: 0.1rem 0 0; color: var(--soft); }
-.yes { color: var(--fill); } .no { color: var(--against); } .open { color: var(--soft); }
-section h3 { margin-bottom: 0.3rem; }
-"""
 
 
 @dataclass(frozen=True, eq=False)
-class Shown:
-    """An experiment as it is shown: everything a pure function of its run.
+class Drawn:
+    """An experiment as it was drawn.
 
     Attributes:
-        name: The experiment's.
         experiment: The experiment.
         run: What it left.
-        sentences: What it ran on.
-        tables: In order.
-        drawings: In order.
-        pngs: The drawings as png, in the same order.
-        verdicts: On the paper's claims.
+        shown: What is shown of that.
+        pngs: Its drawings as png.
     """
 
-    name: str
     experiment: Experiment
     run: Run
-    sentences: Sequence[str]
-    tables: Sequence[Table]
-    drawings: Sequence[Drawing]
+    shown: Shown
     pngs: Sequence[bytes]
-    verdicts: Sequence[Verdict]
 
 
-def page_of(shown: Shown) -> str:
+def page_of(drawn: Drawn) -> str:
     """The page of one table or figure."""
-    experiment = shown.experiment
-    header = f"<h1>{escape(experiment.title)}</h1>\n{_paragraphs([experiment.words])}"
-    return document(experiment.title, _STYLE, header, _section(shown), _made(shown))
+    experiment = drawn.experiment
+    return _render(experiment.title, experiment.words, [drawn], is_whole=False)
 
 
 def page_of_all(
-    title: str, all_shown: Sequence[Shown], failed: Sequence[tuple[str, str]] = ()
+    title: str, all_drawn: Sequence[Drawn], failed: Sequence[tuple[str, str]] = ()
 ) -> str:
     """The page of the whole paper.
 
     Args:
         title: The paper's.
-        all_shown: In the paper's order.
+        all_drawn: In the paper's order.
         failed: Names of what could not be computed, and why.
     """
-    verdicts = [verdict for shown in all_shown for verdict in shown.verdicts]
+    verdicts = [verdict for drawn in all_drawn for verdict in drawn.shown.verdicts]
     counts = ", ".join(
         f"{n} {_WORD[answer].replace('holds', 'hold').replace('does not', 'do not')}"
         if (n := sum(v.holds is answer for v in verdicts)) != 1
         else f"1 {_WORD[answer]}"
         for answer in (True, False, None)
     )
-    links = "".join(
-        f'<li><a href="#{shown.name}">{escape(shown.experiment.title)}</a></li>'
-        for shown in all_shown
+    words = (
+        "Every table and figure that was computed, beside the paper's. Of the paper's claims "
+        f"{counts}."
     )
-    header = (
-        f"<h1>{escape(title)}</h1>\n<p>Every table and figure that was computed, beside the "
-        f"paper's. Of the paper's claims {counts}.</p>"
+    return _render(title, words, all_drawn, failed, is_whole=True)
+
+
+def _render(
+    title: str,
+    words: str,
+    all_drawn: Sequence[Drawn],
+    failed: Sequence[tuple[str, str]] = (),
+    *,
+    is_whole: bool,
+) -> str:
+    environment = Environment(
+        loader=PackageLoader("naspix.paper"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
-    missing = "".join(f"<li><b>{escape(name)}</b>: {escape(why)}</li>" for name, why in failed)
-    note = f'<div class="note"><p>Left out:</p><ul>{missing}</ul></div>\n' if failed else ""
-    main = f"<nav><ol>{links}</ol></nav>\n{note}" + "".join(
-        f'<h2 id="{shown.name}">{escape(shown.experiment.title)}</h2>\n'
-        f"{_paragraphs([shown.experiment.words])}{_section(shown)}"
-        for shown in all_shown
+    return environment.get_template("paper.html.j2").render(
+        title=title,
+        words=words,
+        style=files("naspix.report").joinpath("page.css").read_text("utf-8"),
+        is_whole=is_whole,
+        failed=failed,
+        parts=[_part(drawn) for drawn in all_drawn],
     )
-    made = "".join(
-        f"<h3>{escape(shown.experiment.title)}</h3>{_made(shown)}" for shown in all_shown
-    )
-    return document(title, _STYLE, header, main, made)
+
+
+def _part(drawn: Drawn) -> dict[str, Any]:
+    """An experiment as the template takes it."""
+    run, shown = drawn.run, drawn.shown
+    failures = [(failure.item, failure.reason) for failure in run.failures]
+    n = len(failures)
+    return {
+        "name": run.kind,
+        "title": drawn.experiment.title,
+        "words": drawn.experiment.words,
+        "sentences": shown.sentences,
+        "failures": failures,
+        "n_failures": f"{n} {'picture was' if n == 1 else 'pictures were'}",
+        "verdicts": [_verdict(each) for each in shown.verdicts],
+        "drawings": [
+            {"title": each.title, "words": each.words, "src": _webp(png)}
+            for each, png in zip(shown.drawings, drawn.pngs, strict=True)
+        ],
+        "tables": [_table(each) for each in shown.tables],
+        "made": [
+            ("", _settings(run)),
+            *((name, _settings(each)) for name, each in subruns(run).items()),
+        ],
+    }
+
+
+def _verdict(verdict: Verdict) -> dict[str, str]:
+    return {
+        "class": _CLASS[verdict.holds],
+        "word": _WORD[verdict.holds],
+        "claim": verdict.claim,
+        "source": verdict.source,
+        "why": verdict.why,
+    }
+
+
+def _table(table: Table) -> dict[str, Any]:
+    """A table's texts, each with the classes of its cell."""
+    numeric = [
+        all(isinstance(row[place], int | float | None) for row in table.rows)
+        for place in range(len(table.columns))
+    ]
+    return {
+        "title": table.title,
+        "words": table.words,
+        "head": [
+            (name, "number" if is_number else "")
+            for name, is_number in zip(table.columns, numeric, strict=True)
+        ],
+        "rows": [
+            [
+                (
+                    text,
+                    " ".join(
+                        name
+                        for name, holds in (
+                            ("number", numeric[across]),
+                            ("marked", (down, across) in table.marked),
+                            ("absent", text == NOT_AT_HAND),
+                        )
+                        if holds
+                    ),
+                )
+                for across, text in enumerate(texts)
+            ]
+            for down, texts in enumerate(shown_cells(table))
+        ],
+    }
 
 
 def shown_cells(table: Table) -> list[list[str]]:
@@ -118,53 +173,32 @@ def shown_cells(table: Table) -> list[list[str]]:
         >>> shown_cells(Table("t", "T", ("what", "ms", "paper"), rows))
         [['a', '0.123', 'not at hand'], ['b', '9.000', '72.0']]
     """
-    columns = list(zip(*table.rows, strict=True))
-    decimals = [_decimals(column) for column in columns]
-    return [
-        [
-            _shown(value, name, places)
-            for value, name, places in zip(row, table.columns, decimals, strict=True)
-        ]
-        for row in table.rows
-    ]
+    columns = []
+    for place, name in enumerate(table.columns):
+        column: list[Value] = [row[place] for row in table.rows]
+        largest = max((abs(value) for value in column if isinstance(value, float)), default=0.0)
+        decimals = 0 if largest >= 1000 else 1 if largest >= 10 else 3
+        nothing = NOT_AT_HAND if name == PAPER else ""
+        columns.append(
+            [
+                nothing
+                if value is None
+                else f"{value:.{decimals}f}"
+                if isinstance(value, float)
+                else str(value)
+                for value in column
+            ]
+        )
+    return [list(row) for row in zip(*columns, strict=True)]
 
 
-def _decimals(column: Sequence[Value]) -> int:
-    """As the largest number needs."""
-    largest = max((abs(value) for value in column if isinstance(value, float)), default=0.0)
-    return 0 if largest >= 1000 else 1 if largest >= 10 else 3
-
-
-def _shown(value: Value, column: str, decimals: int) -> str:
-    if value is None:
-        return NOT_AT_HAND if column == PAPER else ""
-    return f"{value:.{decimals}f}" if isinstance(value, float) else str(value)
-
-
-def verdict_word(verdict: Verdict) -> str:
-    """Whether it holds here, in words."""
-    return _WORD[verdict.holds]
-
-
-def _section(shown: Shown) -> str:
-    drawings = "\n".join(map(_drawing, shown.drawings, shown.pngs))
-    tables = "\n".join(map(_table, shown.tables))
-    return (
-        f"<section>\n{_paragraphs(shown.sentences)}{failures_note(shown.run)}"
-        f"{_verdicts(shown.verdicts)}{drawings}\n{tables}</section>\n"
-    )
-
-
-def _paragraphs(sentences: Sequence[str]) -> str:
-    return "".join(f"<p>{escape(sentence)}</p>\n" for sentence in sentences if sentence)
-
-
-def _drawing(drawing: Drawing, png: bytes) -> str:
-    caption = f"<figcaption>{escape(drawing.words)}</figcaption>" if drawing.words else ""
-    return (
-        f'<figure class="drawing"><img loading="lazy" alt="{escape(drawing.title, quote=True)}" '
-        f'src="data:image/webp;base64,{_webp(png)}">{caption}</figure>'
-    )
+def _settings(run: Run) -> list[tuple[str, str]]:
+    """Settings, what was found, times and machines."""
+    entries = [*flattened(run.settings), *flattened(run.header["found"])]
+    entries += [(f"seconds of {name}", f"{value:.1f}") for name, value in run.seconds.items()]
+    for machine in run.machines:
+        entries += [(name, str(value)) for name, value in machine.items() if value]
+    return [*entries, ("begun", str(run.header["created"]))]
 
 
 def _webp(png: bytes) -> str:
@@ -173,62 +207,4 @@ def _webp(png: bytes) -> str:
 
     content = io.BytesIO()
     Image.open(io.BytesIO(png)).convert("RGB").save(content, "webp", quality=90, method=4)
-    return base64.b64encode(content.getvalue()).decode()
-
-
-def _table(table: Table) -> str:
-    numeric = [
-        all(isinstance(row[place], int | float) or row[place] is None for row in table.rows)
-        for place in range(len(table.columns))
-    ]
-    head = "".join(
-        f"<th{_classes(number=is_number)}>{escape(name)}</th>"
-        for name, is_number in zip(table.columns, numeric, strict=True)
-    )
-    rows = "\n".join(
-        "<tr>"
-        + "".join(
-            _cell(text, is_number=numeric[across], marked=(down, across) in table.marked)
-            for across, text in enumerate(texts)
-        )
-        + "</tr>"
-        for down, texts in enumerate(shown_cells(table))
-    )
-    words = f"<p>{escape(table.words)}</p>" if table.words else ""
-    return (
-        f"<h3>{escape(table.title)}</h3>\n{words}\n"
-        f'<div class="wide"><table class="scores"><thead><tr>{head}</tr></thead>\n'
-        f"<tbody>\n{rows}\n</tbody></table></div>\n"
-    )
-
-
-def _cell(text: str, *, is_number: bool, marked: bool) -> str:
-    classes = _classes(number=is_number, marked=marked, absent=text == NOT_AT_HAND)
-    return f"<td{classes}>{escape(text)}</td>"
-
-
-def _classes(**names: bool) -> str:
-    chosen = " ".join(name for name, holds in names.items() if holds)
-    return f' class="{chosen}"' if chosen else ""
-
-
-def _verdicts(verdicts: Sequence[Verdict]) -> str:
-    if not verdicts:
-        return f"<p>{NO_CLAIMS}</p>\n"
-    items = "\n".join(
-        f'<li><b class="{_CLASS[verdict.holds]}">{_WORD[verdict.holds]}</b>'
-        f"{escape(verdict.claim)} {escape(f'({verdict.source})' if verdict.source else '')}"
-        f"<p>{escape(verdict.why)}</p></li>"
-        for verdict in verdicts
-    )
-    return f'<h3>What the paper claims</h3>\n<ul class="verdicts">\n{items}\n</ul>\n'
-
-
-def _made(shown: Shown) -> str:
-    parts = [settings_list(shown.run)]
-    parts += [f"<h4>{escape(name)}</h4>{settings_list(run)}" for name, run in _below(shown)]
-    return f"<details><summary>How this was made</summary>\n{''.join(parts)}</details>"
-
-
-def _below(shown: Shown) -> list[tuple[str, Run]]:
-    return list(subruns(shown.run).items())
+    return f"data:image/webp;base64,{base64.b64encode(content.getvalue()).decode()}"

@@ -67,6 +67,36 @@ class Entry:
     cells: Mapping[str, Mapping[str, float | None]]
     claims: Mapping[str, Claim]
 
+    @property
+    def has_numbers(self) -> bool:
+        """Whether any number of the table is at hand."""
+        return any(number is not None for row in self.cells.values() for number in row.values())
+
+    def beside(
+        self, table: str, title: str, ours: Mapping[tuple[str, str], float], words: str = ""
+    ) -> Table:
+        """Our numbers, the paper's and their difference, a row a cell of the paper's table.
+
+        Args:
+            table: What the table's file is called.
+            title: Above it.
+            ours: (row, column) -> number, as the data file names them.
+            words: What has to be known to read it.
+
+        Example:
+            >>> ours = {("SLIC", "96 x 96, CPU"): 200.0}
+            >>> published("table5").beside("paper", "Rates", ours).columns
+            ('row', 'column', 'here', 'paper', 'difference')
+        """
+        places = [(row, column) for row, columns in self.cells.items() for column in columns]
+        places += [place for place in ours if place not in set(places)]
+        rows: list[list[Value]] = []
+        for row, column in places:
+            here, paper = ours.get((row, column)), self.cells.get(row, {}).get(column)
+            difference = None if here is None or paper is None else here - paper
+            rows.append([row, column, here, paper, difference])
+        return Table(table, title, ("row", "column", "here", PAPER, "difference"), rows, words)
+
 
 @cache
 def published(name: str) -> Entry:
@@ -93,44 +123,6 @@ def published(name: str) -> Entry:
 def paper_title() -> str:
     """The paper's title."""
     return str(_content()["paper"]["title"])
-
-
-def known_entries() -> tuple[str, ...]:
-    """Names of all tables and figures in the file."""
-    return tuple(_content()["entries"])
-
-
-def beside_the_papers(
-    name: str,
-    table: str,
-    title: str,
-    ours: Mapping[tuple[str, str], float | None],
-    *,
-    words: str = "",
-) -> Table:
-    """Our numbers, the paper's and their difference, a row a cell of the paper's table.
-
-    Args:
-        name: The experiment's.
-        table: What the table's file is called.
-        title: Above it.
-        ours: (row, column) -> number, as the data file names them.
-        words: What has to be known to read it.
-
-    Example:
-        >>> found = beside_the_papers("table5", "paper", "Rates", {("SLIC", "96 x 96, CPU"): 200.0})
-        >>> found.columns
-        ('row', 'column', 'here', 'paper', 'difference')
-    """
-    cells = published(name).cells
-    places = [(row, column) for row, columns in cells.items() for column in columns]
-    places += [place for place in ours if place not in set(places)]
-    rows: list[tuple[Value, ...]] = []
-    for row, column in places:
-        here, paper = ours.get((row, column)), cells.get(row, {}).get(column)
-        difference = None if here is None or paper is None else here - paper
-        rows.append((row, column, here, paper, difference))
-    return Table(table, title, ("row", "column", "here", PAPER, "difference"), tuple(rows), words)
 
 
 @cache

@@ -23,21 +23,20 @@ from naspix.evaluation.settings import EvaluationSettings
 from naspix.evaluation.tables import title_of
 from naspix.metrics import greedy_lerf
 from naspix.models import DEFAULT_MODEL, Classifier
-from naspix.paper.at_hand import Source
-from naspix.paper.cutting import by_area
+from naspix.paper.data import Conditions
+from naspix.paper.evaluations import METHODS, Question
 from naspix.paper.experiment import (
-    Conditions,
     Drawing,
+    Experiment,
     Progress,
+    Shown,
     Table,
     Value,
-    Verdict,
+    found_data,
+    sentences_on,
 )
-from naspix.paper.judging import METHODS, SPARE, Question, found_source
-from naspix.paper.networks import find_networks, sentence_on
-from naspix.runs.continuing import OpenRun
-from naspix.runs.engine import Engine, carry_out
-from naspix.runs.store import Run
+from naspix.paper.segmentations import by_area, eight_bit
+from naspix.runs import Engine, OpenRun, Run, carry_out
 from naspix.superpixelify import superpixelify
 
 if TYPE_CHECKING:
@@ -49,7 +48,7 @@ _ALL_LEVELS = (0, 1, 2, 3, 4)
 
 @final
 @dataclass(frozen=True)
-class Figure5:
+class Figure5(Experiment):
     """Maps as they are, over SLIC and over NAS, and the order that costs the score least.
 
     Attributes:
@@ -75,14 +74,15 @@ class Figure5:
         self, opened: OpenRun, conditions: Conditions, *, engine: Engine, progress: Progress
     ) -> None:
         """Explain the photos by every method, and search the greedy orders."""
-        spare = opened.run.folder.parent / SPARE
-        source = found_source(opened, conditions.at_hand.photos(spare))
-        found = opened.find(
-            "networks", lambda: find_networks(self.networks, conditions, source.open().categories)
-        )
+        source, found = found_data(opened, conditions, self.networks, conditions.at_hand.photos)
         n_photos = self.n_photos // 2 if conditions.quick else self.n_photos
         n_items = min(len(source.open()), conditions.limit or n_photos)
-        settings = self._settings(source, found, conditions, n_items)
+        name, weights = next(iter(found["weights"].items()))
+        nas: dict[str, Any] = {"n_clusters": self.n_clusters}
+        if not (conditions.quick or name == DEFAULT_MODEL):
+            nas["levels"] = _ALL_LEVELS
+        question = Question("lerf", parameters={"nas": nas})
+        settings = question.settings(source, name, weights, conditions, n_items)
         matched = opened.find("matched", partial(matched_parameters, settings))
         carry_out(
             opened,
@@ -93,29 +93,15 @@ class Figure5:
             progress=lambda n_more: progress(n_more, n_items),
         )
 
-    def sentences(self, run: Run) -> list[str]:
-        """What it ran on."""
-        found = run.header["found"]
-        photos = Source.from_plain(found["source"]).counted(run.n_items - len(run.failures))
-        return [photos, sentence_on(found["networks"])]
-
-    def tables(self, run: Run) -> list[Table]:
-        """How many superpixels each photo has, and of how many an order was searched."""
-        rows: list[tuple[Value, ...]] = []
-        for photo in _read(run):
-            for segmenter, superpixels in photo.superpixels.items():
-                ordered = "yes" if segmenter in photo.orders else "no, too many"
-                n = int(superpixels.max()) + 1
-                rows.append((photo.id, title_of(segmenter), n, ordered))
-        columns = ("photo", "segmenter", "superpixels", "order searched")
-        return [Table("superpixels", "Superpixels", columns, tuple(rows))]
-
-    def figures(self, run: Run) -> list[Drawing]:
-        """A figure a photo."""
+    def show(self, run: Run) -> Shown:
+        """How many superpixels each photo has, and of how many an order was searched; the maps."""
+        rows: list[list[Value]] = []
         drawings = []
         for place, photo in enumerate(_read(run)):
+            for segmenter, superpixels in photo.superpixels.items():
+                ordered = "yes" if segmenter in photo.orders else "no, too many"
+                rows.append([photo.id, title_of(segmenter), int(superpixels.max()) + 1, ordered])
             labels = {title_of(name): by_area(each) for name, each in photo.superpixels.items()}
-            raw = {title_of(name): heat for name, heat in photo.raw.items()}
             pooled = {
                 (title_of(method), title_of(segmenter)): _pooled(heat, superpixels)
                 for method, heat in photo.raw.items()
@@ -124,27 +110,15 @@ class Figure5:
             figure = plots.explanation_figure(
                 photo.image,
                 {name: (each, each) for name, each in labels.items()},
-                raw,
+                {title_of(name): heat for name, heat in photo.raw.items()},
                 pooled,
                 orders={title_of(name): order for name, order in photo.orders.items()},
             )
             title = f"Figure 5: {photo.id}"
             drawings.append(Drawing(f"figure5_{place}", title, figure, f"{photo.id}."))
-        return drawings
-
-    def verdicts(self, run: Run) -> list[Verdict]:
-        """The paper's claims about it are not at hand."""
-        return []
-
-    def _settings(
-        self, source: Source, found: Mapping[str, Any], conditions: Conditions, n_items: int
-    ) -> EvaluationSettings:
-        name, weights = next(iter(found["weights"].items()))
-        own_levels = conditions.quick or name == DEFAULT_MODEL
-        nas: dict[str, Any] = {"n_clusters": self.n_clusters}
-        nas |= {} if own_levels else {"levels": _ALL_LEVELS}
-        question = Question("lerf", parameters={"nas": nas})
-        return question.settings(source, name, weights, conditions, n_items)
+        columns = ("photo", "segmenter", "superpixels", "order searched")
+        table = Table("superpixels", "Superpixels", columns, rows)
+        return Shown(sentences_on(run), [table], drawings)
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,7 +156,7 @@ class _Maps:
         return ()
 
     def __call__(self, model: Classifier, batch: ExplainedBatch) -> list[Row]:
-        photos = [(image.permute(1, 2, 0) * 255).round().byte() for image in batch.images]
+        photos = [torch.from_numpy(eight_bit(image)) for image in batch.images.cpu()]
         rows = rows_of(batch, _PHOTO, RAW, None, _values(photos))
         for method, heat in batch.raw.items():
             rows += rows_of(batch, method, RAW, None, _values(list(heat.half())))

@@ -1,0 +1,286 @@
+"""On what the paper is reproduced: what is asked, and what data there is, told in a sentence.
+
+The paper's own data are STL-10 and CUB (``--data``, as published). A folder of pictures
+(``--images``) or of Pascal VOC boxes (``--boxes``) stands in for them; without any, four photos in
+scikit-image's wheel do, with boxes drawn around their object for naspix, and, where pictures with
+classes are needed, views of three of them. What is found on these shows how a figure reads, no
+more.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from naspix import registry
+from naspix.datasets import Dataset
+from naspix.datasets.cub import find_cub
+from naspix.datasets.stl10 import find_stl10
+from naspix.errors import DatasetError, InputError
+from naspix.evaluation.settings import Shuffled
+from naspix.files import write_png, write_whole, written
+
+# photo of skimage.data -> what it shows, and a box around it: left, top, right, bottom edge
+_BOXED: Mapping[str, tuple[str, tuple[int, int, int, int]]] = {
+    "chelsea": ("cat", (0, 0, 395, 300)),
+    "coffee": ("cup", (172, 18, 402, 316)),
+    "rocket": ("rocket", (307, 126, 338, 410)),
+    "astronaut": ("astronaut", (18, 14, 362, 512)),
+}
+_ANNOTATION = (
+    "<annotation><filename>{name}.png</filename><object><name>{what}</name><bndbox><xmin>{x0}"
+    "</xmin><ymin>{y0}</ymin><xmax>{x1}</xmax><ymax>{y1}</ymax></bndbox></object></annotation>\n"
+)
+# photo of skimage.data -> its class in ImageNet, and the middle of its object: x, y
+_LABELLED: Mapping[str, tuple[str, tuple[int, int]]] = {
+    "chelsea": ("tiger cat", (200, 150)),
+    "coffee": ("espresso", (290, 180)),
+    "rocket": ("missile", (320, 260)),
+}
+_PUBLISHED = {"stl10": "STL-10", "cub": "CUB"}
+_VIEWS = 8
+_PHOTOS, _CLASSES = "photos", "classes"  # scikit-image's, as folders beside the experiments'
+
+
+@dataclass(frozen=True)
+class Source:
+    """Pictures that were found.
+
+    Attributes:
+        dataset: A name in ``naspix.registry.DATASETS``.
+        root: Its folder.
+        sentence: What they are, to follow "12 pictures:".
+        parameters: Of the data set.
+        is_papers: Whether the paper used them.
+    """
+
+    dataset: str
+    root: str
+    sentence: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    is_papers: bool = False
+
+    def open(self) -> Dataset:
+        """The data set, in a shuffled order that is always the same, so that a part is a sample.
+
+        Raises:
+            DatasetError: It is not there, or damaged.
+        """
+        dataset: Dataset = registry.find_dataset(self.dataset)(self.root, **self.parameters)
+        return Shuffled(dataset)
+
+    def counted(self, n: int) -> str:
+        """A sentence about so many of them.
+
+        Example:
+            >>> Source("stl10", "data", "STL-10's test split").counted(12)
+            "On 12 pictures: STL-10's test split."
+        """
+        return f"On {n} {'picture' if n == 1 else 'pictures'}: {self.sentence}."
+
+    def to_plain(self) -> dict[str, Any]:
+        """All of it as JSON knows it; ``Source(**plain)`` is the same again."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AtHand:
+    """Folders that were given.
+
+    Each method has the folder below which scikit-image's photos are written where they are needed,
+    and opens what it finds, so that what is wrong is said before anything is computed.
+
+    Attributes:
+        data: STL-10, CUB, or both, as published.
+        images: Pictures, or folders of them named for their classes.
+        boxes: Pictures with boxes in Pascal VOC's XML.
+    """
+
+    data: Path | None = None
+    images: Path | None = None
+    boxes: Path | None = None
+
+    def to_plain(self) -> dict[str, str | None]:
+        """All of it as JSON knows it."""
+        given = {"data": self.data, "images": self.images, "boxes": self.boxes}
+        return {
+            name: None if folder is None else str(folder.absolute())
+            for name, folder in given.items()
+        }
+
+    def photos(self, spare: Path) -> Source:
+        """Pictures to look at.
+
+        Raises:
+            DatasetError: A folder that was given holds none.
+        """
+        if self.images is not None:
+            found: Source | None = self._images("photos")
+        else:
+            found = self._published("stl10") or self._published("cub") or self._boxes()
+        return _checked(found or sample_photos(spare / _PHOTOS))
+
+    def labelled(self, spare: Path) -> Source:
+        """Pictures with classes: STL-10's test split, the folders of ``images``, or the views.
+
+        Raises:
+            DatasetError: ``data`` holds neither STL-10 nor CUB.
+        """
+        found = self._published("stl10")
+        if found is None and self.images is not None and _has_classes(self.images):
+            found = self._images("folder")
+        return _checked(found or views(spare / _CLASSES))
+
+    def boxed(self, spare: Path) -> Source:
+        """Pictures with boxes: CUB's test split, VOC boxes, or those around scikit-image's photos.
+
+        Raises:
+            DatasetError: A folder that was given holds none.
+        """
+        found = self._published("cub") or self._boxes()
+        return _checked(found or sample_photos(spare / _PHOTOS, boxed=True))
+
+    def _images(self, kind: str) -> Source:
+        assert self.images is not None
+        return Source(kind, str(self.images.absolute()), f"the folder {self.images.name}")
+
+    def _boxes(self) -> Source | None:
+        if self.boxes is None:
+            return None
+        sentence = f"the folder {self.boxes.name} with its boxes"
+        return Source("voc", str(self.boxes.absolute()), sentence)
+
+    def _published(self, name: str) -> Source | None:
+        """The data set if it lies in ``data``, damaged or not; that neither does is an error."""
+        if self.data is None:
+            return None
+        if not self.data.is_dir():
+            raise DatasetError(f"the folder {str(self.data)!r}, given by --data, does not exist")
+        there = {"stl10": find_stl10(self.data) is not None, "cub": find_cub(self.data)}
+        if not any(there.values()):
+            raise DatasetError(
+                f"--data holds neither data set of the paper: STL-10 has test_X.bin in "
+                f"{str(self.data)!r} or in stl10_binary, CUB-200-2011 has images.txt there or in "
+                "CUB_200_2011; `naspix data fetch` downloads them, and other pictures are given by "
+                "--images or --boxes"
+            )
+        if not there[name]:
+            return None
+        sentence = f"{_PUBLISHED[name]}'s test split"
+        return Source(name, str(self.data.absolute()), sentence, is_papers=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """On what, with which weights, how much of it.
+
+    Attributes:
+        at_hand: Where data lies.
+        weights: Network of the paper -> its weights: a file, or the folder of `naspix finetune`;
+            ``"skip"`` leaves the network out. Of several, such as one learnt on STL-10 and one on
+            CUB, each experiment takes the one that knows its pictures' classes. Without an entry,
+            its usual ones if they can be had.
+        limit: How many pictures; None leaves it to the experiment.
+        quick: Little of everything, for minutes on two cores: an impression.
+        device: Where networks run.
+        seed: Of everything random.
+    """
+
+    at_hand: AtHand = field(default_factory=AtHand)
+    weights: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
+    limit: int | None = None
+    quick: bool = False
+    device: str = "cpu"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.limit < 1:
+            raise InputError(f"--limit is at least 1, not {self.limit}")
+
+    def to_plain(self) -> dict[str, Any]:
+        """All of it as JSON knows it."""
+        return {
+            "at_hand": self.at_hand.to_plain(),
+            "weights": dict(self.weights),
+            "limit": self.limit,
+            "quick": self.quick,
+            "device": self.device,
+            "seed": self.seed,
+        }
+
+
+def sample_photos(folder: Path, *, boxed: bool = False) -> Source:
+    """Scikit-image's photos as files, with a box around the object of each.
+
+    Args:
+        folder: Made if it is not there.
+        boxed: Whether the boxes are wanted.
+
+    Raises:
+        OutputError: They cannot be written.
+    """
+    import skimage.data
+
+    with written(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, (what, (x0, y0, x1, y1)) in _BOXED.items():
+            if not (folder / f"{name}.png").exists():
+                write_png(folder / f"{name}.png", getattr(skimage.data, name)())
+            with write_whole(folder / f"{name}.xml") as file:
+                text = _ANNOTATION.format(name=name, what=what, x0=x0 + 1, y0=y0 + 1, x1=x1, y1=y1)
+                file.write(text.encode())
+    photos = f"scikit-image's photos ({', '.join(_BOXED)})"
+    if boxed:
+        sentence = f"{photos} with boxes drawn for naspix, since none were given by --boxes or "
+        return Source("voc", str(folder.absolute()), f"{sentence}--data")
+    sentence = f"{photos}, since none were given by --images or --data"
+    return Source("photos", str(folder.absolute()), sentence)
+
+
+def views(folder: Path) -> Source:
+    """Pictures with classes: eight overlapping squares of each of three photos, a folder a class.
+
+    Raises:
+        OutputError: They cannot be written.
+    """
+    import skimage.data
+
+    with written(folder):
+        for name, (category, middle) in _LABELLED.items():
+            (folder / category).mkdir(parents=True, exist_ok=True)
+            for place, view in enumerate(_squares(getattr(skimage.data, name)(), middle)):
+                write_png(folder / category / f"{name}-{place}.png", view)
+    sentence = (
+        "eight squares each of scikit-image's photos of a cat, a cup and a rocket, since no "
+        "pictures with classes were given by --images (a folder a class) or --data (STL-10)"
+    )
+    return Source("folder", str(folder.absolute()), sentence)
+
+
+def _squares(
+    photo: UInt8[np.ndarray, "H W 3"], middle: tuple[int, int]
+) -> list[UInt8[np.ndarray, "s s 3"]]:
+    """Squares of eight sizes around the object, shifted to all sides."""
+    height, width = photo.shape[:2]
+    found = []
+    for place in range(_VIEWS):
+        side = min(height, width) * (0.68 + 0.035 * place)
+        turn = 2 * np.pi * place / _VIEWS
+        x = middle[0] + 0.12 * side * np.cos(turn) - side / 2
+        y = middle[1] + 0.12 * side * np.sin(turn) - side / 2
+        left = round(min(max(x, 0), width - side))
+        top = round(min(max(y, 0), height - side))
+        found.append(photo[top : top + round(side), left : left + round(side)])
+    return found
+
+
+def _checked(source: Source) -> Source:
+    source.open()
+    return source
+
+
+def _has_classes(folder: Path) -> bool:
+    return folder.is_dir() and sum(child.is_dir() for child in folder.iterdir()) > 1

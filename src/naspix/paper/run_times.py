@@ -1,0 +1,436 @@
+"""Table 5: images a second, NAS by networks, levels, K and by Ward, SLIC and Felzenszwalb.
+
+From the image on: forward pass, clustering and superpixels. Every row is timed by turns with SLIC
+on the same photos, so that a slow minute slows both. What NAS costs given the activations, and
+beside Algorithm 1 as it is written, are sections of `naspix bench`, whose records are here too.
+"""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from naspix.models import DEFAULT_MODEL
+from naspix.paper.bench import SECTIONS
+from naspix.paper.data import AtHand, Conditions, Source
+from naspix.paper.experiment import (
+    Drawing,
+    Experiment,
+    Progress,
+    Shown,
+    Table,
+    Value,
+)
+from naspix.paper.networks import PAPERS, TITLES, find_networks, load_network
+from naspix.paper.published import published
+from naspix.paper.segmentations import eight_bit
+from naspix.paper.timing import (
+    Network,
+    Photo,
+    Plan,
+    felzenszwalb,
+    interleaved,
+    limited_threads,
+    photos_at,
+    slic,
+    spread,
+    stacked,
+    usual_photos,
+)
+from naspix.plots import draw_rates
+from naspix.runs import Engine, InProcess, OpenRun, Part, Run, Span, Worker, carry_out
+from naspix.runs.parts import this_machine
+from naspix.segmentation import NAS
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_SLIC, _FELZENSZWALB = "SLIC", "Felzenszwalb"
+# where none were given; scikit-image's photos are few
+_USUAL = Source("crops", "", "crops of scikit-image's photos, since none were given")
+_ROUNDS = 3
+_GPU_BATCH, _GPU_ROUNDS = 64, 5
+_BUSY = 1.25  # load a core
+_ORDER_OF_MAGNITUDE = 10.0
+_LEVEL = 0.05  # of the test
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A row of the table: one way of NAS.
+
+    Attributes:
+        network: Its name.
+        levels: None for the network's own.
+        n_clusters: K.
+        algorithm: Of clustering.
+    """
+
+    network: str = "resnet18"
+    levels: tuple[int, ...] | None = (2, 3, 4)
+    n_clusters: int = 5
+    algorithm: str = "kmeans"
+
+    @property
+    def name(self) -> str:
+        """As the data file names the row."""
+        levels = "own levels"
+        if self.levels is not None:
+            levels = f"levels {self.levels[0]} to {self.levels[-1]}"
+        by = " by Ward" if self.algorithm == "ward" else ""
+        return f"NAS{by}, {TITLES[self.network]}, {levels}, K = {self.n_clusters}"
+
+
+CONTENDERS: tuple[Contender, ...] = (
+    Contender(),
+    Contender(levels=(0, 1, 2, 3, 4)),
+    Contender(n_clusters=10),
+    Contender(network="resnet50"),
+    Contender(network="vgg16"),
+    Contender(network="vit_b_16"),
+    Contender(network=DEFAULT_MODEL, levels=None),
+    Contender(algorithm="ward"),
+)
+
+
+@final
+@dataclass(frozen=True)
+class Table5(Experiment):
+    """Rates on this machine, on its processor and on a CUDA device where there is one.
+
+    Attributes:
+        sizes: Sides of the square photos; STL-10's and ImageNet's.
+        threads: Each library may use.
+        sections: Of `naspix bench`, to be measured too.
+        n_photos: How many photos, if no limit is given; to be quick six, of the least size only,
+            and with one thread.
+    """
+
+    sizes: tuple[int, ...] = (96, 224)
+    threads: int = 2
+    sections: tuple[str, ...] = ("nas", "whole")
+    n_photos: int = 24
+
+    title = "Table 5: run times"
+    items = "rows"
+    words = (
+        "Images a second from the image on: the network's forward pass, clustering and "
+        "superpixels. One image at a time on the processor, many at once on a CUDA device."
+    )
+
+    def compute(
+        self, opened: OpenRun, conditions: Conditions, *, engine: Engine, progress: Progress
+    ) -> None:
+        """Measure what has not been measured; in this process, whoever else could compute."""
+        del engine  # several at once would slow each other
+
+        at_hand = conditions.at_hand
+        source = _USUAL if at_hand == AtHand() else at_hand.photos(opened.run.folder.parent)
+        source = Source(**opened.find("source", source.to_plain))
+        networks = opened.find("networks", lambda: find_networks(PAPERS, conditions))
+        quick = conditions.quick
+        chosen = replace(self, sizes=self.sizes[:1], threads=1, n_photos=6) if quick else self
+        n_items = len(CONTENDERS) + len(self.sections)
+        carry_out(
+            opened,
+            partial(chosen._make_worker, source, networks, conditions),
+            n_items=n_items,
+            batch_size=1,
+            engine=InProcess(),
+            progress=lambda n_more: progress(n_more, n_items),
+        )
+
+    def _make_worker(
+        self, source: Source, networks: Mapping[str, Any], conditions: Conditions
+    ) -> Worker:
+        """What measures one row, or one section of the benchmark, a span."""
+        sources = _pictures(source, conditions.limit or self.n_photos)
+        weights, rounds = networks["weights"], 1 if conditions.quick else _ROUNDS
+        plan = Plan(sources, threads=self.threads, sizes=self.sizes)
+        plan = plan.quick() if conditions.quick else plan
+
+        def measure(span: Span, following: Span | None) -> Part:
+            rows: list[dict[str, Any]] = []
+            for index in range(*span):
+                if index < len(CONTENDERS):
+                    contender = CONTENDERS[index]
+                    nas, given = _segmenter(contender, weights, conditions.seed)
+                    found = [
+                        row
+                        for size in self.sizes
+                        for row in self._rows(contender, nas, photos_at(sources, size), rounds)
+                    ]
+                    own = {"network": contender.network, "weights": given}
+                    rows += [{**own, **row, "index": index} for row in found]
+                else:
+                    section = self.sections[index - len(CONTENDERS)]
+                    rows += [{**row, "index": index} for row in _section(section, plan)]
+            load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+            table = _records([{**row, "load": load} for row in rows])
+            return Part(span, table, (), {}, (this_machine(self.threads),))
+
+        return measure
+
+    def _rows(
+        self, contender: Contender, nas: NAS, photos: Sequence[Photo], rounds: int
+    ) -> list[dict[str, Any]]:
+        """A contender at one size on the processor, and on a CUDA device where there is one."""
+        contenders: dict[str, Callable[[Photo], object]] = {
+            contender.name: lambda photo: _superpixels(nas, photo.batch),
+            _SLIC: slic,
+        }
+        first = contender == CONTENDERS[0]
+        if first:
+            contenders[_FELZENSZWALB] = felzenszwalb
+        times: dict[str, list[float]] = {name: [] for name in contenders}
+        with limited_threads(self.threads):
+            for photo in photos:
+                for name, timing in interleaved(contenders, [photo], rounds=rounds).items():
+                    times[name].append(timing.median_ms)
+        size = photos[0].batch.shape[-1]
+        rows = []
+        for name in contenders if first else [contender.name]:
+            row = {"row": name, "column": f"{size} x {size}, CPU"}
+            rows.append({**row, **_summary(times[name], times[_SLIC])})
+            if name != contender.name:
+                rows[-1].update(network="", weights="")
+        if torch.cuda.is_available():
+            row = {"row": contender.name, "column": f"{size} x {size}, GPU"}
+            rows.append({**row, **_on_gpu(nas, photos)})
+        return rows
+
+    def show(self, run: Run) -> Shown:
+        """Rates beside the paper's, all that was measured, as bars, and `naspix bench`'s sections.
+
+        Tested is whether SLIC is ten times as fast as NAS at its defaults.
+        """
+        records = run.records().to_pylist()
+        rates = [record for record in records if record["section"] is None]
+        ours = {(rate["row"], rate["column"]): float(rate["rate"]) for rate in rates}
+        paper = published("table5")
+        rows: list[list[Value]] = [
+            [rate["row"], rate["column"], Path(rate["weights"]).name, float(rate["rate"]),
+             rate["median_ms"], rate["lower_ms"], rate["upper_ms"],
+             None if rate["slic_times_ms"] is None else float(np.median(_times_slics(rate)))]
+            for rate in rates
+        ]  # fmt: skip
+        times = Table(
+            "times",
+            "Times an image",
+            ("row", "column", "weights", "images/s", "ms", "lower quartile", "upper quartile",
+             "times SLIC's"),
+            rows,
+            "Medians and quartiles over the photos; SLIC with 20 superpixels, by turns with each "
+            "row.",
+        )  # fmt: skip
+        bars: dict[str, dict[str, float]] = {}
+        for rate in sorted(rates, key=lambda rate: not rate["row"].startswith("NAS")):
+            bars.setdefault(rate["column"], {})[rate["row"]] = float(rate["rate"])
+        figure = draw_rates(bars, xlabel="images a second")
+        words = "The longer, the faster; the axis is logarithmic."
+        column = f"{min(self.sizes)} x {min(self.sizes)}, CPU"
+        row = CONTENDERS[0].name
+        rate = next(r for r in rates if (r["row"], r["column"]) == (row, column))
+        told = _order_of_magnitude(_times_slics(rate), f"{row} at {column}")
+        return Shown(
+            _sentences(run, rates),
+            [
+                paper.beside("table5", "Images a second, beside the paper's", ours),
+                times,
+                _sections_table([r for r in records if r["section"] is not None]),
+            ],
+            [Drawing("table5", self.title, figure, words)],
+            [paper.claims["slic_is_faster"].verdict(*told)],
+        )
+
+
+def _pictures(source: Source, n: int) -> list[UInt8[np.ndarray, "H W 3"]]:
+    """So many pictures, or as many as there are."""
+    if source == _USUAL:
+        return spread(usual_photos(), n)
+    dataset = source.open()
+    return [eight_bit(dataset[index].image) for index in range(min(n, len(dataset)))]
+
+
+def _segmenter(contender: Contender, weights: Mapping[str, str], seed: int) -> tuple[NAS, str]:
+    """NAS as a row of the table has it, and what weights its network has."""
+    given = weights.get(contender.network, "random")
+    if given == "random":
+        model = Network(contender.network).load()
+    else:
+        model = load_network(contender.network, given, "cpu")
+    nas = NAS(
+        model,
+        levels=contender.levels or model.default_levels,
+        n_clusters=contender.n_clusters,
+        algorithm=contender.algorithm,  # type: ignore[arg-type]
+        seed=seed,
+    )
+    return nas, given
+
+
+def _section(section: str, plan: Plan) -> list[dict[str, Any]]:
+    """Records of a section of `naspix bench` as rows."""
+    return [
+        {
+            "section": section,
+            "row": record.name,
+            "network": record.case.network,
+            "size": record.case.size,
+            "n_photos": record.case.n_photos,
+            "median_ms": record.timing and record.timing.median_ms,
+            "against": record.against,
+            "against_ms": record.against_timing and record.against_timing.median_ms,
+            "note": record.note,
+        }
+        for record in SECTIONS[section](plan)
+    ]
+
+
+def _superpixels(nas: NAS, images: Tensor) -> Tensor:
+    """Superpixels in the photos' frame; a network of one size sees them enlarged to it."""
+    frame = (images.shape[2], images.shape[3])
+    if nas.model.name.startswith("vit") and frame != nas.model.input_size:
+        images = functional.interpolate(images, nas.model.input_size, mode="bilinear")
+    return nas.segment(nas.model.activations(images, nas.levels), frame).superpixels
+
+
+def _on_gpu(nas: NAS, photos: Sequence[Photo]) -> dict[str, Any]:
+    """Images a second of batches on the CUDA device, superpixels included."""
+    on_gpu = replace(nas, model=nas.model.to("cuda"))
+    n = 1 if nas.algorithm == "ward" else _GPU_BATCH
+    batch = stacked([photos[i % len(photos)] for i in range(n)]).cuda()
+
+    def cut(images: Tensor) -> None:
+        _superpixels(on_gpu, images)
+        torch.cuda.synchronize()
+
+    timing = interleaved({"": cut}, [batch], rounds=_GPU_ROUNDS)[""]
+    nas.model.to("cpu")
+    return {
+        "rate": 1e3 * n / timing.median_ms,
+        "median_ms": timing.median_ms / n,
+        "lower_ms": timing.quartiles_ms[0] / n,
+        "upper_ms": timing.quartiles_ms[1] / n,
+        "n_photos": len(photos),
+    }
+
+
+def _summary(times: Sequence[float], slics: Sequence[float]) -> dict[str, Any]:
+    lower, median, upper = (float(q) for q in np.quantile(times, (0.25, 0.5, 0.75)))
+    return {
+        "rate": 1e3 / median,
+        "median_ms": median,
+        "lower_ms": lower,
+        "upper_ms": upper,
+        "n_photos": len(times),
+        "times_ms": list(times),
+        "slic_times_ms": list(slics),
+    }
+
+
+def _records(rows: Sequence[Mapping[str, Any]]) -> "pa.Table":
+    import pyarrow as pa
+
+    kinds = {
+        "index": pa.int32(),
+        "section": pa.string(),
+        "row": pa.string(),
+        "column": pa.string(),
+        "network": pa.string(),
+        "weights": pa.string(),
+        "size": pa.int32(),
+        "rate": pa.float64(),
+        "median_ms": pa.float64(),
+        "lower_ms": pa.float64(),
+        "upper_ms": pa.float64(),
+        "n_photos": pa.int32(),
+        "times_ms": pa.list_(pa.float64()),
+        "slic_times_ms": pa.list_(pa.float64()),
+        "against": pa.string(),
+        "against_ms": pa.float64(),
+        "note": pa.string(),
+        "load": pa.float64(),  # the machine's, after measuring
+    }
+    schema = pa.schema([pa.field(name, kind) for name, kind in kinds.items()])
+    return pa.table({name: [row.get(name) for row in rows] for name in kinds}, schema=schema)
+
+
+def _times_slics(rate: Mapping[str, Any]) -> NDArray[np.float64]:
+    """How many times SLIC's time each photo took."""
+    own, slics = (np.array(rate[name], np.float64) for name in ("times_ms", "slic_times_ms"))
+    return own / slics
+
+
+def _sentences(run: Run, rates: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Photos, weights and machine."""
+    found, machine = run.header["found"], run.machines[0]
+    n = max(rate["n_photos"] for rate in rates)
+    random = dict.fromkeys(rate["network"] for rate in rates if rate["weights"] == "random")
+    weights = ""
+    if random:
+        names = ", ".join(TITLES[name] for name in random)
+        weights = (
+            f"Timed with random weights, since real ones are not at hand: {names}. A forward "
+            "pass takes the same time, clustering a little more or less. Weights are given by "
+            f"--model-weights {next(iter(random))}=PATH."
+        )
+    load = max((rate["load"] or 0.0 for rate in rates), default=0.0)
+    busy = ""
+    cores = machine["cores"]
+    if isinstance(cores, int) and load > _BUSY * cores:
+        busy = (
+            f"The machine was busy with other things (load {load:.1f}): times are too long, "
+            "ratios of rows on the same photos can still be compared."
+        )
+    gpu = machine.get("cuda_device") or "no CUDA device, so that the GPU's column is empty"
+    return [
+        Source(**found["source"]).counted(n),
+        weights,
+        f"On {machine['processor']}, threads: {machine['threads']}; {gpu}.",
+        busy,
+    ]
+
+
+def _order_of_magnitude(ratios: NDArray[np.float64], what: str) -> tuple[bool | None, str]:
+    """Whether times are ten times SLIC's, by Wilcoxon's test of their logarithms over photos."""
+    from scipy.stats import wilcoxon
+
+    logs = np.log(ratios / _ORDER_OF_MAGNITUDE)
+    less = float(wilcoxon(logs, alternative="less").pvalue)
+    more = float(wilcoxon(logs, alternative="greater").pvalue)
+    said = (
+        f"{what} takes {np.median(ratios):.2g} times SLIC's time (median of {len(ratios)} "
+        f"pictures, from {ratios.min():.2g} to {ratios.max():.2g}). Wilcoxon's test against ten "
+        f"times: p = {min(less, more):.2g}, {'less' if less < more else 'more'}."
+    )
+    if min(less, more) >= _LEVEL:
+        return None, f"{said} More pictures would tell."
+    return more < less, said
+
+
+def _sections_table(records: Sequence[Mapping[str, Any]]) -> Table:
+    rows: list[list[Value]] = []
+    for record in records:
+        ratio = None
+        if record["median_ms"] and record["against_ms"]:
+            ratio = record["median_ms"] / record["against_ms"]
+        rows.append(
+            [record["row"], record["network"], record["size"], record["median_ms"],
+             record["against"], record["against_ms"], ratio]
+        )  # fmt: skip
+    columns = ("what", "network", "size", "ms", "against", "its ms", "ratio")
+    words = (
+        "Given the activations, and from the image on (of images), medians by turns. Weights are "
+        "random but for the default network's."
+    )
+    return Table("bench", "As naspix bench measures it", columns, rows, words)

@@ -1,0 +1,317 @@
+"""Segmentations of photos as records: computed photo by photo, read back, and coloured.
+
+What figures 1, 3, 4, 7, 8 and 9 share. An experiment says in which ways one photo is cut
+(`Cutter`); here the photos are read, cut and written, and read again for drawing. A record is
+
+    index, id       which photo
+    row, column     where it stands in the figure; both empty for the photo itself
+    segmenter       what made it
+    n_clusters, n_superpixels
+    photo           PNG, in the photo's own record
+    clusters, superpixels   16-bit PNG; clusters are numbered by their area, the largest 0
+    frequency       16-bit PNG, 65535 is 1: how often a pixel is a boundary, in a consensus's record
+    cluster_ari, superpixel_ari   in a consensus's record
+"""
+
+import io
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Float64, Int64, UInt8
+from torch import Tensor
+
+from naspix import plots
+from naspix.errors import DeviceError, NaspixError, OutputError
+from naspix.images import read_images
+from naspix.models import Classifier
+from naspix.paper.data import Conditions, Source
+from naspix.paper.experiment import Progress, found_data
+from naspix.paper.networks import load_networks
+from naspix.runs import Engine, Failure, OpenRun, Part, Run, Span, Worker, carry_out
+from naspix.runs.parts import this_machine
+from naspix.segmentation import Consensus, Segmentation
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+FRAME = (224, 224)  # all networks see the same middle square
+ZOOM = 2  # finer lines than the photo's pixels
+_FULL = 65535  # of a frequency's PNG, stands for 1
+_MOST_LINED = 150  # superpixels whose boundaries do not yet cover the picture
+
+
+@dataclass(frozen=True, eq=False)
+class Cut:
+    """A segmentation of one photo and its place in the figure.
+
+    Attributes:
+        row: Its row's name.
+        column: Its column's name.
+        segmentation: Of one image.
+        consensus: What it is the mean of, if it is one.
+        is_named: Whether a cluster's number means the same in all photos, and is kept.
+    """
+
+    row: str
+    column: str
+    segmentation: Segmentation
+    consensus: Consensus | None = None
+    is_named: bool = False
+
+
+# an image in [0, 1], the networks that were found by name, and what is asked -> its cuts; picklable
+Cutter = Callable[[Tensor, Mapping[str, Classifier], Conditions], Iterable[Cut]]
+
+
+def cut_photos(
+    opened: OpenRun,
+    conditions: Conditions,
+    cutter: Cutter,
+    networks: Sequence[str],
+    *,
+    look: Callable[[Path], Source],
+    n_photos: int,
+    engine: Engine,
+    progress: Progress,
+) -> None:
+    """Cut photos that have not been cut yet, and keep the records.
+
+    Args:
+        opened: Where.
+        conditions: What is asked; its limit goes before ``n_photos``.
+        cutter: How one photo is cut.
+        networks: The paper's that it wants.
+        look: For the photos, a method of `AtHand`.
+        n_photos: How many photos.
+        engine: Who computes.
+        progress: Told how many photos are done more, and how many there are.
+    """
+    source, found = found_data(opened, conditions, networks, look)
+    n_items = min(len(source.open()), conditions.limit or n_photos)
+    carry_out(
+        opened,
+        partial(_make_worker, cutter, source, found, conditions),
+        n_items=n_items,
+        batch_size=1,
+        engine=engine,
+        progress=lambda n_more: progress(n_more, n_items),
+    )
+
+
+def _make_worker(
+    cutter: Cutter, source: Source, found: Mapping[str, Any], conditions: Conditions
+) -> Worker:
+    dataset, networks = source.open(), load_networks(found, conditions.device)
+
+    def rows_of(index: int) -> list[dict[str, Any]]:
+        sample = dataset[index]
+        image = read_images(eight_bit(sample.image), FRAME, interpolation="bicubic")
+        common = {"index": index, "id": sample.id}
+        cuts = [{**common, **_record(cut)} for cut in cutter(image, networks, conditions)]
+        return [{**common, "photo": _encoded(eight_bit(image[0]))}, *cuts]
+
+    def cut(span: Span, following: Span | None) -> Part:
+        rows, failed = [], []
+        for index in range(*span):
+            try:
+                rows += rows_of(index)
+            except (DeviceError, OutputError):  # not the photo's fault
+                raise
+            except NaspixError as error:
+                failed.append(Failure(index, dataset.ids[index], str(error)))
+        machine = this_machine(torch.get_num_threads())
+        return Part(span, _table(rows), tuple(failed), {}, (machine,))
+
+    return cut
+
+
+def eight_bit(image: Tensor) -> UInt8[np.ndarray, "H W 3"]:
+    """An image ``(3, H, W)`` in [0, 1] with eight bits a channel."""
+    pixels: np.ndarray = (image * 255).round().byte().permute(1, 2, 0).numpy()
+    return pixels
+
+
+def by_area(labels: Int64[np.ndarray, "H W"]) -> Int64[np.ndarray, "H W"]:
+    """The same regions, numbered by their area, the largest 0; of equal ones the first met.
+
+    Example:
+        >>> by_area(np.array([[5, 5, 2], [7, 2, 2]]))
+        array([[1, 1, 0],
+               [2, 0, 0]])
+    """
+    names, first, inverse, counts = np.unique(
+        labels, return_index=True, return_inverse=True, return_counts=True
+    )
+    order = np.lexsort((first, -counts))
+    number = np.empty(len(names), np.int64)
+    number[order] = np.arange(len(names))
+    return np.asarray(number[inverse.reshape(labels.shape)])
+
+
+def _record(cut: Cut) -> dict[str, Any]:
+    segmentation = cut.segmentation
+    clusters = segmentation.clusters[0].cpu().numpy()
+    clusters = clusters if cut.is_named else by_area(clusters)
+    superpixels = segmentation.superpixels[0].cpu().numpy()
+    record: dict[str, Any] = {
+        "row": cut.row,
+        "column": cut.column,
+        "segmenter": segmentation.source,
+        "n_clusters": int(clusters.max()) + 1,
+        "n_superpixels": int(superpixels.max()) + 1,
+        "clusters": _encoded(clusters.astype(np.uint16)),
+        "superpixels": _encoded(superpixels.astype(np.uint16)),
+    }
+    if cut.consensus is not None:
+        frequency = cut.consensus.boundary_frequency.cpu().numpy()
+        record["frequency"] = _encoded(np.rint(frequency * _FULL).astype(np.uint16))
+        record["cluster_ari"] = cut.consensus.cluster_ari
+        record["superpixel_ari"] = cut.consensus.superpixel_ari
+    return record
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> "pa.Table":
+    import pyarrow as pa
+
+    schema = pa.schema(
+        [
+            pa.field("index", pa.int32(), nullable=False),
+            pa.field("id", pa.string(), nullable=False),
+            *(pa.field(name, pa.string()) for name in ("row", "column", "segmenter")),
+            *(pa.field(name, pa.int32()) for name in ("n_clusters", "n_superpixels")),
+            *(
+                pa.field(name, pa.binary())
+                for name in ("photo", "clusters", "superpixels", "frequency")
+            ),
+            *(pa.field(name, pa.float64()) for name in ("cluster_ari", "superpixel_ari")),
+        ]
+    )
+    return pa.table({name: [row.get(name) for row in rows] for name in schema.names}, schema=schema)
+
+
+def _encoded(pixels: np.ndarray) -> bytes:
+    from PIL import Image
+
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, "png", optimize=True)
+    return content.getvalue()
+
+
+@dataclass(frozen=True, eq=False)
+class KeptCut:
+    """A segmentation read from records.
+
+    Attributes:
+        clusters: Numbered by area, or as they were if their numbers mean something.
+        superpixels: From 0.
+        n_superpixels: How many there are.
+        frequency: How often each pixel is a boundary; None but for a consensus.
+        cluster_ari: Of a consensus.
+        superpixel_ari: Of a consensus.
+    """
+
+    clusters: Int64[np.ndarray, "H W"]
+    superpixels: Int64[np.ndarray, "H W"]
+    n_superpixels: int
+    frequency: Float64[np.ndarray, "H W"] | None
+    cluster_ari: float | None
+    superpixel_ari: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class KeptPhoto:
+    """A photo and its cuts, read from records.
+
+    Attributes:
+        id: Its name.
+        image: Values in [0, 1].
+        cuts: Row and column -> cut, in the order in which they were made.
+    """
+
+    id: str
+    image: Float32[np.ndarray, "H W 3"]
+    cuts: dict[tuple[str, str], KeptCut] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> list[str]:
+        """Names of rows, in order."""
+        return list(dict.fromkeys(row for row, _ in self.cuts))
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of columns, in order."""
+        return list(dict.fromkeys(column for _, column in self.cuts))
+
+    def picture(self) -> UInt8[np.ndarray, "y x 3"]:
+        """The photo itself, as large as pictures of its cuts."""
+        return plots.photo_picture(self.image, zoom=ZOOM)
+
+    def coloured(
+        self, cut: KeptCut, clusters: Int64[np.ndarray, "H W"] | None = None
+    ) -> UInt8[np.ndarray, "y x 3"]:
+        """A cut's clusters in colours, with boundaries unless these would be all that one sees.
+
+        Args:
+            cut: One of its own.
+            clusters: Its clusters by other numbers.
+        """
+        lined = cut.superpixels if cut.n_superpixels <= _MOST_LINED else cut.superpixels * 0
+        clusters = cut.clusters if clusters is None else clusters
+        return plots.cluster_picture(self.image, clusters, lined, zoom=ZOOM)
+
+
+def read_photos(run: Run) -> list[KeptPhoto]:
+    """The photos of a run with all their cuts, in order."""
+    photos: dict[int, KeptPhoto] = {}
+    for record in run.records().to_pylist():
+        if record["photo"] is not None:
+            pixels = (_decoded(record["photo"]) / 255).astype(np.float32)
+            photos[record["index"]] = KeptPhoto(record["id"], pixels)
+            continue
+        frequency = record["frequency"]
+        photos[record["index"]].cuts[record["row"], record["column"]] = KeptCut(
+            clusters=_decoded(record["clusters"]).astype(np.int64),
+            superpixels=_decoded(record["superpixels"]).astype(np.int64),
+            n_superpixels=record["n_superpixels"],
+            frequency=None if frequency is None else _decoded(frequency) / _FULL,
+            cluster_ari=record["cluster_ari"],
+            superpixel_ari=record["superpixel_ari"],
+        )
+    return list(photos.values())
+
+
+def named_as(
+    labels: Int64[np.ndarray, "H W"], reference: Int64[np.ndarray, "H W"]
+) -> Int64[np.ndarray, "H W"]:
+    """The same regions, with the reference's numbers where they overlap most, one each.
+
+    So that what lies in the same place has the same colour. Further regions have further numbers.
+
+    Example:
+        >>> named_as(np.array([[0, 0, 1, 2]]), np.array([[1, 1, 0, 0]]))
+        array([[1, 1, 0, 2]])
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    n_own, n_names = int(labels.max()) + 1, int(reference.max()) + 1
+    overlap = np.zeros((n_own, n_names))
+    np.add.at(overlap, (labels.ravel(), reference.ravel()), 1)
+    own, theirs = linear_sum_assignment(overlap, maximize=True)
+    number = np.full(n_own, -1)
+    touching = overlap[own, theirs] > 0
+    number[own[touching]] = theirs[touching]
+    taken = set(number[number >= 0].tolist())
+    spare = (name for name in range(n_own + n_names) if name not in taken)
+    number[number < 0] = [next(spare) for _ in range(int((number < 0).sum()))]
+    return np.asarray(number[labels])
+
+
+def _decoded(content: bytes) -> np.ndarray:
+    from PIL import Image
+
+    return np.asarray(Image.open(io.BytesIO(content)))
