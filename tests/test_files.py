@@ -25,9 +25,14 @@ def test_a_file_appears_once_everything_is_in_it(tmp_path, durable):
 def test_an_interrupted_write_leaves_the_old_file_alone(tmp_path, durable):
     place = tmp_path / "x"
     place.write_bytes(b"old")
-    with pytest.raises(KeyboardInterrupt), write_whole(place, durable=durable) as file:
-        file.write(b"half")
-        raise KeyboardInterrupt
+
+    def write() -> None:
+        with write_whole(place, durable=durable) as file:
+            file.write(b"half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write()
     assert place.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["x"]
 

@@ -138,14 +138,14 @@ def kmeans(
     images_at_once = _images_at_once(features, n_clusters)
     labels, n_found = [], []
     for start in range(0, features.batch_size, images_at_once):
+        part = slice(start, start + images_at_once)
         with torch.inference_mode():  # which spares each of many small operations some time
-            chunk = features.images(start, start + images_at_once)
+            chunk = features.images(part.start, part.stop)
             if init is None:
-                stride = _STRIDE if tol < _STRIDE_BELOW else 1.0
-                centers = _coarse_to_fine(chunk, n_clusters, n_init, seed, tol, stride)
+                centers = _coarse_to_fine(chunk, n_clusters, n_init, seed, tol)
+                stride = _stride_towards(tol)
             else:
-                stride = 1.0
-                centers = Centers.at(chunk, init[start : start + images_at_once])
+                centers, stride = Centers.at(chunk, init[part]), 1.0
             membership, _ = lloyd(chunk, centers, tol=tol, max_iter=max_iter, stride=stride)
             chunk_labels, chunk_found = _canonical_labels(membership)
         labels.append(chunk_labels.long())
@@ -176,16 +176,20 @@ def _coarse_to_fine(
     n_init: int,
     seed: int,
     tol: float | int,
-    stride: float,
 ) -> Centers:
     """Return centres that iterations on larger and smaller tiles brought near a fixed point."""
     large, *small = _tile_sides(features.size, n_clusters)
     centers = best_start(features.tiles(large), n_clusters, n_init, seed)
+    tile_tol = max(_LEAST_TILE_TOL, 2 * tol)
     for side in small:
         tiles = features.tiles(side)
-        tile_tol = max(_LEAST_TILE_TOL, 2 * tol)
-        _, centers = lloyd(tiles, centers, tol=tile_tol, max_iter=50, stride=stride)
+        _, centers = lloyd(tiles, centers, tol=tile_tol, max_iter=50, stride=_stride_towards(tol))
     return centers
+
+
+def _stride_towards(tol: float | int) -> float:
+    """Return how far a long step goes: over-relaxation pays towards a strict stop only."""
+    return _STRIDE if tol < _STRIDE_BELOW else 1.0
 
 
 def _tile_sides(size: tuple[int, int], n_clusters: int) -> list[int]:
