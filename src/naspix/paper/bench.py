@@ -125,7 +125,8 @@ def memory(plan: Plan) -> list[Record]:
     network = Network("resnet50")
     size = max(plan.sizes)
     photo = photos_at(plan.sources, size)[0]
-    activations = network.load().activations(photo.batch, network.levels)
+    segmenter = network.segmenter()
+    activations = segmenter.model.activations(photo.batch, segmenter.levels)
     n_channels = sum(maps.shape[1] for maps in activations)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "activations.pt"
@@ -183,7 +184,7 @@ def ward(plan: Plan) -> list[Record]:
 
     size = min(plan.sizes)
     half = size // 2
-    segmenter = replace(RESNET18.segmenter(), algorithm="ward")
+    segmenter = replace(RESNET18, algorithm="ward").segmenter()
     items = _items(segmenter, plan, size)[: min(2, plan.n_slow)]
 
     def scipy_tree(item: _Item) -> object:

@@ -105,10 +105,9 @@ class AtHand:
 
     def to_plain(self) -> dict[str, str | None]:
         """All of it as JSON knows it."""
-        given = {"data": self.data, "images": self.images, "boxes": self.boxes}
         return {
             name: None if folder is None else str(folder.absolute())
-            for name, folder in given.items()
+            for name, folder in vars(self).items()
         }
 
     def photos(self, spare: Path) -> Source:
@@ -202,14 +201,7 @@ class Conditions:
 
     def to_plain(self) -> dict[str, Any]:
         """All of it as JSON knows it."""
-        return {
-            "at_hand": self.at_hand.to_plain(),
-            "weights": dict(self.weights),
-            "limit": self.limit,
-            "quick": self.quick,
-            "device": self.device,
-            "seed": self.seed,
-        }
+        return {**vars(self), "at_hand": self.at_hand.to_plain(), "weights": dict(self.weights)}
 
 
 def sample_photos(folder: Path, *, boxed: bool = False) -> Source:

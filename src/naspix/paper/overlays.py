@@ -1,7 +1,7 @@
 """Figures 1, 3, 7, 8 and 9: segmentations of photos, laid over them."""
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import ClassVar, Literal, final
@@ -24,7 +24,16 @@ from naspix.paper.experiment import (
 )
 from naspix.paper.networks import PAPERS, TITLES
 from naspix.paper.published import published
-from naspix.paper.segmentations import ZOOM, Cut, KeptPhoto, cut_photos, named_as, read_photos
+from naspix.paper.segmentations import (
+    ZOOM,
+    Cut,
+    Image,
+    KeptPhoto,
+    Networks,
+    cut_photos,
+    named_as,
+    read_photos,
+)
 from naspix.runs import Engine, OpenRun, Run
 from naspix.segmentation import NAS, SLIC, Felzenszwalb, consensus
 from naspix.segmentation.matching import Match
@@ -79,12 +88,7 @@ class Overlays(Experiment):
         )
 
     @abstractmethod
-    def cuts(
-        self,
-        image: Float[Tensor, "1 3 H W"],
-        networks: Mapping[str, Classifier],
-        conditions: Conditions,
-    ) -> Iterable[Cut]:
+    def cuts(self, image: Image, networks: Networks, conditions: Conditions) -> Iterable[Cut]:
         """Cut one photo in every way.
 
         Args:
@@ -114,12 +118,7 @@ class Figure1(Overlays):
     )
     networks = PAPERS
 
-    def cuts(
-        self,
-        image: Float[Tensor, "1 3 H W"],
-        networks: Mapping[str, Classifier],
-        conditions: Conditions,
-    ) -> Iterator[Cut]:
+    def cuts(self, image: Image, networks: Networks, conditions: Conditions) -> Iterator[Cut]:
         """Cut one photo by each network, then by the others into as many superpixels on average."""
         numbers = []
         for name, model in networks.items():
@@ -192,12 +191,7 @@ class Figure3(Overlays):
         "together they do both. More clusters cut finer."
     )
 
-    def cuts(
-        self,
-        image: Float[Tensor, "1 3 H W"],
-        networks: Mapping[str, Classifier],
-        conditions: Conditions,
-    ) -> Iterator[Cut]:
+    def cuts(self, image: Image, networks: Networks, conditions: Conditions) -> Iterator[Cut]:
         """Cut one photo in every way, with one forward pass."""
         model = next(iter(networks.values()))
         activations = model.activations(image.to(model.device), _ALL)
@@ -258,12 +252,7 @@ class Figure7(Overlays):
         "the most channels, decides alone."
     )
 
-    def cuts(
-        self,
-        image: Float[Tensor, "1 3 H W"],
-        networks: Mapping[str, Classifier],
-        conditions: Conditions,
-    ) -> Iterator[Cut]:
+    def cuts(self, image: Image, networks: Networks, conditions: Conditions) -> Iterator[Cut]:
         """Cut one photo by each variant, with one forward pass."""
         model = next(iter(networks.values()))
         activations = model.activations(image.to(model.device), self.levels)
@@ -336,12 +325,7 @@ class Figure8(Overlays):
         "each pixel is a boundary, and the partition that the ten agree on."
     )
 
-    def cuts(
-        self,
-        image: Float[Tensor, "1 3 H W"],
-        networks: Mapping[str, Classifier],
-        conditions: Conditions,
-    ) -> Iterator[Cut]:
+    def cuts(self, image: Image, networks: Networks, conditions: Conditions) -> Iterator[Cut]:
         """Cut one photo again and again, with one forward pass."""
         name, model = next(iter(networks.items()))
         levels = _levels(name, model, self.levels)
@@ -417,12 +401,7 @@ class Figure9(Overlays):
         "other boundary; k-means starts anew for each number."
     )
 
-    def cuts(
-        self,
-        image: Float[Tensor, "1 3 H W"],
-        networks: Mapping[str, Classifier],
-        conditions: Conditions,
-    ) -> Iterator[Cut]:
+    def cuts(self, image: Image, networks: Networks, conditions: Conditions) -> Iterator[Cut]:
         """Cut one photo's tree, and cluster it by k-means, with one forward pass."""
         name, model = next(iter(networks.items()))
         levels = _levels(name, model, self.levels)

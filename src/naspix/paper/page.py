@@ -9,18 +9,16 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from naspix.paper.experiment import Experiment, Shown, Table, Value, Verdict, subruns
+from naspix.paper.experiment import Experiment, Shown, Table, Value, subruns
 from naspix.paper.published import PAPER
 from naspix.report.document import flattened
 from naspix.runs import Run
 
 NOT_AT_HAND = "not at hand"
-_WORD = {True: "holds here", False: "does not hold here", None: "cannot be told here"}
-_CLASS = {True: "yes", False: "no", None: "open"}
+_WORDS = {True: "holds here", False: "does not hold here", None: "cannot be told here"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +36,11 @@ class Drawn:
     run: Run
     shown: Shown
     pngs: Sequence[bytes]
+
+    @property
+    def below(self) -> dict[str, Run]:
+        """The runs below its own."""
+        return subruns(self.run)
 
 
 def page_of(drawn: Drawn) -> str:
@@ -58,9 +61,9 @@ def page_of_all(
     """
     verdicts = [verdict for drawn in all_drawn for verdict in drawn.shown.verdicts]
     counts = ", ".join(
-        f"{n} {_WORD[answer].replace('holds', 'hold').replace('does not', 'do not')}"
+        f"{n} {_WORDS[answer].replace('holds', 'hold').replace('does not', 'do not')}"
         if (n := sum(v.holds is answer for v in verdicts)) != 1
-        else f"1 {_WORD[answer]}"
+        else f"1 {_WORDS[answer]}"
         for answer in (True, False, None)
     )
     words = (
@@ -84,85 +87,31 @@ def _render(
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        keep_trailing_newline=True,
     )
+    environment.filters |= {
+        "numeric_columns": _numeric_columns,
+        "settings": _settings,
+        "texts": shown_cells,
+        "webp": _webp,
+        "zip": zip,
+    }
     return environment.get_template("paper.html.j2").render(
         title=title,
         words=words,
         style=files("naspix.report").joinpath("page.css").read_text("utf-8"),
         is_whole=is_whole,
         failed=failed,
-        parts=[_part(drawn) for drawn in all_drawn],
+        all_drawn=all_drawn,
+        verdict_words=_WORDS,
+        not_at_hand=NOT_AT_HAND,
     )
 
 
-def _part(drawn: Drawn) -> dict[str, Any]:
-    """An experiment as the template takes it."""
-    run, shown = drawn.run, drawn.shown
-    failures = [(failure.item, failure.reason) for failure in run.failures]
-    n = len(failures)
-    return {
-        "name": run.kind,
-        "title": drawn.experiment.title,
-        "words": drawn.experiment.words,
-        "sentences": shown.sentences,
-        "failures": failures,
-        "n_failures": f"{n} {'picture was' if n == 1 else 'pictures were'}",
-        "verdicts": [_verdict(each) for each in shown.verdicts],
-        "drawings": [
-            {"title": each.title, "words": each.words, "src": _webp(png)}
-            for each, png in zip(shown.drawings, drawn.pngs, strict=True)
-        ],
-        "tables": [_table(each) for each in shown.tables],
-        "made": [
-            ("", _settings(run)),
-            *((name, _settings(each)) for name, each in subruns(run).items()),
-        ],
-    }
-
-
-def _verdict(verdict: Verdict) -> dict[str, str]:
-    return {
-        "class": _CLASS[verdict.holds],
-        "word": _WORD[verdict.holds],
-        "claim": verdict.claim,
-        "source": verdict.source,
-        "why": verdict.why,
-    }
-
-
-def _table(table: Table) -> dict[str, Any]:
-    """A table's texts, each with the classes of its cell."""
-    numeric = [
+def _numeric_columns(table: Table) -> list[bool]:
+    return [
         all(isinstance(row[place], int | float | None) for row in table.rows)
         for place in range(len(table.columns))
     ]
-    return {
-        "title": table.title,
-        "words": table.words,
-        "head": [
-            (name, "number" if is_number else "")
-            for name, is_number in zip(table.columns, numeric, strict=True)
-        ],
-        "rows": [
-            [
-                (
-                    text,
-                    " ".join(
-                        name
-                        for name, holds in (
-                            ("number", numeric[across]),
-                            ("marked", (down, across) in table.marked),
-                            ("absent", text == NOT_AT_HAND),
-                        )
-                        if holds
-                    ),
-                )
-                for across, text in enumerate(texts)
-            ]
-            for down, texts in enumerate(shown_cells(table))
-        ],
-    }
 
 
 def shown_cells(table: Table) -> list[list[str]]:

@@ -30,7 +30,7 @@ from naspix.paper.experiment import (
     Table,
     Value,
 )
-from naspix.paper.networks import PAPERS, TITLES, find_networks, load_network
+from naspix.paper.networks import PAPERS, TITLES, find_networks
 from naspix.paper.published import published
 from naspix.paper.segmentations import eight_bit
 from naspix.paper.timing import (
@@ -54,7 +54,6 @@ from naspix.segmentation import NAS
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_SLIC, _FELZENSZWALB = "SLIC", "Felzenszwalb"
 # where none were given; scikit-image's photos are few
 _USUAL = Source("crops", "", "crops of scikit-image's photos, since none were given")
 _ROUNDS = 3
@@ -64,41 +63,15 @@ _ORDER_OF_MAGNITUDE = 10.0
 _LEVEL = 0.05  # of the test
 
 
-@dataclass(frozen=True)
-class Contender:
-    """A row of the table: one way of NAS.
-
-    Attributes:
-        network: Its name.
-        levels: None for the network's own.
-        n_clusters: K.
-        algorithm: Of clustering.
-    """
-
-    network: str = "resnet18"
-    levels: tuple[int, ...] | None = (2, 3, 4)
-    n_clusters: int = 5
-    algorithm: str = "kmeans"
-
-    @property
-    def name(self) -> str:
-        """As the data file names the row."""
-        levels = "own levels"
-        if self.levels is not None:
-            levels = f"levels {self.levels[0]} to {self.levels[-1]}"
-        by = " by Ward" if self.algorithm == "ward" else ""
-        return f"NAS{by}, {TITLES[self.network]}, {levels}, K = {self.n_clusters}"
-
-
-CONTENDERS: tuple[Contender, ...] = (
-    Contender(),
-    Contender(levels=(0, 1, 2, 3, 4)),
-    Contender(n_clusters=10),
-    Contender(network="resnet50"),
-    Contender(network="vgg16"),
-    Contender(network="vit_b_16"),
-    Contender(network=DEFAULT_MODEL, levels=None),
-    Contender(algorithm="ward"),
+CONTENDERS: tuple[Network, ...] = (
+    Network(),
+    Network(levels=(0, 1, 2, 3, 4)),
+    Network(n_clusters=10),
+    Network("resnet50"),
+    Network("vgg16"),
+    Network("vit_b_16"),
+    Network(DEFAULT_MODEL, levels=None),
+    Network(algorithm="ward"),
 )
 
 
@@ -162,15 +135,14 @@ class Table5(Experiment):
             rows: list[dict[str, Any]] = []
             for index in range(*span):
                 if index < len(CONTENDERS):
-                    contender = CONTENDERS[index]
-                    nas, given = _segmenter(contender, weights, conditions.seed)
-                    found = [
-                        row
-                        for size in self.sizes
-                        for row in self._rows(contender, nas, photos_at(sources, size), rounds)
-                    ]
-                    own = {"network": contender.network, "weights": given}
-                    rows += [{**own, **row, "index": index} for row in found]
+                    network = CONTENDERS[index]
+                    network = replace(network, weights=weights.get(network.name))
+                    nas = network.segmenter(conditions.seed)
+                    own = {"network": network.name, "weights": network.weights or "random"}
+                    for size in self.sizes:
+                        photos = photos_at(sources, size)
+                        found = self._rows(_row(network), nas, photos, rounds, first=not index)
+                        rows += [{**own, **row, "index": index} for row in found]
                 else:
                     section = self.sections[index - len(CONTENDERS)]
                     rows += [{**row, "index": index} for row in _section(section, plan)]
@@ -181,30 +153,31 @@ class Table5(Experiment):
         return measure
 
     def _rows(
-        self, contender: Contender, nas: NAS, photos: Sequence[Photo], rounds: int
+        self, name: str, nas: NAS, photos: Sequence[Photo], rounds: int, *, first: bool
     ) -> list[dict[str, Any]]:
-        """A contender at one size on the processor, and on a CUDA device where there is one."""
+        """One way of NAS at one size on the processor, and on a CUDA device where there is one.
+
+        The first one's rows are followed by SLIC's and Felzenszwalb's.
+        """
         contenders: dict[str, Callable[[Photo], object]] = {
-            contender.name: lambda photo: _superpixels(nas, photo.batch),
-            _SLIC: slic,
+            name: lambda photo: _superpixels(nas, photo.batch),
+            "SLIC": slic,
         }
-        first = contender == CONTENDERS[0]
         if first:
-            contenders[_FELZENSZWALB] = felzenszwalb
+            contenders["Felzenszwalb"] = felzenszwalb
         times: dict[str, list[float]] = {name: [] for name in contenders}
         with limited_threads(self.threads):
             for photo in photos:
-                for name, timing in interleaved(contenders, [photo], rounds=rounds).items():
-                    times[name].append(timing.median_ms)
+                for each, timing in interleaved(contenders, [photo], rounds=rounds).items():
+                    times[each].append(timing.median_ms)
         size = photos[0].batch.shape[-1]
         rows = []
-        for name in contenders if first else [contender.name]:
-            row = {"row": name, "column": f"{size} x {size}, CPU"}
-            rows.append({**row, **_summary(times[name], times[_SLIC])})
-            if name != contender.name:
-                rows[-1].update(network="", weights="")
+        for each in contenders if first else [name]:
+            row = {"row": each, "column": f"{size} x {size}, CPU"}
+            row |= {} if each == name else {"network": "", "weights": ""}
+            rows.append({**row, **_summary(times[each], times["SLIC"])})
         if torch.cuda.is_available():
-            row = {"row": contender.name, "column": f"{size} x {size}, GPU"}
+            row = {"row": name, "column": f"{size} x {size}, GPU"}
             rows.append({**row, **_on_gpu(nas, photos)})
         return rows
 
@@ -238,7 +211,7 @@ class Table5(Experiment):
         figure = draw_rates(bars, xlabel="images a second")
         words = "The longer, the faster; the axis is logarithmic."
         column = f"{min(self.sizes)} x {min(self.sizes)}, CPU"
-        row = CONTENDERS[0].name
+        row = _row(CONTENDERS[0])
         rate = next(r for r in rates if (r["row"], r["column"]) == (row, column))
         told = _order_of_magnitude(_times_slics(rate), f"{row} at {column}")
         return Shown(
@@ -261,21 +234,13 @@ def _pictures(source: Source, n: int) -> list[UInt8[np.ndarray, "H W 3"]]:
     return [eight_bit(dataset[index].image) for index in range(min(n, len(dataset)))]
 
 
-def _segmenter(contender: Contender, weights: Mapping[str, str], seed: int) -> tuple[NAS, str]:
-    """NAS as a row of the table has it, and what weights its network has."""
-    given = weights.get(contender.network, "random")
-    if given == "random":
-        model = Network(contender.network).load()
-    else:
-        model = load_network(contender.network, given, "cpu")
-    nas = NAS(
-        model,
-        levels=contender.levels or model.default_levels,
-        n_clusters=contender.n_clusters,
-        algorithm=contender.algorithm,  # type: ignore[arg-type]
-        seed=seed,
-    )
-    return nas, given
+def _row(network: Network) -> str:
+    """As the data file names the row of one way of NAS."""
+    levels = "own levels"
+    if network.levels is not None:
+        levels = f"levels {network.levels[0]} to {network.levels[-1]}"
+    by = " by Ward" if network.algorithm == "ward" else ""
+    return f"NAS{by}, {TITLES[network.name]}, {levels}, K = {network.n_clusters}"
 
 
 def _section(section: str, plan: Plan) -> list[dict[str, Any]]:
@@ -341,28 +306,18 @@ def _summary(times: Sequence[float], slics: Sequence[float]) -> dict[str, Any]:
 def _records(rows: Sequence[Mapping[str, Any]]) -> "pa.Table":
     import pyarrow as pa
 
+    text, number, several = pa.string(), pa.float64(), pa.list_(pa.float64())
     kinds = {
-        "index": pa.int32(),
-        "section": pa.string(),
-        "row": pa.string(),
-        "column": pa.string(),
-        "network": pa.string(),
-        "weights": pa.string(),
-        "size": pa.int32(),
-        "rate": pa.float64(),
-        "median_ms": pa.float64(),
-        "lower_ms": pa.float64(),
-        "upper_ms": pa.float64(),
-        "n_photos": pa.int32(),
-        "times_ms": pa.list_(pa.float64()),
-        "slic_times_ms": pa.list_(pa.float64()),
-        "against": pa.string(),
-        "against_ms": pa.float64(),
-        "note": pa.string(),
-        "load": pa.float64(),  # the machine's, after measuring
+        **dict.fromkeys(("index", "size", "n_photos"), pa.int32()),
+        **dict.fromkeys(("section", "row", "column", "network", "weights"), text),
+        **dict.fromkeys(("rate", "median_ms", "lower_ms", "upper_ms"), number),
+        **dict.fromkeys(("times_ms", "slic_times_ms"), several),
+        "against": text,
+        "against_ms": number,
+        "note": text,
+        "load": number,  # the machine's, after measuring
     }
-    schema = pa.schema([pa.field(name, kind) for name, kind in kinds.items()])
-    return pa.table({name: [row.get(name) for row in rows] for name in kinds}, schema=schema)
+    return pa.table({name: [row.get(name) for row in rows] for name in kinds}, pa.schema(kinds))
 
 
 def _times_slics(rate: Mapping[str, Any]) -> NDArray[np.float64]:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Float64, Int64, UInt8
+from jaxtyping import Float, Float32, Float64, Int64, UInt8
 from torch import Tensor
 
 from naspix import plots
@@ -64,8 +64,9 @@ class Cut:
     is_named: bool = False
 
 
-# an image in [0, 1], the networks that were found by name, and what is asked -> its cuts; picklable
-Cutter = Callable[[Tensor, Mapping[str, Classifier], Conditions], Iterable[Cut]]
+Image = Float[Tensor, "1 3 H W"]  # in [0, 1]
+Networks = Mapping[str, Classifier]  # those that were found, by name
+Cutter = Callable[[Image, Networks, Conditions], Iterable[Cut]]  # picklable
 
 
 def cut_photos(

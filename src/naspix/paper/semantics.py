@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any, final
 
 import numpy as np
-from jaxtyping import Float
-from torch import Tensor
 
 from naspix import plots
 from naspix.datasets import Dataset
@@ -18,7 +16,6 @@ from naspix.evaluation.scores import meaning_of
 from naspix.evaluation.settings import classes_of
 from naspix.evaluation.tables import title_of
 from naspix.files import write_png, written
-from naspix.models import Classifier
 from naspix.paper.data import Conditions, Source
 from naspix.paper.evaluations import FEWEST, Evaluated, Question, title_of_network
 from naspix.paper.experiment import (
@@ -32,7 +29,16 @@ from naspix.paper.experiment import (
     subruns,
 )
 from naspix.paper.networks import find_networks, load_network
-from naspix.paper.segmentations import ZOOM, Cut, KeptPhoto, cut_photos, eight_bit, read_photos
+from naspix.paper.segmentations import (
+    ZOOM,
+    Cut,
+    Image,
+    KeptPhoto,
+    Networks,
+    cut_photos,
+    eight_bit,
+    read_photos,
+)
 from naspix.runs import Engine, OpenRun, Run
 from naspix.segmentation import NAS, ClassClustering, ClassClusters
 
@@ -144,11 +150,7 @@ class Figure4(Experiment):
         )
 
     def cuts(
-        self,
-        path: Path,
-        image: Float[Tensor, "1 3 H W"],
-        networks: Mapping[str, Classifier],
-        conditions: Conditions,
+        self, path: Path, image: Image, networks: Networks, conditions: Conditions
     ) -> Iterator[Cut]:
         """Cut one photo alone, and by the clusters of its class.
 

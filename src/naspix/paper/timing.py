@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from torch import Tensor
 
 from naspix.errors import InputError
 from naspix.models import DEFAULT_MODEL, Classifier, expand_paths, load_model, read_images
+from naspix.paper.networks import load_network
 from naspix.segmentation import NAS
 
 Item = TypeVar("Item")
@@ -257,39 +258,47 @@ class Case:
 
 @dataclass(frozen=True)
 class Network:
-    """A network and what of it is clustered.
+    """A network and what of it is clustered how.
 
     Attributes:
         name: As `load_model` knows it.
-        trained: Whether it gets its weights, or random ones.
-        levels: Paper levels.
+        weights: ``"default"``, a file or a folder; None for random ones.
+        levels: Paper levels; None for the network's own.
         n_clusters: K.
+        algorithm: Of clustering.
     """
 
     name: str = "resnet18"
-    trained: bool = False
-    levels: tuple[int, ...] = (2, 3, 4)
+    weights: str | None = None
+    levels: tuple[int, ...] | None = (2, 3, 4)
     n_clusters: int = 5
+    algorithm: Literal["kmeans", "ward"] = "kmeans"
 
     def load(self) -> Classifier:
         """The classifier; random weights are the same each time."""
-        if self.trained:
-            return load_model(self.name)
+        if self.weights is not None:
+            return load_network(self.name, self.weights, "cpu")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             return load_model(self.name, weights=None)
 
-    def segmenter(self) -> NAS:
-        """NAS at its defaults, on these levels."""
-        return NAS(self.load(), levels=self.levels, n_clusters=self.n_clusters)
+    def segmenter(self, seed: int = 0) -> NAS:
+        """NAS at its defaults but for this."""
+        return NAS(
+            self.load(),
+            levels=self.levels or (),
+            n_clusters=self.n_clusters,
+            algorithm=self.algorithm,
+            seed=seed,
+        )
 
     def case(self, size: int, threads: int, n_photos: int) -> Case:
         """What a record says of a measurement with this network."""
-        return Case(self.name, self.levels, self.n_clusters, size, threads, n_photos)
+        return Case(self.name, self.levels or (), self.n_clusters, size, threads, n_photos)
 
 
 RESNET18 = Network()
-DEFAULT = Network(DEFAULT_MODEL, trained=True, levels=(3, 4))  # its own default levels
+DEFAULT = Network(DEFAULT_MODEL, "default", levels=(3, 4))  # its own default levels
 
 
 @dataclass(frozen=True, kw_only=True)
