@@ -72,7 +72,8 @@ def _nearest(
 ) -> Int64[Tensor, "H W k"]:
     """Return the k nearest points of each pixel of one image, in any order."""
     height, width = features.size
-    depth = _depth(len(points), k)
+    # into how many layers the points are cut, so that picking k of them takes least time
+    depth = max(1, len(points) // (_GROUPS_FOR_EACH * k))
     spare = -len(points) % depth
     n = len(points) + spare
     nearest = torch.empty(height, width, k, dtype=torch.int64, device=points.device)
@@ -82,11 +83,6 @@ def _nearest(
         torch.mm(across, cells, out=scores)
         nearest[row] = _highest(scores, members, k)
     return nearest
-
-
-def _depth(n: int, k: int) -> int:
-    """Into how many layers n points are cut, so that picking k of them takes least time."""
-    return max(1, n // (_GROUPS_FOR_EACH * k))
 
 
 def _highest(

@@ -60,6 +60,7 @@ class Upsampling:
     _tilings: dict[int, "Upsampling"] = field(default_factory=dict, repr=False)
 
     @classmethod
+    @lru_cache(maxsize=64)
     def between(
         cls,
         cells: tuple[int, int],
@@ -68,7 +69,10 @@ class Upsampling:
         device: torch.device,
     ) -> "Upsampling":
         """Return the map from ``cells = (h, w)`` to the frame ``(H, W)``; it is kept for reuse."""
-        return _upsampling(cells, size, dtype, device)
+        return cls(
+            upsampling_matrix(cells[0], size[0], dtype, device),
+            upsampling_matrix(cells[1], size[1], dtype, device),
+        )
 
     @cached_property
     @_ordinary
@@ -156,16 +160,6 @@ class Upsampling:
         padded = functional.pad(matrix, (_REACH, _REACH))
         pairs = [matrix * padded[:, d : d + n_cells] for d in range(2 * _REACH + 1)]
         return torch.cat(pairs, dim=1).T.to(self.horizontal.dtype).contiguous()
-
-
-@lru_cache(maxsize=64)
-def _upsampling(
-    cells: tuple[int, int], size: tuple[int, int], dtype: torch.dtype, device: torch.device
-) -> Upsampling:
-    return Upsampling(
-        upsampling_matrix(cells[0], size[0], dtype, device),
-        upsampling_matrix(cells[1], size[1], dtype, device),
-    )
 
 
 def neighbour_products(activation: Float[Tensor, "B C h w"]) -> Float[Tensor, "B 4*h 7*w"]:

@@ -4,8 +4,7 @@ Classifier -> ``Diagnosis``, a table for a terminal, a notebook or JSON. Asked f
 ``naspix.check(model)`` or ``naspix check MODEL``.
 """
 
-from naspix.doctor.diagnosis import Diagnosis, Finding
-from naspix.doctor.examination import check
+from naspix.doctor.diagnosis import Diagnosis, Finding, check
 from naspix.doctor.methods import MethodDiagnosis
 
 __all__ = ["Diagnosis", "Finding", "MethodDiagnosis", "check"]

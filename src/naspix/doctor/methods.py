@@ -119,7 +119,7 @@ def try_methods(model: Classifier, images: Float[Tensor, "1 C H W"]) -> tuple[Me
 def _try(model: Classifier, needs: Need, images: Float[Tensor, "1 C H W"]) -> tuple[str, int]:
     """Why a need is not met (empty where it is), and the memory of one pass."""
     ways: Mapping[Need, Callable[[Tensor, int], Tensor]] = {
-        "scores": lambda images, _: _probabilities(model, images),
+        "scores": torch.no_grad()(lambda images, _: model.probabilities(images)),
         "gradients": VanillaGradient(model),
         "guided gradients": GuidedBackprop(model),
         "relevance": LRP(model),
@@ -135,11 +135,6 @@ def _try(model: Classifier, needs: Need, images: Float[Tensor, "1 C H W"]) -> tu
     except NaspixError as error:
         return str(error).removeprefix(f"{type(method).__name__}: "), 0
     return "", memory.peak
-
-
-@torch.no_grad()
-def _probabilities(model: Classifier, images: Float[Tensor, "1 C H W"]) -> Tensor:
-    return model.probabilities(images)
 
 
 class measuring_memory(TorchDispatchMode):

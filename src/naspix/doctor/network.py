@@ -123,12 +123,7 @@ def diagnose_network(model: Classifier, images: Float[Tensor, "B C H W"]) -> Net
     names = {module: name for name, module in network.named_modules()}
     watch = _Watch({id(module): name for module, name in names.items()})
     calls: list[ModuleCall] = []
-    devices = [model.device] if model.device.type == "cuda" else []
-    with (
-        torch.random.fork_rng(devices=devices),
-        torch.inference_mode(False),
-        torch.enable_grad(),
-    ):
+    with torch.inference_mode(False), torch.enable_grad():
         points = images.clone().requires_grad_()
         if isinstance(network, torch.jit.ScriptModule):
             logits = model(points)

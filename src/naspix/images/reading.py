@@ -74,7 +74,7 @@ def check_shape(images: object, channels: int | None = None) -> Tensor:
         raise InputError(f"images must not be empty, but the shape given is {shape}")
     if not images.is_floating_point():
         raise InputError(
-            f"images must be float in [0, 1], not {_dtype_name(images)}; "
+            f"images must be float in [0, 1], not {str(images.dtype).removeprefix('torch.')}; "
             "convert them with images.float() / 255"
         )
     if channels is not None and shape[1] != channels:
@@ -251,7 +251,3 @@ def _scaled(image: Tensor, size: Sequence[int], interpolation: str) -> Tensor:
     )
     result: Tensor = scaled[0].clamp(0, 1)
     return result
-
-
-def _dtype_name(tensor: Tensor) -> str:
-    return str(tensor.dtype).removeprefix("torch.")

@@ -87,7 +87,7 @@ class Classifier(nn.Module):
         self.register_buffer("std", _per_channel(std, self.device), persistent=False)
         self._logits = logits
         self._n_classes = None if categories is None else len(categories)
-        self._calls: dict[str, int] | None = None
+        self._calls: dict[str, int] | None = None  # how often each module runs in a pass
         self._levels = family_levels(self.network) if levels is None else None
         self._family = frozenset(self._levels or ())
         if levels is not None:
@@ -217,7 +217,10 @@ class Classifier(nn.Module):
         check_images(images, self.in_channels)
         stop_after = dict.fromkeys(names, 1)
         if not self._family.issuperset(names):
-            stop_after = {name: self._call_counts(images)[name] or 1 for name in names}
+            if self._calls is None:
+                self._trace(images[:1])
+            assert self._calls is not None  # set by _trace
+            stop_after = {name: self._calls[name] or 1 for name in names}
         with (
             torch.no_grad(),
             recording(self.network, names, detach=True, stop_after=stop_after) as maps,
@@ -342,13 +345,6 @@ class Classifier(nn.Module):
 
     def _blank(self, batch: int) -> Tensor:
         return torch.full((batch, self.in_channels, *self.input_size), 0.5, device=self.device)
-
-    def _call_counts(self, images: Tensor | None = None) -> dict[str, int]:
-        """How often each module runs in a forward pass: one pass tells, once for all."""
-        if self._calls is None:
-            self._trace(None if images is None else images[:1])
-        assert self._calls is not None  # set by _trace
-        return self._calls
 
     def _trace(self, images: Tensor | None = None) -> None:
         """One forward pass that finds levels and how often modules run; random state kept."""

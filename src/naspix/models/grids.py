@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from naspix.errors import ActivationError
 
-_PREFIX_TOKEN = re.compile(
+PREFIX_TOKEN = re.compile(
     r"(?:^|\.)cls$|(?:^|[._])"
     r"(?:cls|class|reg|register|dist|distill|distillation|storage)_?(?:tok|token|tokens|embedding)$"
 )
@@ -78,7 +78,7 @@ class TokenHints:
             prefix = sum(
                 parameter.shape[-2] if parameter.ndim >= 2 else 1
                 for name, parameter in network.named_parameters()
-                if _PREFIX_TOKEN.search(name)
+                if PREFIX_TOKEN.search(name)
             )
         return cls(prefix, patch, channels_last)
 

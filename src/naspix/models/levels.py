@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 from torch import nn
 
-from naspix.models.grids import _PREFIX_TOKEN
+from naspix.models.grids import PREFIX_TOKEN
 
 N_LEVELS = 5
 
@@ -179,7 +179,7 @@ def _called(module: nn.Module, name: str) -> str:
 def _transformer(module: nn.Module) -> tuple[str, ...] | None:
     """A row of equal encoder layers in a module with class tokens or learnt positions."""
     parameters = [name for name, _ in module.named_parameters()]
-    if not any(_PREFIX_TOKEN.search(name) or _POSITIONS.search(name) for name in parameters):
+    if not any(PREFIX_TOKEN.search(name) or _POSITIONS.search(name) for name in parameters):
         return None
     for path, row in module.named_modules():
         if not isinstance(row, nn.ModuleList | nn.Sequential) or not _ENCODER.search(path):
