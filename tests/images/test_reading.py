@@ -333,6 +333,16 @@ def test_sizes_and_ranges(
     check_images(images, 3)
 
 
+@pytest.mark.parametrize("shape", [(1, 25, 3), (2000, 1), (1, 5000, 1)])
+def test_long_narrow_arrays_are_read_as_they_are(shape: tuple[int, ...]) -> None:
+    line = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    pixels = read_image(line)
+    assert pixels.shape == (3, *shape[:2])
+    np.testing.assert_array_equal(
+        (pixels[0] * 255).round().numpy(), line.reshape(*shape[:2], -1)[..., 0]
+    )
+
+
 def test_a_batch_of_arrays_or_tensors(rgb: np.ndarray) -> None:
     batch = np.stack([rgb, 255 - rgb])
     images = read_images(batch, (4, 4), resize=None)

@@ -42,9 +42,11 @@ def decoded(source: Source, channels: int, max_pixels: int) -> Image.Image | Ten
         raise ImageError(f"{type(source).__name__} is not an image, a path, or a list of them")
     try:
         if isinstance(source, Image.Image):
-            return _from_pil(source, channels, max_pixels, name)
+            _check_size(source, max_pixels, name)
+            return _from_pil(source, channels, name)
         with opened(source) as picture:
-            return _from_pil(picture, channels, max_pixels, name)
+            _check_size(picture, max_pixels, name)
+            return _from_pil(picture, channels, name)
     except NaspixError:
         raise
     except UnidentifiedImageError:
@@ -77,9 +79,7 @@ def opened(
             Image.MAX_IMAGE_PIXELS = limit
 
 
-def _from_pil(
-    picture: Image.Image, channels: int, max_pixels: int, name: str
-) -> Image.Image | Tensor:
+def _check_size(picture: Image.Image, max_pixels: int, name: str) -> None:
     width, height = picture.size
     if width * height > max_pixels or max(width, height) > 3 * math.isqrt(max_pixels):
         needed = max(width * height, math.ceil(max(width, height) / 3) ** 2)
@@ -88,7 +88,10 @@ def _from_pil(
             f"and {3 * math.isqrt(max_pixels)} a side; scale it down, or raise max_pixels "
             f"(--max-pixels) to {needed}"
         )
-    if width * height == 0:
+
+
+def _from_pil(picture: Image.Image, channels: int, name: str) -> Image.Image | Tensor:
+    if 0 in picture.size:
         raise ImageError(f"{name} has no pixels")
     picture = ImageOps.exif_transpose(picture)
     if picture.mode.startswith("I") or picture.mode == "F":
@@ -118,9 +121,7 @@ def _from_array(
         )
     if array.dtype == np.uint8:
         squeezed = array[..., 0] if array.shape[2] == 1 else array
-        return _from_pil(
-            Image.fromarray(np.ascontiguousarray(squeezed)), channels, array.size, name
-        )
+        return _from_pil(Image.fromarray(np.ascontiguousarray(squeezed)), channels, name)
     values = torch.from_numpy(np.ascontiguousarray(_unit_range(array, name)))
     return _with_channels(values.permute(2, 0, 1), channels)
 
