@@ -6,8 +6,9 @@ also a transformer's tokens. Maps keep their magnitude; nothing is scaled to 0..
 """
 
 import warnings
-from collections.abc import Callable
+from abc import ABC, abstractmethod
 from dataclasses import KW_ONLY, dataclass
+from typing import final
 
 import torch
 from jaxtyping import Float, Int64
@@ -30,26 +31,11 @@ from naspix.saliency.method import (
 
 
 @dataclass(frozen=True)
-class GradCAM:
-    """Grad-CAM: each channel of a layer weighs its mean gradient.
+class ClassActivationMap(ABC):
+    """What CAMs share: a layer's maps, and the gradients of a score with respect to them.
 
-    Needs gradients and a layer with a spatial map; costs one forward and one backward an image.
-    Never negative.
-
-    Attributes:
-        model: The classifier.
-        layer: A level's number or a module's name; the deepest level by default.
-        batch_size: How many images pass the network at once: few on a CPU, many on
-            a GPU by default.
-
-    Source:
-        Selvaraju et al.: Grad-CAM, 2017.
-
-    Example:
-        >>> import naspix
-        >>> method = GradCAM(naspix.load_model("efficientnet_lite0"))
-        >>> method(torch.rand(1, 3, 64, 64)).shape
-        torch.Size([1, 64, 64])
+    A method says how channels are weighted. Who has the maps and gradients already, of a forward
+    that was run for something else too, asks :meth:`from_gradients`.
     """
 
     model: Classifier
@@ -77,11 +63,125 @@ class GradCAM:
         Warns:
             NaspixWarning: the gradients are zero everywhere on the layer's map.
         """
-        return _class_activation(self, images, target, lambda maps, g: g.mean((2, 3)))
+        check_images(images, self.model.in_channels)
+        classes = resolve_target(self, self.model, images, target)
+        size = batch_size_on(self.model.device, self.batch_size, backwards=True)
+        parts = list(
+            in_batches(lambda part: self._ask(images[part], classes[part]), len(images), size)
+        )
+        maps, gradients = (torch.cat(each) for each in zip(*parts, strict=True))
+        return self.from_gradients(maps, gradients, images, classes)
+
+    @property
+    def layer_name(self) -> str:
+        """The module whose maps are weighted."""
+        (name,) = self.model.level_names(
+            [len(self.model.levels) - 1 if self.layer is None else self.layer]
+        )
+        return name
+
+    def from_gradients(
+        self,
+        maps: Float[Tensor, "B c h w"],
+        gradients: Float[Tensor, "B c h w"] | None,
+        images: Float[Tensor, "B C H W"],
+        classes: Int64[Tensor, "B ..."],
+    ) -> Float[Tensor, "B H W"]:
+        """The saliency from a layer's maps and the gradients of the classes' scores there.
+
+        Args:
+            maps: The layer's.
+            gradients: Of the scores with respect to the maps; None where there are none.
+            images: Say the frame and the type of the result.
+            classes: What was asked about.
+
+        Raises:
+            ModelError: There are no gradients, or ones that are not finite.
+
+        Warns:
+            NaspixWarning: The gradients are zero everywhere.
+        """
+        if gradients is None:
+            raise ModelError(
+                f"{type(self).__name__}: the class's score does not depend on the output of layer "
+                f"{self.layer_name!r}, or no gradients reach it; choose another layer"
+            )
+        check_finite(self, gradients)
+        # the contrast of a class with itself is zero by right
+        if classes.ndim == 1 and not gradients.any():
+            warnings.warn(
+                f"{type(self).__name__}: the scores' gradients are zero everywhere on layer "
+                f"{self.layer_name!r}, and so is the map (is it a transformer's last layer, of "
+                "which only the class token is read, or are the weights untrained?); choose "
+                "another layer",
+                NaspixWarning,
+                stacklevel=3,
+            )
+        maps, gradients = maps.detach().float(), gradients.float()
+        heat = (maps * self._weights(maps, gradients)[:, :, None, None]).sum(1).relu()
+        frame = list(images.shape[-2:])
+        resized = interpolate(heat[:, None], frame, mode="bilinear", align_corners=False)
+        return resized[:, 0].to(images.dtype)
+
+    def _ask(
+        self, images: Float[Tensor, "B C H W"], classes: Int64[Tensor, "B ..."]
+    ) -> tuple[Float[Tensor, "B c h w"], Float[Tensor, "B c h w"]]:
+        """The layer's maps, and the gradients of the classes' scores with respect to them."""
+        name = self.layer_name
+        try:
+            with gradients_enabled(), recording(self.model.network, [name]) as maps:
+                # gradients reach the layer through the pixels: frozen networks are served too
+                points = images.clone().requires_grad_()
+                scores = target_scores(self.model, points, classes.clone())
+                # a layer that did not run is refused where the block ends
+                gradients = differentiate(self, self.model, scores, maps[name]) if maps else None
+        except ActivationError as error:
+            raise ActivationError(f"{type(self).__name__}: {error}") from None
+        if gradients is None:
+            self.from_gradients(maps[name], None, images, classes)  # says so
+        assert gradients is not None
+        return maps[name].detach(), gradients
+
+    @abstractmethod
+    def _weights(
+        self, maps: Float[Tensor, "B c h w"], gradients: Float[Tensor, "B c h w"]
+    ) -> Float[Tensor, "B c"]:
+        """The weight of each channel."""
 
 
+@final
 @dataclass(frozen=True)
-class GradCAMPlusPlus:
+class GradCAM(ClassActivationMap):
+    """Grad-CAM: each channel of a layer weighs its mean gradient.
+
+    Needs gradients and a layer with a spatial map; costs one forward and one backward an image.
+    Never negative.
+
+    Attributes:
+        model: The classifier.
+        layer: A level's number or a module's name; the deepest level by default.
+        batch_size: How many images pass the network at once: few on a CPU, many on
+            a GPU by default.
+
+    Source:
+        Selvaraju et al.: Grad-CAM, 2017.
+
+    Example:
+        >>> import naspix
+        >>> method = GradCAM(naspix.load_model("efficientnet_lite0"))
+        >>> method(torch.rand(1, 3, 64, 64)).shape
+        torch.Size([1, 64, 64])
+    """
+
+    def _weights(
+        self, maps: Float[Tensor, "B c h w"], gradients: Float[Tensor, "B c h w"]
+    ) -> Float[Tensor, "B c"]:
+        return gradients.mean((2, 3))
+
+
+@final
+@dataclass(frozen=True)
+class GradCAMPlusPlus(ClassActivationMap):
     """Grad-CAM++: each channel weighs its positive gradients, each by how much it alone explains.
 
     Needs gradients and a layer with a spatial map; costs one forward and one backward an image.
@@ -106,107 +206,9 @@ class GradCAMPlusPlus:
         torch.Size([1, 64, 64])
     """
 
-    model: Classifier
-    _: KW_ONLY
-    layer: int | str | None = None
-    batch_size: int | None = None
-
-    def __post_init__(self) -> None:
-        check_counts(self, batch_size=self.batch_size)
-
-    def __call__(
-        self, images: Float[Tensor, "B C H W"], target: Target = None
-    ) -> Float[Tensor, "B H W"]:
-        """Return how relevant each pixel is for the class.
-
-        Args:
-            images: Values in [0, 1].
-            target: A class for all, one for each image, the predicted ones, or a pair of these.
-
-        Raises:
-            InputError: images or classes out of range, or a layer that does not exist.
-            ActivationError: the layer has no spatial map.
-            ModelError: the class's score does not depend on the layer.
-
-        Warns:
-            NaspixWarning: the gradients are zero everywhere on the layer's map.
-        """
-        return _class_activation(self, images, target, _positive_weights)
-
-
-def _positive_weights(
-    maps: Float[Tensor, "B c h w"], gradients: Float[Tensor, "B c h w"]
-) -> Float[Tensor, "B c"]:
-    denominators = 2 + gradients * maps.sum((2, 3), keepdim=True)
-    shares = torch.where(denominators == 0, 0, 1 / denominators)
-    return (shares * gradients.relu()).sum((2, 3))
-
-
-def _class_activation(
-    method: GradCAM | GradCAMPlusPlus,
-    images: Float[Tensor, "B C H W"],
-    target: Target,
-    weigh: Callable[[Tensor, Tensor], Tensor],
-) -> Float[Tensor, "B H W"]:
-    """The layer's channels, each by its weight, a batch at a time."""
-    model = method.model
-    check_images(images, model.in_channels)
-    classes = resolve_target(method, model, images, target)
-    (name,) = model.level_names([len(model.levels) - 1 if method.layer is None else method.layer])
-
-    def compute(part: slice) -> tuple[Tensor, bool]:
-        maps, gradients = _maps_and_gradients(method, model, name, images[part], classes[part])
-        heat = _weighted(maps, weigh(maps, gradients))
-        return _upsampled(heat, images[part]), bool(gradients.any())
-
-    size = batch_size_on(model.device, method.batch_size, backwards=True)
-    parts = list(in_batches(compute, len(images), size))
-    # the contrast of a class with itself is zero by right
-    if classes.ndim == 1 and not any(depends for _, depends in parts):
-        warnings.warn(
-            f"{type(method).__name__}: the scores' gradients are zero everywhere on layer "
-            f"{name!r}, and so is the map (is it a transformer's last layer, of which only the "
-            "class token is read, or are the weights untrained?); choose another layer",
-            NaspixWarning,
-            stacklevel=3,
-        )
-    return torch.cat([heat for heat, _ in parts])
-
-
-def _maps_and_gradients(
-    method: object,
-    model: Classifier,
-    name: str,
-    images: Float[Tensor, "B C H W"],
-    target: Int64[Tensor, "B ..."],
-) -> tuple[Float[Tensor, "B c h w"], Float[Tensor, "B c h w"]]:
-    """The layer's maps, and the gradients of the classes' scores with respect to them."""
-    try:
-        with gradients_enabled(), recording(model.network, [name]) as maps:
-            # gradients reach the layer through the pixels, so that frozen networks are served too
-            scores = target_scores(model, images.clone().requires_grad_(), target.clone())
-            # a layer that did not run is refused where the block ends
-            gradients = differentiate(method, model, scores, maps[name]) if maps else None
-    except ActivationError as error:
-        raise ActivationError(f"{type(method).__name__}: {error}") from None
-    if gradients is None:
-        raise ModelError(
-            f"{type(method).__name__}: the class's score does not depend on the output of layer "
-            f"{name!r}, or no gradients reach it; choose another layer"
-        )
-    check_finite(method, gradients)
-    return maps[name].detach().float(), gradients.float()
-
-
-def _weighted(
-    maps: Float[Tensor, "B c h w"], weights: Float[Tensor, "B c"]
-) -> Float[Tensor, "B h w"]:
-    return (maps * weights[:, :, None, None]).sum(1).relu()
-
-
-def _upsampled(
-    saliency: Float[Tensor, "B h w"], images: Float[Tensor, "B C H W"]
-) -> Float[Tensor, "B H W"]:
-    size = list(images.shape[-2:])
-    resized = interpolate(saliency[:, None], size, mode="bilinear", align_corners=False)
-    return resized[:, 0].to(images.dtype)
+    def _weights(
+        self, maps: Float[Tensor, "B c h w"], gradients: Float[Tensor, "B c h w"]
+    ) -> Float[Tensor, "B c"]:
+        denominators = 2 + gradients * maps.sum((2, 3), keepdim=True)
+        shares = torch.where(denominators == 0, 0, 1 / denominators)
+        return (shares * gradients.relu()).sum((2, 3))

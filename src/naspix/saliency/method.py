@@ -123,7 +123,12 @@ def reduce_channels(
 
 
 def differentiate(
-    method: object, model: Classifier, scores: Float[Tensor, " B"], inputs: Tensor
+    method: object,
+    model: Classifier,
+    scores: Float[Tensor, " B"],
+    inputs: Tensor,
+    *,
+    retain_graph: bool = False,
 ) -> Tensor | None:
     """The gradients of the scores with respect to ``inputs``; None where they do not depend on it.
 
@@ -133,7 +138,9 @@ def differentiate(
     if not scores.requires_grad:
         return None
     try:
-        return torch.autograd.grad(scores.sum(), inputs, allow_unused=True)[0]
+        return torch.autograd.grad(
+            scores.sum(), inputs, allow_unused=True, retain_graph=retain_graph
+        )[0]
     except (RuntimeError, NotImplementedError) as error:
         if isinstance(error, NaspixError) or is_out_of_memory(error):
             raise
