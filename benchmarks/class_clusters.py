@@ -20,8 +20,8 @@ from sklearn.metrics import adjusted_rand_score
 from torch import Tensor
 
 import naspix
+from naspix.machine import describe_machine
 from naspix.paper.timing import find_photos, limited_threads, photos_at
-from naspix.runs.machine import describe_machine
 
 SIZE = 224
 NETWORKS = {"efficientnet_lite0": "default", "resnet18": None}  # random weights

@@ -12,16 +12,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from functools import partial
 from pathlib import Path
 
 import torch
 
-from naspix.evaluation.running import make_evaluator
+from naspix.evaluation.evaluator import MakeEvaluator
 from naspix.evaluation.settings import EvaluationSettings
-from naspix.runs.continuing import open_run
-from naspix.runs.engine import Engine, InProcess, Processes, carry_out
-from naspix.runs.store import read_run
+from naspix.runs import Engine, InProcess, Processes, Ray, carry_out, open_run, read_run
 
 
 def pictures_a_second(settings: EvaluationSettings, engine: Engine, n_items: int) -> float:
@@ -33,7 +30,7 @@ def pictures_a_second(settings: EvaluationSettings, engine: Engine, n_items: int
     ):
         carry_out(
             run,
-            partial(make_evaluator, settings, {"matched": {}}),
+            MakeEvaluator(settings, {}, folder),
             n_items=n_items,
             batch_size=settings.batch_size,
             engine=engine,
@@ -61,8 +58,6 @@ def print_rates(root: str, method: str, limit: int, with_ray: bool) -> None:
         "2 processes": Processes(workers=2, threads=1),
     }
     if with_ray:
-        from naspix.runs.ray_engine import Ray
-
         engines |= {
             "Ray, 1 actor": Ray(workers=1, threads=1),
             "Ray, 2 actors": Ray(workers=2, threads=1),

@@ -20,11 +20,11 @@ import torch
 from torch import Tensor
 
 import naspix
+from naspix.machine import describe_machine
 from naspix.metrics import lerf
 from naspix.metrics.boxes import eight_bit
 from naspix.metrics.overlaps import overlaps_of
 from naspix.paper.timing import find_photos, interleaved, limited_threads, photos_at
-from naspix.runs.machine import describe_machine
 
 sys.path.append(str(Path(__file__).parents[1] / "tests" / "reference"))
 import literal_max_box_acc as literal

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 
 import naspix
+from naspix.machine import describe_machine
 from naspix.paper.timing import find_photos, limited_threads, photos_at, stacked
-from naspix.runs.machine import describe_machine
 from naspix.saliency import (
     LRP,
     GradCAM,

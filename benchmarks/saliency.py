@@ -22,9 +22,9 @@ import torch
 from torch import Tensor
 
 import naspix
+from naspix.machine import describe_machine
 from naspix.paper.timing import find_photos, interleaved, limited_threads, photos_at
 from naspix.registry import SALIENCY
-from naspix.runs.machine import describe_machine
 from naspix.saliency import RISE, XRAI, grow_regions
 from naspix.saliency.xrai import felzenszwalb_masks
 

@@ -28,13 +28,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, final
 
+import numpy as np
+
 from naspix.errors import InputError, NaspixError
 from naspix.evaluation.evaluator import READING, WAITING
-from naspix.evaluation.lerf import GREEDY
+from naspix.evaluation.measures import GREEDY
 from naspix.evaluation.tables import title_of
-from naspix.runs.continuing import MERGED, open_run
-from naspix.runs.parts import Part, Span
-from naspix.runs.store import Run, read_run
+from naspix.runs import Part, Run, open_run, read_run
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -172,7 +172,7 @@ def measured(run: Run, host: Mapping[str, float] | None = None) -> Measured:
     """
     if "methods" not in run.settings:
         raise InputError(f"{run.folder} holds a run of {run.kind}, which is no evaluation")
-    frame = run.records().to_pandas()
+    frame = run.records()
     n_pictures = frame["index"].nunique()
     steps = {step: seconds / n_pictures for step, seconds in run.seconds.items()}
     waiting = steps.pop(WAITING, 0.0)
@@ -242,41 +242,34 @@ def _shares(task: str, frame: "DataFrame") -> dict[str, float]:
 
 
 def _bytes_a_picture(run: Run, method: str | None) -> float:
-    """What a picture adds to a part, and its share of what a merged part weighs beside."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    table = run.records()
+    """What the values of a picture's records take."""
+    frame = run.records()
+    n_pictures = frame["index"].nunique()
     if method is not None:
-        table = table.filter(pc.equal(table["method"], method))
-    indices = sorted(set(table["index"].to_pylist()))
-    half = indices[: len(indices) // 2]
-    machines = tuple(run.machines)
+        frame = frame[frame["method"] == method]
+    return sum(map(_size, frame.to_numpy().ravel())) / n_pictures
 
-    def weight(kept: list[int]) -> int:
-        rows = table.filter(pc.is_in(table["index"], pa.array(kept, pa.int32())))
-        return len(Part(Span(0, len(kept)), rows, seconds=run.seconds, machines=machines).encode())
 
-    whole = weight(indices)
-    if not half:
-        return float(whole)
-    each = (whole - weight(half)) / (len(indices) - len(half))
-    beside = max(whole - each * len(indices), 0.0)
-    return float(each + beside / (MERGED * run.settings["batch_size"]))
+def _size(value: object) -> int:
+    if isinstance(value, np.ndarray):
+        return int(value.nbytes)
+    return len(value.encode()) if isinstance(value, str) else 8
 
 
 def _seconds_of_writing(run: Run) -> float:
-    """What keeping the run's parts takes, by doing it again beside it."""
-    parts: list[tuple[Span, bytes]] = [(part.span, part.encode()) for part in run.parts()]
-    kept = parts[:_WRITTEN]
+    """What keeping the run's batches takes, by doing it again beside it."""
+    frame, columns = run.records(), run.header["columns"]
+    parts = []
+    for span in run.spans[:_WRITTEN]:
+        rows = frame[frame["index"].between(span.start, span.stop - 1)]
+        parts.append(Part(span, rows.to_dict("records"), columns, seconds=run.seconds))
     with tempfile.TemporaryDirectory(dir=run.folder.parent) as folder:
         plain: dict[str, Any] = {}
         with open_run(folder, kind=run.kind, settings=plain) as again:
-            again.pending(parts[-1][0].stop, run.settings["batch_size"])
             begin = time.perf_counter()
-            for span, encoded in kept:
-                again.add(span, encoded)
-            return (time.perf_counter() - begin) * len(parts) / len(kept)
+            for part in parts:
+                again.add(part)
+            return (time.perf_counter() - begin) * len(run.spans) / len(parts)
 
 
 def main() -> int:

@@ -1,5 +1,4 @@
 import csv
-import json
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -8,21 +7,20 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from pandas.testing import assert_frame_equal
 from PIL import Image
 from small_data import photos, voc
 
 import naspix
 from naspix.errors import InputError, UnknownNameError
-from naspix.evaluation import examples
-from naspix.evaluation.running import evaluate, make_evaluator
+from naspix.evaluation import evaluate, examples
+from naspix.evaluation.evaluator import Evaluator, MakeEvaluator
+from naspix.evaluation.page import write_results
 from naspix.evaluation.scores import Score, scores_of
 from naspix.evaluation.settings import EvaluationSettings
 from naspix.evaluation.tables import tables_of, text_table
-from naspix.evaluation.writing import write_results
 from naspix.metrics import MaxBoxAccV2, cluster_saliency, greedy_lerf, lerf, scale_boxes
-from naspix.runs.engine import InProcess, MakeWorker
-from naspix.runs.parts import Span
-from naspix.runs.store import Run, read_run
+from naspix.runs import InProcess, MakeWorker, Part, Run, Span, carry_out, open_run, read_run
 
 
 def settings(root: Path, task: str = "wsol", **changes: object) -> EvaluationSettings:
@@ -102,7 +100,7 @@ def test_lerf_is_the_metric_on_the_front_doors_maps(
         limit=2,
     )
     run = evaluate(asked, tmp_path / "run")
-    frame = run.records().to_pandas()
+    frame = run.records()
     for index, group in frame.groupby("index"):
         place = int(group["id"].iloc[0])
         image = model.load_images([photos(4)[place]])
@@ -138,7 +136,7 @@ def test_semantics_is_table_1_on_the_front_doors_maps(
         parameters=parameters,
     )  # fmt: skip
     run = evaluate(asked, tmp_path / "run")
-    frame = run.records().to_pandas()
+    frame = run.records()
     clusters = {
         path.name: naspix.segmentation.ClassClusters.load(path, model)
         for path in (tmp_path / "run" / "classes").iterdir()
@@ -173,28 +171,24 @@ def test_activations_maps_and_segmentations_are_made_once(
         tmp_path / "voc", segmenters=("none", "nas", "nas@fine", "random", "slic"), match=False,
         parameters={"nas@fine": {"n_clusters": 20, "levels": (2, 4)}},
     )  # fmt: skip
-    worker = make_evaluator(asked, {"matched": {}})
+    worker = MakeEvaluator(asked, {}, str(tmp_path / "run"))()
     forwards: list[int] = []
-    maps: list[str] = []
     hook = worker.framing.model.network.register_forward_hook(
         lambda module, args, output: forwards.append(len(args[0]))
     )
-    methods = dict(worker.explainer.methods)
-    for name, method in methods.items():
+    asked_of: list[str] = []
+    slic = worker.pipeline.segmenters["slic"]
 
-        def counted(images, target, name=name, method=method):  # type: ignore[no-untyped-def]
-            maps.append(name)
-            before = len(forwards)
-            heat = method(images, target)
-            del forwards[before:]  # its own
-            return heat
+    def counted(images: torch.Tensor) -> naspix.Segmentation:
+        asked_of.append("slic")
+        return slic(images)  # type: ignore[no-any-return,operator]
 
-        worker.explainer.methods[name] = counted  # type: ignore[index]
+    worker.pipeline.segmenters["slic"] = counted  # type: ignore[index]
     part = worker(Span(0, 4), None)
     hook.remove()
-    assert forwards == [4]
-    assert maps == list(methods)
-    assert part.records.num_rows == 4 * 5
+    assert forwards == [4], "for scores, activations and Grad-CAM++"
+    assert asked_of == ["slic"]
+    assert len(part.rows) == 4 * 5
     assert set(part.seconds) >= {"forward", "method grad_cam_plus_plus", "segmenter nas"}
 
 
@@ -204,7 +198,7 @@ def test_an_interrupted_run_gives_the_same(tmp_path: Path) -> None:
     class StoppedError(Exception):
         pass
 
-    def stopping(make_worker: MakeWorker, spans: Sequence[Span]) -> Iterator[tuple[Span, bytes]]:
+    def stopping(make_worker: MakeWorker, spans: Sequence[Span]) -> Iterator[Part]:
         yield from InProcess()(make_worker, spans[:1])
         raise StoppedError
 
@@ -216,7 +210,8 @@ def test_an_interrupted_run_gives_the_same(tmp_path: Path) -> None:
     assert read_run(tmp_path / "stopped").n_items == 2
     evaluate(asked, tmp_path / "stopped")
     whole = read_run(tmp_path / "whole")
-    assert read_run(tmp_path / "stopped").records() == whole.records()
+    stopped = read_run(tmp_path / "stopped")
+    assert_frame_equal(stopped.records(), whole.records(), check_exact=True)
     assert scores_of(read_run(tmp_path / "stopped")) == scores_of(whole)
 
 
@@ -233,7 +228,7 @@ def test_bad_pictures_are_left_out_counted_and_listed(tmp_path: Path) -> None:
     assert sorted(reasons) == ["1", "2", "3"]
     assert reasons["2"] == "2 has no box"
     assert reasons["3"].startswith("3 has no box: the box from (")
-    assert sorted(set(run.records()["id"].to_pylist())) == ["0"]
+    assert sorted(set(run.records()["id"])) == ["0"]
     assert score(run, "mean", "grad_cam_plus_plus", "none").n_pictures == 1
 
 
@@ -301,7 +296,7 @@ def test_the_target_may_be_the_label(tmp_path: Path, model: naspix.Classifier) -
         task="lerf", dataset="folder", root=str(root), segmenters=("none",), target="label",
         parameters={"lerf": {"steps": 2}},
     )  # fmt: skip
-    frame = evaluate(asked, tmp_path / "run").records().to_pandas()
+    frame = evaluate(asked, tmp_path / "run").records()
     assert dict(zip(frame["id"], frame["target"], strict=True)) == {
         "tiger cat/1.png": 282,
         "espresso/1.png": 967,
@@ -330,26 +325,30 @@ def test_names_that_are_not_known_are_refused_with_near_ones(tmp_path: Path) -> 
 
 def test_maps_that_are_not_finite_find_nothing_and_are_counted(tmp_path: Path) -> None:
     asked = settings(tmp_path / "voc")
-    worker = make_evaluator(asked, {"matched": {}})
-    method = worker.explainer.methods["grad_cam_plus_plus"]
+    make_worker = MakeEvaluator(asked, {}, str(tmp_path / "run"))
 
-    def broken(images, target):  # type: ignore[no-untyped-def]
-        heat = method(images, target)
-        heat[0, 3, 3] = torch.nan
-        return heat
+    def breaking() -> Evaluator:
+        worker = make_worker()
+        method = worker.pipeline.methods["grad_cam_plus_plus"]
 
-    worker.explainer.methods["grad_cam_plus_plus"] = broken  # type: ignore[index]
-    part = worker(Span(0, 2), None)
+        def broken(images, target):  # type: ignore[no-untyped-def]
+            heat = method(images, target)
+            heat[0, 3, 3] = torch.nan
+            return heat
+
+        worker.pipeline.methods["grad_cam_plus_plus"] = broken  # type: ignore[index]
+        return worker
+
+    part = breaking()(Span(0, 2), None)
     assert not part.failed
-    frame = part.records.to_pandas()
-    first = frame["index"] == 0
-    assert (frame[first]["top"] == 0).all()
-    assert frame[first]["energy"].isna().all()
-    assert (frame[~first]["top"] == 255).all()
-    run = evaluate(asked, tmp_path / "run", examples=False)
+    first = [row for row in part.rows if row["index"] == 0]
+    assert all(row["top"] == 0 and row["energy"] is None for row in first)
+    assert all(row["top"] == 255 for row in part.rows if row["index"] != 0)
+    run = evaluate(asked, tmp_path / "run", render=False)
     assert "not finite" not in text_table(run)
-    (file,) = (tmp_path / "run" / "records").glob("000000000-000000002.parquet")
-    file.write_bytes(part.encode())
+    with open_run(tmp_path / "broken", kind="wsol", settings=asked.to_plain()) as opened:
+        carry_out(opened, breaking, n_items=4, batch_size=4)
+    run = read_run(tmp_path / "broken")
     assert "count as zero everywhere" in text_table(run)
     assert "Grad-CAM++ 1, Grad-CAM++ + NAS 1, Grad-CAM++ + Random 1" in text_table(run)
 
@@ -377,4 +376,5 @@ def test_tables_and_files_say_what_the_scores_say(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "voc")
     write_results(read_run(tmp_path / "run"))  # of what lies in the folder alone
     assert (tmp_path / "run" / "report.html").read_text() == page
-    assert json.loads((tmp_path / "run" / "run.json").read_text())["kind"] == "wsol"
+    assert read_run(tmp_path / "run").kind == "wsol"
+    assert (tmp_path / "run" / "records.parquet").exists()

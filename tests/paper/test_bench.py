@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from naspix.errors import InputError, NaspixError
+from naspix.machine import describe_machine
 from naspix.paper import bench
 from naspix.paper.bench import SECTIONS, dense_kmeans, dense_points, inertia
 from naspix.paper.timing import (
@@ -22,7 +23,6 @@ from naspix.paper.timing import (
     photos_at,
     usual_photos,
 )
-from naspix.runs.machine import describe_machine
 
 KEYS = {
     "section", "name", "network", "levels", "n_clusters", "size", "threads", "n_photos",

@@ -8,7 +8,6 @@ from html import unescape
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import torch
 from claims import JUDGED, assert_verdicts
@@ -23,9 +22,7 @@ from naspix.paper.experiment import subruns
 from naspix.paper.lerf import turned_round
 from naspix.paper.localisation import raised_for_every_method
 from naspix.paper.segmentations import read_photos
-from naspix.runs.continuing import open_run
-from naspix.runs.parts import Part, Span
-from naspix.runs.store import Run, read_run
+from naspix.runs import Part, Run, Span, open_run, read_run
 
 QUICK = Conditions(quick=True, limit=1)
 DEFAULT = "efficientnet_lite0"
@@ -87,7 +84,7 @@ def test_every_claim_has_a_verdict_on_its_page(output: Path) -> None:
 
 def test_of_one_picture_an_object_is_found_or_not(output: Path) -> None:
     """The best threshold is the picture's own: accuracy is 100 % if any box overlaps enough."""
-    frame = subruns(read_run(output / "table3"))[DEFAULT].records().to_pandas()
+    frame = subruns(read_run(output / "table3"))[DEFAULT].records()
     assert len(frame) == len(METHODS) * 3
     printed = rows(output / "table3" / "localisation.csv")
     for place, row in enumerate(frame.to_dict("records")):
@@ -100,7 +97,7 @@ def test_of_one_picture_an_object_is_found_or_not(output: Path) -> None:
 
 
 def test_areas_are_those_under_the_curves_that_figure_6_shows(output: Path) -> None:
-    frame = subruns(read_run(output / "table2"))[DEFAULT].records().to_pandas()
+    frame = subruns(read_run(output / "table2"))[DEFAULT].records()
     areas = {
         row["map"]: float(row["value"]) for row in rows(next((output / "table2").glob("int*")))
     }
@@ -229,8 +226,8 @@ def made_up(folder: Path, n: int, raw: tuple[float, float], pooled: tuple[float,
         for method, mean in zip(("lrp", "rise"), means, strict=True)
     ]  # fmt: skip
     with open_run(folder, kind="lerf", settings={}) as opened:
-        opened.pending(n, n)
-        opened.add(Span(0, n), Part(Span(0, n), pa.Table.from_pylist(table)).encode())
+        columns = {"index": "int", "id": "text", "method": "text", "segmenter": "text"}
+        opened.add(Part(Span(0, n), table, {**columns, "auc": "float"}))
     return read_run(folder)
 
 

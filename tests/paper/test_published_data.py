@@ -1,7 +1,6 @@
 """`naspix reproduce --data`: STL-10 and CUB in their published files, networks that learnt each."""
 
 import csv
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from naspix.paper import networks, running, segmentations
 from naspix.paper.data import Conditions
 from naspix.paper.experiment import subruns
 from naspix.paper.localisation import LocalisationTable
-from naspix.runs.store import read_run
+from naspix.runs import read_run
 
 STL10, BIRDS = "learnt-stl10", "learnt-birds"
 
@@ -74,7 +73,7 @@ def test_tables_3_and_4_put_boxes_on_cub_by_the_network_that_learnt_birds(root: 
     page = text_of(folder / "page.html")
     assert "On 2 pictures: CUB's test split." in page
     assert f"ResNet18 with the weights in {BIRDS}." in page
-    frame = subruns(read_run(folder))["resnet18"].records().to_pandas()
+    frame = subruns(read_run(folder))["resnet18"].records()
     assert set(frame["id"]) == set(CUB200(root / "data").ids)
     assert set(frame["n_boxes"]) == {1}
     with (folder / "localisation.csv").open() as file:
@@ -82,7 +81,7 @@ def test_tables_3_and_4_put_boxes_on_cub_by_the_network_that_learnt_birds(root: 
     assert len(rows) == 3
     assert {row["network"] for row in rows} == {"ResNet18"}
     table4 = reproduce(root, "table4", STL10, BIRDS)
-    found = json.loads((table4 / "run.json").read_text())["found"]
+    found = read_run(table4).header["found"]
     assert found["source"]["dataset"] == "cub"
     assert found["networks"]["weights"]["resnet18"] == f"{root / BIRDS}"
 

@@ -1,11 +1,12 @@
 """`naspix reproduce` and `render`: from nothing to pages, and drawn again without a network."""
 
 import csv
-import json
 import re
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ from naspix.paper.overlays import Figure7
 from naspix.paper.published import published
 from naspix.paper.running import EXPERIMENTS, find_experiment
 from naspix.paper.segmentations import by_area, named_as
-from naspix.runs.lock import locked
+from naspix.runs import STORE, is_run, open_run, read_run
 
 QUICK = Conditions(quick=True, limit=1)
 # as the paper has them
@@ -81,8 +82,8 @@ def _drawn(folder: Path) -> dict[str, bytes]:
 
 def test_each_leaves_a_page_pictures_tables_and_records(done):
     names = {file.suffix for file in done.iterdir()}
-    assert {".html", ".png", ".pdf", ".csv", ".json"} <= names
-    assert list((done / "records").glob("*.parquet"))
+    assert {".html", ".png", ".pdf", ".csv", ".sqlite"} <= names
+    assert is_run(done)
     page = text_of(done / "page.html")
     assert re.search(r"On 1 picture: (crops of )?scikit-image's photos", page)
     assert "--model-weights" in page  # how to give what is missing
@@ -265,12 +266,15 @@ def test_a_part_that_is_cut_is_said_and_computed_again(tmp_path):
     two = Conditions(quick=True, limit=2)
     running.reproduce("figure8", two, tmp_path)
     folder = tmp_path / "figure8"
-    before, part = _drawn(folder), sorted((folder / "records").glob("*.parquet"))[1]
-    part.write_bytes(part.read_bytes()[:200])
-    with pytest.raises(InputError, match=r"is damaged .*; run the same command again"):
+    before = _drawn(folder)
+    with closing(sqlite3.connect(folder / STORE)) as store, store:
+        store.execute("UPDATE records SET photo = NULL WHERE _batch = 1")
+    with pytest.raises(InputError, match=r"is damaged.*; run the same command again"):
         running.render(folder)
     told = []
-    with pytest.warns(NaspixWarning, match="moved to damaged/, and computed again"):
+    with pytest.warns(
+        NaspixWarning, match="1 of its batches are kept and the others are computed again"
+    ):
         running.reproduce("figure8", two, tmp_path, progress=lambda n, n_all: told.append(n))
     assert told == [1, 1]  # what was whole is kept
     after = _drawn(folder)
@@ -280,7 +284,7 @@ def test_a_part_that_is_cut_is_said_and_computed_again(tmp_path):
 def test_another_process_in_the_folder_is_said(tmp_path):
     (tmp_path / "figure8").mkdir()
     with (
-        locked(tmp_path / "figure8" / ".lock"),
+        open_run(tmp_path / "figure8", kind="figure8", settings={}),
         pytest.raises(OutputError, match=r"is in use by process \d+, .*another --output"),
     ):
         running.reproduce("figure8", QUICK, tmp_path)
@@ -288,7 +292,7 @@ def test_another_process_in_the_folder_is_said(tmp_path):
 
 def test_a_cluster_that_cannot_be_reached_leaves_the_folder_to_others(tmp_path):
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'naspix[ray]'")
-    from naspix.runs.ray_engine import Ray
+    from naspix.runs import Ray
 
     with pytest.raises(DeviceError, match=r"the Ray cluster 127\.0\.0\.1:9 cannot be reached"):
         running.reproduce_all(QUICK, tmp_path, engine=Ray(workers=1, address="127.0.0.1:9"))
@@ -317,6 +321,6 @@ def test_the_command_says_what_is_wrong_and_draws_again(tmp_path):
     assert made.stdout == ""
     with (tmp_path / "out/figure8/agreement.csv").open() as file:
         assert next(csv.reader(file))[0] == "photo"
-    assert json.loads((tmp_path / "out/figure8/run.json").read_text())["kind"] == "figure8"
+    assert read_run(tmp_path / "out/figure8").kind == "figure8"
     assert run("render", "out").returncode == 0
     assert (tmp_path / "out/paper.html").is_file()

@@ -7,15 +7,11 @@ from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-import pyarrow as pa
-
-from naspix.errors import DeviceError
-from naspix.runs.continuing import open_run
-from naspix.runs.engine import Engine, InProcess, carry_out
-from naspix.runs.parts import Failure, Part, Span
+from naspix.errors import DeviceError, InputError, OutputError
+from naspix.runs import Engine, Failure, InProcess, Kind, Part, Span, carry_out, open_run, read_run
 
 SETTINGS = {"power": 2, "limit": None, "nested": {"a": 1}}
-SCHEMA = pa.schema([("index", pa.int32()), ("setting", pa.string()), ("value", pa.float64())])
+COLUMNS: dict[str, Kind] = {"index": "int", "setting": "text", "value": "float", "list": "float32s"}
 
 
 @dataclass(frozen=True)
@@ -45,11 +41,14 @@ class Squares:
                     self.died.touch()
                 os._exit(9)
             if index != 13:
-                rows.append({"index": index, "setting": "root", "value": index**0.5})
-                rows.append({"index": index, "setting": "square", "value": float(index**2)})
+                rows.append(
+                    {"index": index, "setting": "root", "value": index**0.5, "list": [index, 1.0]}
+                )
+                rows.append(
+                    {"index": index, "setting": "square", "value": float(index**2), "list": None}
+                )
         failed = (Failure(13, "item 13", "bad luck"),) if 13 in range(*span) else ()
-        table = pa.Table.from_pylist(rows, schema=SCHEMA)
-        return Part(span, table, failed, {"thinking": 1.0}, ({"processor": "a brain"},))
+        return Part(span, rows, COLUMNS, failed, {"thinking": 1.0}, {"processor": "a brain"})
 
 
 def compute(
@@ -79,3 +78,24 @@ def hold(folder: Path, begun: Connection) -> None:
 
 def same(worker: Squares) -> Squares:
     return worker
+
+
+def n_done(folder: Path) -> int:
+    """How many batches a run has kept by now, while others may write it."""
+    try:
+        return len(read_run(folder).spans)
+    except (InputError, OutputError):  # not begun yet
+        return 0
+
+
+def compute_with_little_room(folder: Path) -> None:
+    """As on a disk that is full after 30 kB."""
+    import resource
+    import signal
+
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, resource.RLIM_INFINITY))
+    try:
+        compute(folder, n_items=200)
+    except OutputError:
+        raise SystemExit(3) from None

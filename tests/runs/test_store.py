@@ -1,35 +1,37 @@
 import json
 import multiprocessing
+import random
+import shutil
+import signal
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
-import pyarrow as pa
+import numpy as np
 import pytest
-from squares import SETTINGS, Squares, compute, hold
+from pandas.testing import assert_frame_equal
+from squares import SETTINGS, Squares, compute, compute_with_little_room, hold
 
 from naspix.errors import InputError, NaspixWarning, OutputError
-from naspix.runs import continuing
-from naspix.runs.continuing import open_run
-from naspix.runs.engine import carry_out
-from naspix.runs.parts import Failure, Span, parts_in
-from naspix.runs.store import read_run
+from naspix.runs import STORE, Failure, Span, carry_out, open_run, read_run
 
 # processes that need not import torch again
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["naspix.runs.engine", "pyarrow.parquet", "pandas"])
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(file.name for file in (folder / "records").iterdir())
+FORKS.set_forkserver_preload(["naspix.runs", "pandas"])
 
 
 def test_a_run_gives_a_row_an_item_and_setting(tmp_path: Path) -> None:
     compute(tmp_path / "run")
     run = read_run(tmp_path / "run")
     table = run.records()
-    assert table.column("index").to_pylist() == [i for i in range(20) for _ in "rs" if i != 13]
-    assert table.filter(pa.compute.equal(table["setting"], "square"))["value"].to_pylist() == [
+    assert table["index"].tolist() == [i for i in range(20) for _ in "rs" if i != 13]
+    assert table[table["setting"] == "square"]["value"].tolist() == [
         float(i * i) for i in range(20) if i != 13
     ]
+    lists = table[table["setting"] == "root"]["list"].tolist()
+    assert all(each.dtype == np.float32 for each in lists)
+    assert [each.tolist() for each in lists] == [[i, 1.0] for i in range(20) if i != 13]
+    assert table[table["setting"] == "square"]["list"].isna().all()
     assert run.failures == [Failure(13, "item 13", "bad luck")]
     assert run.seconds == {"thinking": 7.0}
     assert run.machines == [{"processor": "a brain"}]
@@ -39,26 +41,46 @@ def test_a_run_gives_a_row_an_item_and_setting(tmp_path: Path) -> None:
 
 def test_chosen_columns_are_read_alone(tmp_path: Path) -> None:
     compute(tmp_path)
-    assert read_run(tmp_path).records(["value"]).column_names == ["value"]
+    assert read_run(tmp_path).records(["value"]).columns.tolist() == ["value"]
+
+
+def test_records_are_exported(tmp_path: Path) -> None:
+    import pandas as pd
+
+    compute(tmp_path)
+    read_run(tmp_path).export(tmp_path / "records.parquet")
+    exported = pd.read_parquet(tmp_path / "records.parquet")
+    assert_frame_equal(exported, read_run(tmp_path).records(), check_dtype=False)
 
 
 def test_the_same_command_computes_only_what_is_missing(tmp_path: Path) -> None:
-    compute(tmp_path, worker=Squares())
-    expected = read_run(tmp_path).records()
-    (tmp_path / "records" / Span(6, 9).file_name).unlink()
-    with open_run(tmp_path, kind="squares", settings=SETTINGS) as run:
-        assert run.pending(20, 3) == [Span(6, 9)]
+    compute(tmp_path / "whole")
+    compute(tmp_path / "run", n_items=6)
+    _change(tmp_path / "run", "DELETE FROM batches WHERE start = 3")
+    _change(tmp_path / "run", "DELETE FROM records WHERE _batch = 3")
+    with open_run(tmp_path / "run", kind="squares", settings=SETTINGS) as run:
+        assert run.pending(20, 3) == [Span(i, min(i + 3, 20)) for i in range(3, 20, 3)]
         done: list[int] = []
         carry_out(
             run,
             Squares,
             n_items=20,
             batch_size=3,
-            engine=lambda make, spans: ((s, make()(s, None).encode()) for s in spans),
+            engine=lambda make, spans: (make()(span, None) for span in spans),
             progress=done.append,
         )
-    assert done == [17, 3]
-    assert read_run(tmp_path).records() == expected
+    assert done == [3, 3, 3, 3, 3, 3, 2]
+    whole, pieces = read_run(tmp_path / "whole"), read_run(tmp_path / "run")
+    assert_frame_equal(pieces.records(), whole.records(), check_exact=True)
+
+
+def test_what_was_computed_is_never_computed_again(tmp_path: Path) -> None:
+    """Not even in batches of another size."""
+    compute(tmp_path, n_items=7, batch_size=3)
+    with open_run(tmp_path, kind="squares", settings=SETTINGS) as run:
+        assert run.pending(12, 5) == [Span(7, 10), Span(10, 12)]
+    compute(tmp_path, n_items=12, batch_size=5, worker=Squares(fails_at=6))
+    assert read_run(tmp_path).records()["index"].tolist() == [i for i in range(12) for _ in "rs"]
 
 
 def test_a_run_that_left_nothing_is_begun_anew_with_other_settings(tmp_path: Path) -> None:
@@ -83,65 +105,74 @@ def compute_cubes(folder: Path) -> None:
         pass
 
 
-def test_small_parts_become_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    compute(tmp_path / "small", 20, 3)
-    monkeypatch.setattr(continuing, "MERGED", 2)
-    compute(tmp_path / "merged", 20, 3)
-    assert names(tmp_path / "merged") == [
-        "000000000-000000006.parquet",
-        "000000006-000000012.parquet",
-        "000000012-000000018.parquet",
-        "000000018-000000020.parquet",
-    ]
-    small, merged = read_run(tmp_path / "small"), read_run(tmp_path / "merged")
-    assert merged.records() == small.records()
-    assert merged.failures == small.failures
-    assert merged.seconds == small.seconds
-    assert merged.machines == small.machines
-    compute(tmp_path / "merged", 20, 3, worker=Squares(fails_at=0))  # nothing is left to do
-
-
-def test_a_kill_between_merging_and_removing_counts_nothing_twice(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    compute(tmp_path, 20, 3)
-    expected = read_run(tmp_path).records()
-    first = (tmp_path / "records" / Span(0, 3).file_name).read_bytes()
-    monkeypatch.setattr(continuing, "MERGED", 2)
-    (tmp_path / "records" / Span(3, 6).file_name).unlink()
-    compute(tmp_path, 20, 3)  # merges the first two
-    (tmp_path / "records" / Span(0, 3).file_name).write_bytes(first)
-    assert read_run(tmp_path).records() == expected
-    compute(tmp_path, 20, 3)
-    assert Span(0, 3).file_name not in names(tmp_path)
-    assert read_run(tmp_path).records() == expected
-
-
-@pytest.mark.parametrize("cut", [0.0, 0.5, 0.99])
-def test_a_part_cut_in_the_middle_is_set_aside_and_computed_again(
-    tmp_path: Path, cut: float
-) -> None:
+def test_a_damaged_batch_is_noticed_and_computed_again_the_others_are_kept(tmp_path: Path) -> None:
     compute(tmp_path)
     expected = read_run(tmp_path).records()
-    file = tmp_path / "records" / Span(6, 9).file_name
-    content = file.read_bytes()
-    file.write_bytes(content[: int(cut * len(content))])
-    with pytest.raises(InputError, match=r"000000006-000000009.parquet is damaged .* anew"):
+    _change(tmp_path, "UPDATE records SET value = 7.5 WHERE \"index\" = 7 AND setting = 'root'")
+    with pytest.raises(InputError, match=r"run.sqlite is damaged; run the same command again"):
         read_run(tmp_path).records()
-    with pytest.warns(NaspixWarning, match=r"000000006-000000009.parquet .* computed again"):
+    with pytest.warns(NaspixWarning, match="damaged-1.sqlite now, 6 of its batches are kept"):
+        compute(tmp_path, worker=Squares(fails_at=3))  # which is in a batch that is kept
+    assert_frame_equal(read_run(tmp_path).records(), expected, check_exact=True)
+    assert (tmp_path / "damaged-1.sqlite").exists()
+
+
+@pytest.mark.parametrize("cut", [0.0, 0.3, 0.6, 0.99])
+def test_a_file_cut_in_the_middle_is_no_dead_end(tmp_path: Path, cut: float) -> None:
+    compute(tmp_path)
+    expected = read_run(tmp_path).records()
+    content = (tmp_path / STORE).read_bytes()
+    (tmp_path / STORE).write_bytes(content[: int(cut * len(content))])
+    with pytest.raises(InputError, match=r"is damaged|has no run.sqlite"):
+        read_run(tmp_path).records()
+    if cut:
+        with pytest.warns(NaspixWarning, match="was damaged; it is damaged-1.sqlite now"):
+            compute(tmp_path)
+    else:
         compute(tmp_path)
-    assert read_run(tmp_path).records() == expected
-    assert [file.name for file in (tmp_path / "damaged").iterdir()] == [Span(6, 9).file_name]
+    assert_frame_equal(read_run(tmp_path).records(), expected, check_exact=True)
 
 
-def test_a_flipped_bit_is_found_when_it_is_read(tmp_path: Path) -> None:
-    compute(tmp_path)
-    file = tmp_path / "records" / Span(6, 9).file_name
-    content = bytearray(file.read_bytes())
-    content[40] ^= 1
-    file.write_bytes(bytes(content))
-    with pytest.raises(InputError, match="is damaged"):
-        read_run(tmp_path).records()
+@pytest.mark.filterwarnings("ignore::naspix.errors.NaspixWarning")
+def test_two_thousand_flipped_bits_change_no_value_or_are_noticed(tmp_path: Path) -> None:
+    compute(tmp_path / "run")
+    run = read_run(tmp_path / "run")
+    expected, header = run.records(), run.header
+    content = (tmp_path / "run" / STORE).read_bytes()
+    draw = random.Random(0)
+    noticed = 0
+    for number in range(2000):
+        flipped = bytearray(content)
+        flipped[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
+        folder = tmp_path / f"flip-{number}"
+        folder.mkdir()
+        (folder / STORE).write_bytes(flipped)
+        try:
+            run = read_run(folder)
+            records, failures = run.records(), run.failures
+        except (InputError, OutputError):
+            noticed += 1
+            if number % 40 == 0:  # and it is no dead end
+                compute(folder)
+                assert_frame_equal(read_run(folder).records(), expected, check_exact=True)
+        else:
+            assert_frame_equal(records, expected, check_exact=True)
+            assert failures == [Failure(13, "item 13", "bad luck")]
+            assert run.header == header
+        shutil.rmtree(folder)
+    assert noticed > 200
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="no limit of file sizes")
+def test_a_full_disk_is_a_sentence_and_the_run_goes_on_when_there_is_room(tmp_path: Path) -> None:
+    compute(tmp_path / "whole", n_items=200)
+    process = FORKS.Process(target=compute_with_little_room, args=(tmp_path / "run",))
+    process.start()
+    process.join()
+    assert process.exitcode == 3, "an OutputError"
+    compute(tmp_path / "run", n_items=200)
+    whole, pieces = read_run(tmp_path / "whole"), read_run(tmp_path / "run")
+    assert_frame_equal(pieces.records(), whole.records(), check_exact=True)
 
 
 def test_other_settings_are_refused_with_the_difference(tmp_path: Path) -> None:
@@ -169,13 +200,13 @@ def test_a_limit_may_grow_but_not_shrink(tmp_path: Path) -> None:
         with open_run(tmp_path, kind="squares", settings=settings, growing=["limit"]) as run:
             pending = run.pending(n_items, 3)
             for span in pending:
-                run.add(span, Squares()(span, None).encode())
+                run.add(Squares()(span, None))
         return pending
 
     assert begin(4, 4) == [Span(0, 3), Span(3, 4)]
-    assert begin(8, 8) == [Span(3, 6), Span(6, 8)]
-    assert begin(None, 9) == [Span(6, 9)]
-    assert read_run(tmp_path).records(["index"])["index"].to_pylist() == [
+    assert begin(8, 8) == [Span(4, 6), Span(6, 8)]
+    assert begin(None, 9) == [Span(8, 9)]
+    assert read_run(tmp_path).records(["index"])["index"].tolist() == [
         i for i in range(9) for _ in "rs"
     ]
     with pytest.raises(InputError, match="limit was not set and is now 4"):
@@ -210,38 +241,46 @@ def test_two_runs_in_one_process_are_refused_too(tmp_path: Path) -> None:
         compute(tmp_path)
 
 
+def test_a_run_is_read_while_it_is_written(tmp_path: Path) -> None:
+    with open_run(tmp_path, kind="squares", settings=SETTINGS) as run:
+        run.add(Squares()(Span(0, 3), None))
+        assert read_run(tmp_path).records()["index"].tolist() == [0, 0, 1, 1, 2, 2]
+        run.add(Squares()(Span(3, 5), None))
+        assert read_run(tmp_path).n_items == 5
+
+
 def test_a_folder_of_another_schema_is_refused(tmp_path: Path) -> None:
     compute(tmp_path)
-    header = json.loads((tmp_path / "run.json").read_text())
-    (tmp_path / "run.json").write_text(json.dumps({**header, "schema": 9, "naspix": "7.0"}))
+    _header(tmp_path, schema=9, naspix="7.0")
     for attempt in (read_run, compute):
         with pytest.raises(InputError, match=r"written by naspix 7.0 in schema 9, which this"):
             attempt(tmp_path)
-    assert len(names(tmp_path)) == 7, "nothing computed is lost"
+    _header(tmp_path, schema=2)
+    assert read_run(tmp_path).n_items == 20, "nothing computed is lost"
+
+
+def test_a_folder_of_the_former_format_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "records").mkdir()
+    (tmp_path / "run.json").write_text('{"schema": 1}')
+    for attempt in (read_run, compute):
+        with pytest.raises(InputError, match=r"a run of naspix 0.1, .* use naspix 0.1 for it"):
+            attempt(tmp_path)
 
 
 def test_other_versions_are_said(tmp_path: Path) -> None:
     compute(tmp_path)
-    header = json.loads((tmp_path / "run.json").read_text())
-    header["versions"]["torch"] = "1.0"
-    (tmp_path / "run.json").write_text(json.dumps(header))
+    _header(tmp_path, versions={**read_run(tmp_path).header["versions"], "torch": "1.0"})
     with pytest.warns(NaspixWarning, match=r"begun with other versions \(torch 1.0 then"):
         compute(tmp_path)
 
 
 def test_what_is_no_run_is_said(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"is no run: it has no run.json"):
+    with pytest.raises(InputError, match=r"is no run: it has no run.sqlite"):
         read_run(tmp_path)
     with open_run(tmp_path, kind="squares", settings=SETTINGS):
         pass
     with pytest.raises(InputError, match="no records yet"):
         read_run(tmp_path).records()
-    (tmp_path / "run.json").write_text('{"schema": 1')
-    with pytest.raises(InputError, match=r"run.json is damaged"):
-        compute(tmp_path)
-    (tmp_path / "run.json").unlink()
-    with pytest.raises(InputError, match=r"has records/ but no run.json"):
-        compute(tmp_path)
 
 
 def test_a_file_in_the_way_is_said(tmp_path: Path) -> None:
@@ -250,9 +289,14 @@ def test_a_file_in_the_way_is_said(tmp_path: Path) -> None:
         compute(tmp_path / "run")
 
 
-def test_a_listing_names_each_item_once(tmp_path: Path) -> None:
-    for span in (Span(0, 8), Span(8, 16), Span(0, 16), Span(16, 24)):
-        (tmp_path / span.file_name).touch()
-    (tmp_path / "notes.txt").touch()
-    assert list(parts_in(tmp_path)) == [Span(0, 16), Span(16, 24)]
-    assert parts_in(tmp_path / "absent") == {}
+def _change(folder: Path, statement: str, *values: object) -> None:
+    with closing(sqlite3.connect(folder / STORE)) as connection, connection:
+        connection.execute(statement, values)
+
+
+def _header(folder: Path, **values: object) -> None:
+    from naspix.runs import store
+
+    with closing(sqlite3.connect(folder / STORE)) as connection, connection:
+        for name, value in values.items():
+            store._put(connection, name, json.loads(json.dumps(value)))

@@ -9,10 +9,9 @@ from torch import nn
 import naspix
 from naspix.datasets import Sample
 from naspix.evaluation.evaluator import Evaluator, Framing
-from naspix.evaluation.explaining import Explainer, RandomRegions
-from naspix.evaluation.wsol import WSOL
-from naspix.runs.continuing import open_run
-from naspix.runs.engine import Engine, InProcess, carry_out
+from naspix.evaluation.measures import WSOL
+from naspix.pipeline import Pipeline, RandomRegions
+from naspix.runs import Engine, InProcess, carry_out, open_run
 
 
 class Blobs:
@@ -46,7 +45,7 @@ def make_worker(n: int) -> Evaluator:
             nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3),
         )  # fmt: skip
     model = naspix.wrap_model(network, input_size=32, levels=["1", "3"])
-    explainer = Explainer(
+    pipeline = Pipeline(
         model,
         {
             "vanilla_gradient": naspix.saliency.VanillaGradient(model),
@@ -54,7 +53,7 @@ def make_worker(n: int) -> Evaluator:
         },
         {"nas": naspix.NAS(model, levels=(0, 1), n_clusters=4), "random": RandomRegions()},
     )
-    return Evaluator(Blobs(n), explainer, WSOL(), Framing(model, squash=True, label_of={}))
+    return Evaluator(Blobs(n), pipeline, WSOL(), Framing(model, squash=True, label_of={}))
 
 
 def run(folder: Path, n: int, engine: Engine | None = None) -> None:

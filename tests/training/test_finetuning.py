@@ -25,7 +25,7 @@ from naspix.errors import (
     OutputError,
     WeightsError,
 )
-from naspix.runs.lock import locked
+from naspix.runs import locked
 from naspix.training import Finetuning, open_splits
 
 pytest.importorskip("lightning", reason="needs the extra train")
@@ -342,7 +342,7 @@ def test_settings_that_make_no_sense(change):
 
 
 def test_one_run_at_a_time(run, colours):
-    with locked(run[0] / ".lock"), pytest.raises(OutputError, match="is in use by process"):
+    with locked(run[0]), pytest.raises(OutputError, match="is in use by another process"):
         TINY(open_splits("folder", colours, val_share=0.3), run[0])
 
 

@@ -59,9 +59,9 @@ def bench(
     """
     import json as encoder
 
+    from naspix.machine import describe_machine
     from naspix.paper.bench import PAPER, SECTIONS
     from naspix.paper.timing import Plan, find_photos
-    from naspix.runs.machine import describe_machine
 
     plan = Plan(find_photos(photos), threads=threads, sizes=sizes)
     plan = plan.quick() if quick else plan

@@ -9,10 +9,17 @@ from cyclopts import Parameter
 
 from naspix.cli import talk
 from naspix.cli.box_masks import BoxMasks
-from naspix.cli.explain import target_class
 from naspix.cli.inputs import Batch, Photo, answers, find_photos, read_batches
 from naspix.cli.names import read_json, read_names, stamp, write_json
-from naspix.cli.options import InputOptions, Json, MethodName, ModelOptions, Output, several
+from naspix.cli.options import (
+    InputOptions,
+    Json,
+    MethodName,
+    ModelOptions,
+    Output,
+    read_levels,
+    several,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,11 +63,10 @@ class ClusteringOptions:
         """The clustering, not fitted yet."""
         from naspix.segmentation import ClassClustering
 
-        names = [name.strip() for name in self.levels.split(",") if name.strip()]
         return ClassClustering(
             model,
             n_clusters=self.n_clusters,
-            levels=[int(name) if name.isdecimal() else name for name in names],
+            levels=read_levels(self.levels),
             n_samples=self.n_samples,
             n_neighbors=self.n_neighbors,
             seed=self.seed,
@@ -116,12 +122,13 @@ def concepts(
     clusters are taken from the folder, and the page has the names.
     """
     from naspix.files import written
+    from naspix.models.targets import find_class
 
     photos = find_photos(images)
     parameters = _parameters(method, set_)
     network = model.load()
     methods = _methods(network, method, parameters)
-    target = target_class(network, category)
+    target = find_class(network, category)
     given = None if names is None else read_names(names)
     with written(output):
         output.mkdir(parents=True, exist_ok=True)
@@ -171,8 +178,8 @@ def concepts(
 
 def _parameters(names: Sequence[str], assignments: Sequence[str]) -> dict[str, dict[str, object]]:
     """Name -> parameter -> value of the methods, as they were set."""
-    from naspix.evaluation.parameters import read_assignments
     from naspix.registry import find_method
+    from naspix.settings import read_assignments
 
     return read_assignments(assignments, {name: find_method(name) for name in names})
 

@@ -4,23 +4,18 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from naspix.cli import talk
-from naspix.cli.explain import target_class
-from naspix.cli.options import DatasetName, Json, ModelOptions, several
-from naspix.errors import InputError
+from naspix.cli.options import DatasetName, Json, ModelOptions, read_levels, several
 
 if TYPE_CHECKING:
-    from naspix.evaluation.settings import EvaluationSettings
-    from naspix.runs.engine import Engine
-    from naspix.runs.store import Run
+    from naspix.runs import Engine, Run
 
 TaskName = Literal["lerf", "wsol", "semantics"]
 _MODEL = ModelOptions()
-_CLUSTERS = {"lerf": 5, "wsol": 10, "semantics": 5}  # the paper's K
 _SECONDS_BETWEEN_LINES = 30.0
 
 
@@ -92,110 +87,42 @@ def evaluate(
     Writes records as it goes, then scores.csv, table.csv and report.html, into the output folder.
     The same command goes on where it was stopped.
     """
-    from naspix.evaluation.running import evaluate as carry_out
-    from naspix.evaluation.writing import write_results
-
-    settings = _settings(
-        task,
-        dataset=dataset,
-        root=root,
-        model=model,
-        methods=method,
-        segmenters=segmenter,
-        target=target,
-        assignments=set_,
-        nas={"levels": levels, "n_clusters": n_clusters or _CLUSTERS[task]},
-        seed=seed,
-        match=match,
-        limit=limit,
-        batch_size=batch_size,
-    )
-    chosen = chosen_engine(engine, workers, threads, ray_address, gpus)
-    with progress_of_run() as step:
-        run = carry_out(settings, output, engine=chosen, progress=step)
-    write_results(run)
-    say_failures(run)
-    _show(run, json)
-    talk.say(f"see {output / 'report.html'}")
-    return 0
-
-
-def _settings(
-    task: TaskName,
-    *,
-    dataset: str,
-    root: Path,
-    model: ModelOptions,
-    methods: tuple[str, ...],
-    segmenters: tuple[str, ...],
-    target: str,
-    assignments: tuple[str, ...],
-    nas: dict[str, Any],
-    seed: int,
-    match: bool,
-    limit: int | None,
-    batch_size: int,
-) -> "EvaluationSettings":
-    from dataclasses import replace
-
-    from naspix.evaluation.parameters import read_assignments, read_value, settable
-    from naspix.evaluation.settings import EvaluationSettings
+    from naspix.evaluation import EvaluationSettings
+    from naspix.evaluation import evaluate as carry_out
     from naspix.models.devices import resolve_device
-    from naspix.segmentation import NAS
 
-    asked = EvaluationSettings(
+    settings = EvaluationSettings(
         task=task,
         dataset=dataset,
         root=str(root.absolute()),
         model=model.model,
         weights=model.weights,
         device=str(resolve_device(model.device)),
-        methods=methods,
-        segmenters=segmenters,
+        methods=method,
+        segmenters=segmenter,
+        target=target,
         limit=limit,
         batch_size=batch_size,
         match=match,
-    )
-    owners = asked.owners()
-    nas["levels"] = read_value(nas["levels"], settable(NAS)["levels"], "--levels")
-    parameters = {name: dict(nas) for name, owner in owners.items() if owner is NAS}
-    for name, owner in owners.items():
-        if "seed" in settable(owner):
-            parameters.setdefault(name, {})["seed"] = seed
-    for name, values in read_assignments(assignments, owners).items():
-        parameters.setdefault(name, {}).update(values)
-    chosen: str | int = target
-    if target not in ("predicted", "label"):
-        found = target_class(asked.make_model(), target)
-        assert found is not None
-        chosen = found
-    return replace(asked, parameters=parameters, target=chosen)
+    ).with_parameters(set_, levels=read_levels(levels), n_clusters=n_clusters, seed=seed)
+    chosen = chosen_engine(engine, workers, threads, ray_address, gpus)
+    with progress_of_run() as step:
+        run = carry_out(settings, output, engine=chosen, progress=step)
+    say_failures(run)
+    _show(run, json)
+    talk.say(f"see {output / 'report.html'}")
+    return 0
 
 
 def chosen_engine(
     name: str, workers: int, threads: int, address: str | None, gpus: float = 0
 ) -> "Engine":
-    """Who computes.
-
-    Raises:
-        InputError: An address or GPUs are given for another engine than Ray.
-    """
+    """Who computes."""
     from naspix.models import keep_freed_memory
-    from naspix.runs.engine import InProcess, Processes, limit_threads
+    from naspix.runs import make_engine
 
     keep_freed_memory()
-    if name == "ray":
-        from naspix.runs.ray_engine import Ray
-
-        return Ray(workers=workers, threads=threads, gpus=gpus, address=address)
-    for option, given in (("--ray-address", address is not None), ("--gpus", gpus != 0)):
-        if given:
-            raise InputError(f"{option} is for --engine ray")
-    if workers != 1:
-        return Processes(workers=workers, threads=threads)
-    if threads:
-        limit_threads(threads)
-    return InProcess()
+    return make_engine(name, workers=workers, threads=threads, gpus=gpus, address=address)
 
 
 @contextmanager

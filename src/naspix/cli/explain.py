@@ -22,7 +22,6 @@ from naspix.cli.options import (
     SegmenterName,
     several,
 )
-from naspix.errors import InputError, UnknownNameError
 
 if TYPE_CHECKING:
     from naspix.explain import Explanation, Segmenter
@@ -74,6 +73,7 @@ def explain(
 
     Writes pictures of each photo, report.html and results.json into the output folder.
     """
+    from naspix.models.targets import find_class
     from naspix.report import ResultsFolder
 
     photos = find_photos(paths)
@@ -83,7 +83,7 @@ def explain(
         methods=_methods(method, network, quick=quick),
         segmenters=_segmenters(segmenter, network, nas),
         greedy=greedy,
-        target=target_class(network, target),
+        target=find_class(network, target),
     )
     run = _run_record(model, nas, inputs, asked)
     width = min(40, max(len(photo.name) for photo in photos))
@@ -193,23 +193,6 @@ def _segmenters(
 
     asked = registry.SEGMENTERS if "all" in names else names
     return {name: nas.make(network) if name == "nas" else name for name in asked}
-
-
-def target_class(network: "Classifier", target: str | None) -> int | None:
-    """A class by its number or its name."""
-    if target is None:
-        return None
-    if target.lstrip("-").isdecimal():
-        if not 0 <= int(target) < network.n_classes:
-            raise InputError(
-                f"--target {target} is out of range: {network.name} has {network.n_classes} "
-                f"classes, from 0 to {network.n_classes - 1}"
-            )
-        return int(target)
-    names = [name.casefold() for name in network.categories or ()]
-    if target.casefold() not in names:
-        raise UnknownNameError.among("class", target, network.categories or ())
-    return names.index(target.casefold())
 
 
 def _run_record(

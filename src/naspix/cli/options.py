@@ -45,6 +45,12 @@ def several(meaning: str) -> Parameter:
     )
 
 
+def read_levels(words: str) -> tuple[int | str, ...]:
+    """Levels by number or module name, separated by commas."""
+    names = [name.strip() for name in words.split(",") if name.strip()]
+    return tuple(int(name) if name.isdecimal() else name for name in names)
+
+
 @Parameter(name="*")
 @dataclass(frozen=True)
 class ModelOptions:
@@ -99,8 +105,7 @@ class NasOptions:
 
         from naspix.segmentation import NAS
 
-        names = [name.strip() for name in self.levels.split(",") if name.strip()]
-        levels = [int(name) if name.isdecimal() else name for name in names]
+        levels = read_levels(self.levels)
         if levels:
             blank = torch.full((1, model.in_channels, *model.input_size), 0.5)
             model.activations(blank, levels)

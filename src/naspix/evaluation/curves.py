@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float64
 
-from naspix.evaluation.explaining import RAW
 from naspix.evaluation.scores import IOUS, by_setting, overlaps_in
 from naspix.evaluation.tables import title_of
 from naspix.metrics.overlaps import THRESHOLDS
-from naspix.runs.store import Run
+from naspix.pipeline import RAW
+from naspix.runs import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -72,7 +72,7 @@ def mean_curves(run: Run) -> Lines:
 
 def localization_curves(run: Run) -> Lines:
     """Each setting's share of objects found over the threshold, a line for each IoU."""
-    frame = run.records(["index", "method", "segmenter", "top", "cut", "iou"]).to_pandas()
+    frame = run.records(["index", "method", "segmenter", "top", "cut", "iou"])
     found = {}
     for setting, group in by_setting(frame):
         overlaps = overlaps_in(group)
@@ -82,7 +82,7 @@ def localization_curves(run: Run) -> Lines:
 
 def _lerf_curves(run: Run) -> Lines:
     """Each setting's LeRF curves, a row a picture that has one, at 101 hidden shares."""
-    frame = run.records(["index", "method", "segmenter", "auc", "fraction", "score"]).to_pandas()
+    frame = run.records(["index", "method", "segmenter", "auc", "fraction", "score"])
     frame = frame[frame["auc"].notna()]
     return {setting: _at_points(group) for setting, group in by_setting(frame)}
 

@@ -1,58 +1,47 @@
-"""The worker of an evaluation: items of a data set in, a part with their records out.
+"""The worker of an evaluation, and how it is made of settings.
 
-A picture that cannot be read or explained is left out and says why; the others go on. The next
-batch is read by a thread while the network works on this one.
+It reads pictures of a data set, asks the pipeline about them, and has the measure write
+rows. A picture that cannot be read or explained is left out and says why; the others go on. What
+holds for all pictures (matched parameters, clusters of classes) is decided before the first batch
+and kept with the run, so that whoever computes a batch, and when, changes nothing.
 """
 
-import math
+import dataclasses
+import os
 import time
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from jaxtyping import Int64
 from torch import Tensor
 
 from naspix.datasets import Dataset, Sample
 from naspix.errors import DeviceError, InputError, NaspixError, OutputError
-from naspix.evaluation.explaining import ExplainedBatch, Explainer, Picture
+from naspix.evaluation.measures import COMMON_COLUMNS, Measure, Picture
+from naspix.evaluation.settings import EvaluationSettings, classes_of
 from naspix.images import read_images
+from naspix.machine import this_machine
 from naspix.metrics import scale_boxes
 from naspix.models import Classifier
-from naspix.runs.parts import Failure, Part, Span, this_machine
+from naspix.models.targets import find_class
+from naspix.pipeline import Pipeline
+from naspix.runs import Failure, OpenRun, Part, Row, Span
+from naspix.segmentation import NAS
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    from naspix.pipeline import Answers
 
-Row = dict[str, Any]
+_MATCHED_ON = 16  # pictures
 
 # steps of the stopwatch: reading goes on beside the others, only the wait for it takes their time
 READING, WAITING = "reading pictures", "waiting for pictures"
-
-
-@runtime_checkable
-class Measure(Protocol):
-    """Turns an explained batch into rows, one an image and setting."""
-
-    @property
-    def needs_boxes(self) -> bool:
-        """Whether pictures without a box are left out."""
-        ...
-
-    @property
-    def columns(self) -> "Sequence[pa.Field]":
-        """What it adds to the columns that all rows have."""
-        ...
-
-    def level_names(self, model: Classifier) -> tuple[str, ...]:
-        """Modules whose activations it wants of each picture."""
-        ...
-
-    def __call__(self, model: Classifier, batch: ExplainedBatch) -> list[Row]:
-        """Rows in the order of the images."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -76,73 +65,193 @@ class Framing:
         Raises:
             InputError: A box is wanted and there is none.
         """
-        height, width = sample.image.shape[-2:]
+        # eight bits, as the picture was on disk, which are resized as PIL does
+        pixels = (sample.image * 255).round().clamp(0, 255).to(torch.uint8)
+        picture: np.ndarray = pixels.permute(1, 2, 0).numpy()
         label = None if sample.label is None else self.label_of.get(sample.label)
         boxes = torch.zeros(0, 4, dtype=torch.int64)
         if not self.squash:
             if needs_boxes:
                 raise InputError("boxes need the whole picture; squash it")
-            return Picture(index, sample.id, self._cropped(sample), label, boxes)
+            image = self.model.load_images(picture)[0].cpu()
+            return Picture(index, sample.id, image, label, boxes)
         frame = self.model.input_size
-        image = read_images(_eight_bit(sample.image), frame, resize="squash")[0]
+        image = read_images(picture, frame, resize="squash")[0]
         if len(sample.boxes):
-            boxes = scale_boxes(sample.boxes, (height, width), frame)
+            boxes = scale_boxes(sample.boxes, (picture.shape[0], picture.shape[1]), frame)
         elif needs_boxes:
             raise InputError(": ".join([f"{sample.id} has no box", *sample.problems]))
         return Picture(index, sample.id, image, label, boxes)
 
-    def _cropped(self, sample: Sample) -> Tensor:
-        return self.model.load_images(_eight_bit(sample.image))[0].cpu()
 
-
-class Evaluator:
-    """Explains and measures items of a data set.
+class Evaluation:
+    """Settings made into objects, each once: the network, the data set, how it is read.
 
     Args:
-        dataset: Pictures in a fixed order.
-        explainer: What is asked of them.
-        measure: What is written down.
-        framing: How pictures are read.
+        settings: What is asked.
+
+    Raises:
+        InputError: The data set's classes are wanted, and are not the model's.
+    """
+
+    def __init__(self, settings: EvaluationSettings) -> None:
+        self.settings = settings
+        self.dataset = settings.make_dataset()
+        self.model = settings.make_model()
+        label_of = classes_of(self.dataset, self.model)
+        if settings.target == "label" and not label_of:
+            some = ", ".join(self.dataset.categories[:3]) or "none"
+            raise InputError(
+                f"the classes of the data set ({some}) are not those of {self.model.name}; give "
+                "--target predicted, or a class"
+            )
+        self.target: str | int = settings.target
+        if self.target not in ("predicted", "label"):
+            found = find_class(self.model, self.target)
+            assert found is not None
+            self.target = found
+        self.framing = Framing(self.model, squash=settings.task == "wsol", label_of=label_of)
+
+    def begin(self, run: OpenRun, n_items: int) -> "MakeEvaluator":
+        """Decide what holds for all pictures; what is returned makes workers.
+
+        Args:
+            run: Where it is kept.
+            n_items: How many pictures there will be.
+        """
+        matched = run.find("matched", self.matched_parameters)
+        run.find("categories", lambda: list(self.model.categories or ()))
+        self.settings.make_measure().prepared(self.dataset, self.framing, run.folder, n_items)
+        return MakeEvaluator(self.settings, matched, os.fspath(run.folder.absolute()), self)
+
+    def matched_parameters(self) -> dict[str, dict[str, Any]]:
+        """Parameters with which other segmenters have as many superpixels as the first NAS."""
+        to_match = self.settings.to_match()
+        if not to_match:
+            return {}
+        images = self._some_images()
+        segmenters = self.settings.make_segmenters(self.model, {})
+        nas = segmenters[self.settings.first_nas or ""]
+        assert isinstance(nas, NAS)
+        n_superpixels = float(nas(images).n_superpixels.double().mean())
+        found = {}
+        for name in to_match:
+            before: Any = segmenters[name]
+            after: Any = before.match(images.cpu(), n_superpixels).segmenter
+            old, new = dataclasses.asdict(before), dataclasses.asdict(after)
+            found[name] = {key: value for key, value in new.items() if value != old[key]}
+        return found
+
+    def _some_images(self) -> Tensor:
+        """The first pictures that can be read."""
+        pictures: list[Picture] = []
+        for index in range(len(self.dataset)):
+            if len(pictures) == _MATCHED_ON:
+                break
+            try:
+                pictures.append(self.framing(index, self.dataset[index], needs_boxes=False))
+            except NaspixError:
+                continue
+        if not pictures:
+            raise InputError(
+                f"none of the {len(self.dataset)} pictures in {self.settings.root} can be read"
+            )
+        return torch.stack([picture.image for picture in pictures]).to(self.model.device)
+
+
+class MakeEvaluator:
+    """Makes the worker of an evaluation, in each process once; the first process has its parts.
+
+    Args:
+        settings: What is asked.
+        matched: Parameters found by matching, by segmenter.
+        folder: The run's.
+        evaluation: In the process that began the run: what is loaded already.
     """
 
     def __init__(
-        self, dataset: Dataset, explainer: Explainer, measure: Measure, framing: Framing
+        self,
+        settings: EvaluationSettings,
+        matched: Mapping[str, Mapping[str, Any]],
+        folder: str,
+        evaluation: Evaluation | None = None,
     ) -> None:
-        self.dataset, self.explainer = dataset, explainer
-        self.measure, self.framing = measure, framing
+        self._settings, self._matched, self._folder = settings, matched, folder
+        self._evaluation = evaluation
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return MakeEvaluator, (self._settings, self._matched, self._folder)
+
+    def __call__(self) -> "Evaluator":
+        """The worker."""
+        evaluation = self._evaluation or Evaluation(self._settings)
+        settings, model = self._settings, evaluation.model
+        measure = settings.make_measure().prepared(
+            evaluation.dataset, evaluation.framing, Path(self._folder), 0
+        )
+        pipeline = Pipeline(
+            model,
+            settings.make_methods(model),
+            settings.make_segmenters(model, self._matched),
+            levels=measure.level_names(model),
+        )
+        return Evaluator(
+            evaluation.dataset, pipeline, measure, evaluation.framing, evaluation.target
+        )
+
+
+class Evaluator:
+    """Explains and measures items of a data set: the worker.
+
+    The next batch is read by a thread while the network works on this one.
+
+    Args:
+        dataset: Pictures in a fixed order.
+        pipeline: What is asked of them.
+        measure: What is written down.
+        framing: How pictures are read.
+        target: ``"predicted"``, ``"label"``, or a class for all.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        pipeline: Pipeline,
+        measure: Measure,
+        framing: Framing,
+        target: str | int = "predicted",
+    ) -> None:
+        self.dataset, self.measure, self.framing = dataset, measure, framing
+        self.pipeline = dataclasses.replace(pipeline, watch=self._watch)
+        self.target = target
+        self._seconds: dict[str, float] = defaultdict(float)
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="naspix-reader")
         self._ahead: dict[Span, Future[tuple[list[Picture | Failure], float]]] = {}
 
     def __call__(self, span: Span, following: Span | None) -> Part:
         """Evaluate the items of a span."""
-        stopwatch = self.explainer.stopwatch
-        with stopwatch(WAITING):
-            found = self._ahead.pop(span, None) or self._reader.submit(self._timed_read, span)
+        with self._watch(WAITING):
+            found = self._ahead.pop(span, None) or self._reader.submit(self._read, span)
             if following is not None:
-                self._ahead[following] = self._reader.submit(self._timed_read, following)
+                self._ahead[following] = self._reader.submit(self._read, following)
             pictures, seconds = found.result()
-        stopwatch.add(READING, seconds)
+        self._seconds[READING] += seconds
         failed = [each for each in pictures if isinstance(each, Failure)]
-        rows: list[Row] = []
-        for group in _of_one_size([each for each in pictures if isinstance(each, Picture)]):
-            rows += self._rows(group, failed)
+        of_size: dict[tuple[int, ...], list[Picture]] = {}
+        for each in pictures:
+            if isinstance(each, Picture):
+                of_size.setdefault(tuple(each.image.shape), []).append(each)
+        rows = [row for group in of_size.values() for row in self._rows(group, failed)]
         rows.sort(key=lambda row: row["index"])  # stable: settings stay in their order
+        seconds_of, self._seconds = dict(self._seconds), defaultdict(float)
         return Part(
             span,
-            self._table(rows),
+            rows,
+            {**COMMON_COLUMNS, **self.measure.columns},
             tuple(sorted(failed, key=lambda failure: failure.index)),
-            stopwatch.reset(),
-            (this_machine(torch.get_num_threads()),),
+            seconds_of,
+            this_machine(torch.get_num_threads()),
         )
-
-    def read(self, span: Span) -> list[Picture | Failure]:
-        """The pictures of a span, or why there is none."""
-        return [self.read_one(index) for index in range(*span)]
-
-    def _timed_read(self, span: Span) -> tuple[list[Picture | Failure], float]:
-        """The pictures and the seconds that took, in the thread that reads ahead."""
-        begin = time.perf_counter()
-        return self.read(span), time.perf_counter() - begin
 
     def read_one(self, index: int) -> Picture | Failure:
         """A picture, or why there is none."""
@@ -151,12 +260,23 @@ class Evaluator:
         except NaspixError as error:
             return Failure(index, self.dataset.ids[index], str(error))
 
+    def ask(self, pictures: Sequence[Picture]) -> "Answers":
+        """What the network says of pictures of one size, and how that is explained.
+
+        Raises:
+            NaspixError: One of them cannot be explained.
+        """
+        model = self.framing.model
+        images = torch.stack([picture.image for picture in pictures]).to(model.device)
+        indices = [picture.index for picture in pictures]
+        return self.pipeline(images, self._targets(pictures), indices=indices)
+
     def _rows(self, pictures: Sequence[Picture], failed: list[Failure]) -> list[Row]:
         """Rows of a batch; if one picture spoils it, of each alone."""
         try:
-            batch = self.explainer(pictures)
-            with self.explainer.stopwatch("measure"):
-                return self.measure(self.framing.model, batch)
+            answers = self.ask(pictures)
+            with self._watch("measure"):
+                return self.measure(self.framing.model, pictures, answers)
         except (DeviceError, OutputError):  # not the picture's fault
             raise
         except NaspixError as error:
@@ -165,74 +285,27 @@ class Evaluator:
                 return []
         return [row for picture in pictures for row in self._rows([picture], failed)]
 
-    def _table(self, rows: Sequence[Row]) -> "pa.Table":
-        import pyarrow as pa
+    def _targets(self, pictures: Sequence[Picture]) -> int | Int64[Tensor, " B"] | None:
+        if self.target == "predicted":
+            return None
+        if self.target != "label":
+            return int(self.target)
+        labels = [picture.label for picture in pictures if picture.label is not None]
+        if len(labels) < len(pictures):
+            unlabeled = next(picture.id for picture in pictures if picture.label is None)
+            raise InputError(f"{unlabeled} has no label to be the target; take --target predicted")
+        return torch.tensor(labels)
 
-        schema = pa.schema([*_common_columns(), *self.measure.columns])
-        columns = {name: [row[name] for row in rows] for name in schema.names}
-        return pa.table(columns, schema=schema)
+    def _read(self, span: Span) -> tuple[list[Picture | Failure], float]:
+        """The pictures of a span, and the seconds that took, in the thread that reads ahead."""
+        begin = time.perf_counter()
+        return [self.read_one(index) for index in range(*span)], time.perf_counter() - begin
 
-
-def rows_of(
-    batch: ExplainedBatch,
-    method: str,
-    segmenter: str,
-    superpixels: Tensor | None,
-    values: Sequence[Row],
-) -> list[Row]:
-    """One row an image: what all rows have, and values.
-
-    Args:
-        batch: The images.
-        method: Whose maps.
-        segmenter: Pooled over whose superpixels.
-        superpixels: ``(B, H, W)``; None for raw maps.
-        values: The measure's own columns for each image.
-    """
-    return [
-        {
-            "index": picture.index,
-            "id": picture.id,
-            "label": picture.label,
-            "predicted": int(batch.predicted[place]),
-            "target": int(batch.target[place]),
-            "method": method,
-            "segmenter": segmenter,
-            "n_superpixels": None if superpixels is None else len(superpixels[place].unique()),
-            **values[place],
-        }
-        for place, picture in enumerate(batch.pictures)
-    ]
-
-
-def number(value: Tensor | float) -> float | None:
-    """A value, or None where there is none (NaN)."""
-    found = float(value)
-    return None if math.isnan(found) else found
-
-
-def _common_columns() -> "list[pa.Field]":
-    import pyarrow as pa
-
-    return [
-        pa.field("index", pa.int32(), nullable=False),
-        pa.field("id", pa.string(), nullable=False),
-        pa.field("label", pa.int32()),
-        pa.field("predicted", pa.int32(), nullable=False),
-        pa.field("target", pa.int32(), nullable=False),
-        pa.field("method", pa.string(), nullable=False),
-        pa.field("segmenter", pa.string(), nullable=False),
-        pa.field("n_superpixels", pa.int32()),
-    ]
-
-
-def _of_one_size(pictures: Sequence[Picture]) -> list[list[Picture]]:
-    groups: dict[tuple[int, ...], list[Picture]] = {}
-    for picture in pictures:
-        groups.setdefault(tuple(picture.image.shape), []).append(picture)
-    return list(groups.values())
-
-
-def _eight_bit(image: Tensor) -> np.ndarray:
-    """The picture as it was on disk: eight bits, which are resized as PIL does."""
-    return (image * 255).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
+    @contextmanager
+    def _watch(self, step: str) -> Iterator[None]:
+        """Add the seconds of a step to those of its name."""
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._seconds[step] += time.perf_counter() - begin

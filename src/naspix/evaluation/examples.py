@@ -6,7 +6,7 @@ run's folder as PNG files, so that a page can be drawn again without a network.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,13 @@ from torch import Tensor
 
 from naspix import plots
 from naspix.evaluation.evaluator import Evaluator
-from naspix.evaluation.explaining import RAW, ExplainedBatch, Picture
+from naspix.evaluation.measures import Picture, Semantics
 from naspix.evaluation.scores import best_thresholds, picture_scores
-from naspix.evaluation.semantics import Semantics
 from naspix.evaluation.tables import setting_title, title_of
 from naspix.files import write_png, write_whole, written
 from naspix.metrics.boxes import box_ious, contour_boxes, eight_bit
-from naspix.runs.store import Run
+from naspix.pipeline import RAW, Answers
+from naspix.runs import Run
 
 FOLDER, LIST = "pictures", "pictures.json"
 _EACH = 2  # best, worst, usual
@@ -126,17 +126,19 @@ def draw_examples(run: Run, evaluator: Evaluator) -> None:
     with written(run.folder):
         folder.mkdir(exist_ok=True)
     scores = picture_scores(run).set_index(["index", "method", "segmenter"])["score"].to_dict()
-    quick = _quickest(run, list(evaluator.explainer.methods))
+    quick = _quickest(run, list(evaluator.pipeline.methods))
     thresholds = best_thresholds(run) if run.kind == "wsol" else {}
-    explainer = evaluator.explainer.only(quick)
+    pipeline = evaluator.pipeline
+    quick_methods = {name: pipeline.methods[name] for name in quick}
+    evaluator.pipeline = replace(pipeline, methods=quick_methods)
     entries: list[dict[str, Any]] = []
     for chosen in choose(run):
         picture = evaluator.read_one(chosen.index)
         if not isinstance(picture, Picture):  # it could be read before
             continue
-        batch = explainer([picture])
+        batch = evaluator.ask([picture])
         if isinstance(evaluator.measure, Semantics):
-            regions = evaluator.measure.regions(evaluator.framing.model, batch)
+            regions = evaluator.measure.regions(evaluator.framing.model, [picture], batch)
             shown = [_draw_clusters(folder, picture, *regions)]
         else:
             shown = [_draw_picture(folder, picture, batch)]
@@ -185,13 +187,15 @@ def _quickest(run: Run, methods: Sequence[str]) -> list[str]:
     return [name for name in methods if name in quick]
 
 
-def _draw_picture(folder: Path, picture: Picture, batch: ExplainedBatch) -> ShownMap:
+def _draw_picture(folder: Path, picture: Picture, batch: Answers) -> ShownMap:
     image = _channels_last(picture.image)
-    segmenter = main_segmenter(list(batch.superpixels))
+    segmenter = main_segmenter(list(batch.segmentations))
     drawn = (
         plots.photo_picture(image)
         if segmenter == RAW
-        else plots.boundary_picture(image, batch.superpixels[segmenter][0].cpu().numpy())
+        else plots.boundary_picture(
+            image, batch.segmentations[segmenter].superpixels[0].cpu().numpy()
+        )
     )
     title = "photo" if segmenter == RAW else title_of(segmenter)
     title += " and true box" if len(picture.boxes) else ""

@@ -4,31 +4,40 @@ One HTML file with everything inside it, a function of the run's folder alone.
 """
 
 import base64
+import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from html import escape
 from pathlib import PurePath
 
 from naspix.evaluation.curves import curves_figure
+from naspix.evaluation.evaluator import Evaluator
 from naspix.evaluation.examples import (
     Example,
     ShownMap,
+    draw_examples,
     main_segmenter,
     read_examples,
+    up_to_date,
 )
-from naspix.evaluation.explaining import RAW
-from naspix.evaluation.furniture import document, failures_note, settings_list
-from naspix.evaluation.lerf import GREEDY
+from naspix.evaluation.measures import GREEDY
+from naspix.evaluation.scores import scores_of
 from naspix.evaluation.tables import (
     Cell,
     FigureTable,
     notes_on,
+    paper_rows,
     tables_of,
     title_of,
 )
+from naspix.files import write_whole, written
+from naspix.pipeline import RAW
 from naspix.plots.colours import cluster_colours
-from naspix.runs.store import Run
+from naspix.report.document import CLOSING, definitions, flattened, left_out, opening
+from naspix.runs import Run
 
+SCORES, TABLE, RECORDS, PAGE = "scores.csv", "table.csv", "records.parquet", "report.html"
 _HEADINGS = {
     "lerf": (
         "How long the score survives",
@@ -97,6 +106,39 @@ _STYLE = """
 .curves { background: #fff; border-radius: 0.4rem; padding: 0.4rem; min-width: var(--least);
   max-width: var(--most); }
 """
+
+
+def write_results(run: Run, make_worker: Callable[[], Evaluator] | None = None) -> None:
+    """Write what a run's records say: tables as csv, records as parquet, and a page.
+
+    ``scores.csv`` has a row a score, ``table.csv`` the paper's form. Functions of the records and
+    of the pictures that were drawn; nothing is computed anew but maps of the pictures to look at,
+    where there is a worker to ask and they are not drawn yet.
+
+    Args:
+        run: A run, finished or not.
+        make_worker: Makes what explains pictures again; without it those drawn before are shown.
+
+    Raises:
+        OutputError: They cannot be written.
+    """
+    if make_worker and run.n_items > len(run.failures) and not up_to_date(run):
+        draw_examples(run, make_worker())
+    _write_table(run, SCORES, [asdict(score) for score in scores_of(run)])
+    _write_table(run, TABLE, paper_rows(run))
+    run.export(run.folder / RECORDS)
+    with written(run.folder), write_whole(run.folder / PAGE) as file:
+        file.write(page_of(run).encode())
+
+
+def _write_table(run: Run, name: str, rows: Sequence[Mapping[str, object]]) -> None:
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    with written(run.folder), write_whole(run.folder / name) as file:
+        file.write(text.getvalue().encode())
 
 
 def page_of(run: Run) -> str:
@@ -240,3 +282,39 @@ def _figure(run: Run, shown: ShownMap) -> str:
         f'src="data:image/jpeg;base64,{source}">'
         f"<figcaption>{caption}</figcaption></figure>"
     )
+
+
+def document(title: str, style: str, header: str, main: str, footer: str) -> str:
+    """A whole page, self-contained, in the style of all of naspix's pages.
+
+    Args:
+        title: Of the window.
+        style: What goes beyond the common style.
+        header: Of the page.
+        main: Its content.
+        footer: How it was made.
+    """
+    return (
+        f"{opening(f'naspix: {title}', style)}<header>{header}</header>\n<main>\n{main}</main>\n"
+        f"<footer>{footer}</footer>\n{CLOSING}"
+    )
+
+
+def failures_note(run: Run) -> str:
+    """Which pictures were left out, and why; nothing if none were."""
+    failures = run.failures
+    if not failures:
+        return ""
+    n = len(failures)
+    words = f"{n} {'picture was' if n == 1 else 'pictures were'} left out:"
+    return left_out(words, [(failure.item, failure.reason) for failure in failures])
+
+
+def settings_list(run: Run) -> str:
+    """Settings, what was found, times and machines, as a list of definitions."""
+    entries = [*flattened(run.settings), *flattened(run.header["found"])]
+    entries += [(f"seconds of {name}", f"{value:.1f}") for name, value in run.seconds.items()]
+    for machine in run.machines:
+        entries += [(name, str(value)) for name, value in machine.items() if value]
+    entries.append(("begun", str(run.header["created"])))
+    return definitions(entries)

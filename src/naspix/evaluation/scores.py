@@ -1,26 +1,22 @@
 """Records into scores: each setting's mean with its interval, and the difference by pooling.
 
-Pure functions of a run's records. Intervals are over pictures drawn anew (`resampling`).
+Pure functions of a run's records. Intervals say what a mean would be for other pictures:
+percentiles over pictures drawn anew (Poisson bootstrap: each picture counts a random number of
+times, 1 on average). A picture counts the same number of times in all settings, so that differences
+are paired.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float64, UInt8
 
 from naspix.errors import InputError
-from naspix.evaluation.explaining import RAW
-from naspix.evaluation.lerf import GREEDY
-from naspix.evaluation.resampling import (
-    N_RESAMPLES,
-    Sample,
-    interval,
-    mean_over_pictures,
-    resample_counts,
-)
+from naspix.evaluation.measures import GREEDY
 from naspix.metrics import (
     ClusterSaliency,
     Overlaps,
@@ -29,14 +25,35 @@ from naspix.metrics import (
     saliency_by_cluster,
 )
 from naspix.metrics.overlaps import THRESHOLDS
-from naspix.runs.store import Run
+from naspix.pipeline import RAW
+from naspix.runs import Run
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 IOUS = (0.3, 0.5, 0.7)
+N_RESAMPLES = 500
+_CONFIDENCE = 0.95
+_SEED = 0
 
 Setting = tuple[str, str]
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """A figure of one setting: over all pictures, and over each resample.
+
+    Attributes:
+        value: Over all pictures.
+        draws: Over each resample.
+        of_pictures: Of each picture, NaN where it has none; None where there is no such thing.
+        n_left_out: Pictures without a value.
+    """
+
+    value: float
+    draws: Float64[np.ndarray, " R"]
+    of_pictures: Float64[np.ndarray, " n"] | None = None
+    n_left_out: int = 0
 
 
 @dataclass(frozen=True)
@@ -88,7 +105,7 @@ def scores_of(run: Run) -> list[Score]:
 
 def _lerf_scores(run: Run) -> list[Score]:
     columns = ["index", "method", "segmenter", "n_superpixels", "auc", "auc_morf"]
-    frame = run.records(columns).to_pandas()
+    frame = run.records(columns)
     frame["srg"] = frame["auc"] - frame["auc_morf"]
     figures = ["auc"] + (["srg"] if frame["srg"].notna().any() else [])
     scores = []
@@ -105,7 +122,7 @@ def _lerf_scores(run: Run) -> list[Score]:
 def _wsol_scores(run: Run) -> list[Score]:
     frame = run.records(
         ["index", "method", "segmenter", "n_superpixels", "top", "cut", "iou", "pointing", "energy"]
-    ).to_pandas()
+    )
     figures: dict[str, dict[Setting, Sample]] = {}
     for setting, group in by_setting(frame):
         for figure, sample in _localized(group).items():
@@ -127,16 +144,16 @@ def picture_scores(run: Run) -> "DataFrame":
     import pandas as pd
 
     if run.kind == "lerf":
-        frame = run.records(["index", "id", "method", "segmenter", "auc"]).to_pandas()
+        frame = run.records(["index", "id", "method", "segmenter", "auc"])
         return frame[frame["method"] != GREEDY].rename(columns={"auc": "score"})
     if run.kind == "semantics":
-        frame = run.records(["index", "id", "method", "segmenter", "sums", "weights"]).to_pandas()
+        frame = run.records(["index", "id", "method", "segmenter", "sums", "weights"])
         frame["score"] = [
             float((sums[weights > 0] / weights[weights > 0]).max())
             for sums, weights in zip(frame.pop("sums"), frame.pop("weights"), strict=True)
         ]
         return frame
-    frame = run.records(["index", "id", "method", "segmenter", "top", "cut", "iou"]).to_pandas()
+    frame = run.records(["index", "id", "method", "segmenter", "top", "cut", "iou"])
     parts = []
     for _, group in by_setting(frame):
         overlaps = overlaps_in(group)
@@ -148,7 +165,7 @@ def picture_scores(run: Run) -> "DataFrame":
 
 def best_thresholds(run: Run) -> dict[Setting, float]:
     """The threshold of each setting that is best, for all pictures of localisation, at IoU 50."""
-    frame = run.records(["method", "segmenter", "top", "cut", "iou"]).to_pandas()
+    frame = run.records(["method", "segmenter", "top", "cut", "iou"])
     return {
         setting: float(THRESHOLDS[_best(overlaps_in(group))])
         for setting, group in by_setting(frame)
@@ -159,7 +176,7 @@ def blank_maps(run: Run) -> dict[Setting, int]:
     """How many maps of each setting are constant or not finite, where localisation counted any."""
     if run.kind != "wsol":
         return {}
-    frame = run.records(["method", "segmenter", "top"]).to_pandas()
+    frame = run.records(["method", "segmenter", "top"])
     counts = {setting: int((group["top"] == 0).sum()) for setting, group in by_setting(frame)}
     return {setting: count for setting, count in counts.items() if count}
 
@@ -217,7 +234,7 @@ class MeaningRow:
 def meaning_of(run: Run) -> list[MeaningRow]:
     """Table 1 for each class, method and segmenter, from records."""
     columns = ["method", "segmenter", "label", "predicted", "sums", "weights", "area", "blank"]
-    frame = run.records(columns).to_pandas()
+    frame = run.records(columns)
     found = []
     for label, of_class in frame.groupby("label"):
         for (method, segmenter), group in by_setting(of_class):
@@ -315,3 +332,41 @@ def by_setting(frame: "DataFrame") -> "Iterator[tuple[Setting, DataFrame]]":
     """Records of each method and segmenter, in the order in which they were asked for."""
     for (method, segmenter), group in frame.groupby(["method", "segmenter"], sort=False):
         yield (str(method), str(segmenter)), group
+
+
+def mean_over_pictures(group: "DataFrame", figure: str) -> Sample:
+    """A figure's mean over the pictures that have it.
+
+    Args:
+        group: Records of one setting, a row a picture.
+        figure: Its column; NaN where a picture has none.
+    """
+    values = np.array(group[figure], np.float64)
+    known = ~np.isnan(values)
+    if not known.any():
+        nothing = np.full(N_RESAMPLES, np.nan)
+        return Sample(float("nan"), nothing, values, len(values))
+    counts = resample_counts(group["index"].to_numpy()[known])
+    with np.errstate(invalid="ignore"):
+        draws = values[known] @ counts / counts.sum(0)
+    return Sample(float(values[known].mean()), draws, values, int((~known).sum()))
+
+
+def resample_counts(index: Any) -> Float64[np.ndarray, "n R"]:
+    """How often each picture counts in each resample; the same for a picture in every setting."""
+    return np.stack([_count(int(each)) for each in index]).astype(np.float64)
+
+
+@lru_cache(maxsize=100_000)
+def _count(index: int) -> UInt8[np.ndarray, " R"]:
+    drawn = np.random.default_rng([_SEED, index]).poisson(1, N_RESAMPLES)
+    return np.asarray(drawn, np.uint8)
+
+
+def interval(draws: Float64[np.ndarray, " R"]) -> tuple[float, float]:
+    """The 95 % interval: percentiles of what the resamples gave."""
+    known = draws[np.isfinite(draws)]
+    if not known.size:
+        return float("nan"), float("nan")
+    low, high = np.quantile(known, [(1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2])
+    return float(low), float(high)

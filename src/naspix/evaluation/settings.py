@@ -1,30 +1,29 @@
 """What is asked of an evaluation, as plain values, and the objects that they stand for.
 
-A method or segmenter may be asked for several times with other parameters: ``nas@coarse`` is
-another NAS, whose parameters are set by that name.
+One frozen dataclass from the command line to the record. A method or segmenter may be asked for
+several times with other parameters: ``nas@coarse`` is another NAS, whose parameters are set by that
+name.
 """
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 
 from naspix import registry
 from naspix.datasets import Dataset
-from naspix.errors import InputError
-from naspix.evaluation.evaluator import Measure
-from naspix.evaluation.explaining import RAW, Method, RandomRegions, Segmenter
-from naspix.evaluation.lerf import LeRF
-from naspix.evaluation.semantics import Semantics
-from naspix.evaluation.wsol import WSOL
+from naspix.errors import InputError, UnknownNameError
+from naspix.evaluation.measures import MEASURES, Measure
 from naspix.models import Classifier, load_model
+from naspix.pipeline import RAW, Method, RandomRegions, Segmenter
 from naspix.segmentation import NAS
+from naspix.settings import read_assignments, settable
 
 Task = Literal["lerf", "wsol", "semantics"]
-MEASURES: Mapping[str, type] = {"lerf": LeRF, "wsol": WSOL, "semantics": Semantics}
+N_CLUSTERS: Mapping[str, int] = {"lerf": 5, "wsol": 10, "semantics": 5}  # the paper's K
 RANDOM = "random"
 _ORDER_SEED = 0  # of the order in which pictures are taken
 
@@ -66,6 +65,8 @@ class EvaluationSettings:
     match: bool = True
 
     def __post_init__(self) -> None:
+        if self.task not in MEASURES:
+            raise UnknownNameError.among("task", self.task, MEASURES)
         if not self.methods:
             raise InputError("at least one --method is needed")
         for name in ("methods", "segmenters"):
@@ -79,6 +80,39 @@ class EvaluationSettings:
                 "--segmenter random has as many and as large regions as NAS; add --segmenter nas"
             )
         self.owners()
+
+    def with_parameters(
+        self,
+        assignments: Sequence[str] = (),
+        *,
+        levels: Sequence[int | str] = (),
+        n_clusters: int | None = None,
+        seed: int = 0,
+    ) -> "EvaluationSettings":
+        """The same with parameters in words, and those that many things share.
+
+        Args:
+            assignments: ``NAME.PARAMETER=VALUE``, which count more than the others.
+            levels: Of every NAS.
+            n_clusters: Of every NAS; the paper's for the task by default.
+            seed: Of everything random.
+
+        Raises:
+            InputError: A value that does not fit.
+        """
+        owners = self.owners()
+        of_nas = {"levels": tuple(levels), "n_clusters": n_clusters or N_CLUSTERS[self.task]}
+        parameters: dict[str, dict[str, Any]] = {}
+        for name, owner in owners.items():
+            values = dict(of_nas) if owner is NAS else {}
+            if "seed" in settable(owner):
+                values["seed"] = seed
+            if values:
+                parameters[name] = values
+        for source in (self.parameters, read_assignments(assignments, owners)):
+            for name, given in source.items():
+                parameters.setdefault(name, {}).update(given)
+        return replace(self, parameters=parameters)
 
     @property
     def first_nas(self) -> str | None:

@@ -8,11 +8,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from naspix.evaluation.explaining import RAW
 from naspix.evaluation.scores import Score, blank_maps, meaning_of, scores_of
 from naspix.metrics import SaliencyRow
+from naspix.pipeline import RAW
 from naspix.registry import TITLES
-from naspix.runs.store import Run
+from naspix.runs import Run
 
 FIGURES: Mapping[str, str] = {
     "auc": "AUC-LeRF",

@@ -13,9 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, final
 
-from naspix.evaluation.explaining import RAW
-from naspix.evaluation.parameters import settable
-from naspix.evaluation.running import evaluate
+from naspix.evaluation import evaluate
 from naspix.evaluation.scores import Score, scores_of
 from naspix.evaluation.settings import EvaluationSettings, Task, fingerprint
 from naspix.evaluation.tables import FIGURES, setting_title
@@ -34,8 +32,10 @@ from naspix.paper.experiment import (
 )
 from naspix.paper.networks import TITLES
 from naspix.paper.published import published
+from naspix.pipeline import RAW
 from naspix.runs import Engine, OpenRun, Run, read_run
-from naspix.runs.store import HEADER
+from naspix.runs.store import STORE
+from naspix.settings import settable
 
 METHODS = ("grad_cam_plus_plus", "integrated_gradients", "lrp", "rise", "xrai")
 FEWEST = 20  # pictures of which anything may be said
@@ -135,7 +135,7 @@ class Evaluated(Experiment):
                 folder,
                 engine=engine,
                 progress=lambda n_more, n_items: progress(n_more, n_networks * n_items),
-                examples=False,
+                render=False,
             )
 
     @final
@@ -198,11 +198,11 @@ def interval_table(
 
 def _take_over(settings: EvaluationSettings, own: Path, folder: Path) -> None:
     """Copy the finished records of the same evaluation by another experiment, if there are any."""
-    if (folder / HEADER).exists():
+    if (folder / STORE).exists():
         return
     plain = {**settings.to_plain(), "data": fingerprint(settings.make_dataset())}
     wanted = json.loads(json.dumps(plain))
-    for other in sorted(own.parent.glob(f"*/{folder.parent.name}/{folder.name}/{HEADER}")):
+    for other in sorted(own.parent.glob(f"*/{folder.parent.name}/{folder.name}/{STORE}")):
         run = read_run(other.parent)
         if run.kind == settings.task and run.settings == wanted and run.n_items:
             with written(folder):

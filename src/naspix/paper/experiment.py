@@ -14,7 +14,7 @@ without computing. ``run.folder`` is ``OUTPUT/NAME``. An experiment writes its r
 
 - into the opened run itself (`overlays.py` does so for pictures of segmentations), or
 - as runs of their own below it, one a network (`evaluations.py`): ``subfolder(opened, "resnet18")``
-  is a folder for `naspix.evaluation.running.evaluate`, ``subruns(run)`` reads them.
+  is a folder for `naspix.evaluation.evaluate`, ``subruns(run)`` reads them.
 
 What is decided once for the whole run (which networks have weights, what data there is) is kept by
 ``opened.find(name, look)`` and read back from ``run.header["found"]``.
@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from naspix.paper.data import Conditions, Source
 from naspix.paper.networks import find_networks, sentence_on
 from naspix.runs import Engine, OpenRun, Run, read_run
-from naspix.runs.store import HEADER
+from naspix.runs.store import STORE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -183,5 +183,5 @@ def subfolder(opened: OpenRun, name: str) -> Path:
 
 def subruns(run: Run) -> dict[str, Run]:
     """All runs below an experiment's, by name."""
-    folders = sorted((run.folder / _RUNS).glob(f"*/{HEADER}"))
+    folders = sorted((run.folder / _RUNS).glob(f"*/{STORE}"))
     return {header.parent.name: read_run(header.parent) for header in folders}

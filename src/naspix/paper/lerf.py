@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, final
 import numpy as np
 
 from naspix.evaluation.curves import POINTS, Lines, mean_curves
-from naspix.evaluation.explaining import RAW
-from naspix.evaluation.lerf import GREEDY
+from naspix.evaluation.measures import GREEDY
 from naspix.evaluation.scores import picture_scores
 from naspix.evaluation.tables import setting_title, tables_of, title_of
 from naspix.metrics import compare
@@ -27,6 +26,7 @@ from naspix.paper.evaluations import (
 )
 from naspix.paper.experiment import Drawing, Shown, Table, Value, subruns
 from naspix.paper.published import published
+from naspix.pipeline import RAW
 from naspix.runs import Run
 
 if TYPE_CHECKING:

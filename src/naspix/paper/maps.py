@@ -8,6 +8,7 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
@@ -15,11 +16,8 @@ import torch
 from torch import Tensor
 
 from naspix import plots
-from naspix.evaluation.evaluator import Evaluator, Row, rows_of
-from naspix.evaluation.explaining import RAW, ExplainedBatch
-from naspix.evaluation.lerf import GREEDY
-from naspix.evaluation.running import make_evaluator, matched_parameters
-from naspix.evaluation.settings import EvaluationSettings
+from naspix.evaluation.evaluator import Evaluation, Evaluator, MakeEvaluator
+from naspix.evaluation.measures import GREEDY, Measure, Picture, rows_of
 from naspix.evaluation.tables import title_of
 from naspix.metrics import greedy_lerf
 from naspix.models import DEFAULT_MODEL, Classifier
@@ -36,11 +34,12 @@ from naspix.paper.experiment import (
     sentences_on,
 )
 from naspix.paper.segmentations import by_area, eight_bit
-from naspix.runs import Engine, OpenRun, Run, carry_out
+from naspix.pipeline import RAW, Answers
+from naspix.runs import Engine, Kind, OpenRun, Row, Run, carry_out
 from naspix.superpixelify import superpixelify
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    pass
 
 _PHOTO = "photo"
 _ALL_LEVELS = (0, 1, 2, 3, 4)
@@ -83,10 +82,10 @@ class Figure5(Experiment):
             nas["levels"] = _ALL_LEVELS
         question = Question("lerf", parameters={"nas": nas})
         settings = question.settings(source, name, weights, conditions, n_items)
-        matched = opened.find("matched", partial(matched_parameters, settings))
+        make_evaluator = Evaluation(settings).begin(opened, n_items)
         carry_out(
             opened,
-            partial(_make_worker, settings, matched, self.most_ordered),
+            partial(_make_worker, make_evaluator, self.most_ordered),
             n_items=n_items,
             batch_size=1,
             engine=engine,
@@ -147,33 +146,35 @@ class _Maps:
         return False
 
     @property
-    def columns(self) -> "Sequence[pa.Field]":
-        import pyarrow as pa
+    def columns(self) -> Mapping[str, Kind]:
+        return {"array": "bytes", "order": "bytes"}
 
-        return [pa.field("array", pa.binary(), nullable=False), pa.field("order", pa.binary())]
+    def prepared(self, dataset: Any, framing: Any, folder: Path, n_items: int) -> Measure:
+        return self
 
     def level_names(self, model: Classifier) -> tuple[str, ...]:
         return ()
 
-    def __call__(self, model: Classifier, batch: ExplainedBatch) -> list[Row]:
-        photos = [torch.from_numpy(eight_bit(image)) for image in batch.images.cpu()]
-        rows = rows_of(batch, _PHOTO, RAW, None, _values(photos))
-        for method, heat in batch.raw.items():
-            rows += rows_of(batch, method, RAW, None, _values(list(heat.half())))
-        for segmenter, superpixels in batch.superpixels.items():
+    def __call__(
+        self, model: Classifier, pictures: Sequence[Picture], answers: Answers
+    ) -> list[Row]:
+        photos = [torch.from_numpy(eight_bit(image)) for image in answers.images.cpu()]
+        rows = rows_of(pictures, answers, _PHOTO, RAW, None, _values(photos))
+        for method, heat in answers.raw.items():
+            rows += rows_of(pictures, answers, method, RAW, None, _values(list(heat.half())))
+        for segmenter, segmentation in answers.segmentations.items():
+            superpixels = segmentation.superpixels
             values = _values(list(superpixels.to(torch.int32)))
             if int(superpixels.max()) < self.most_ordered:
-                best = greedy_lerf(model, batch.images, superpixels, batch.target)
+                best = greedy_lerf(model, answers.images, superpixels, answers.target)
                 for value, labels, order in zip(values, superpixels, best.order, strict=True):
                     value["order"] = _encoded(order.argsort()[labels.cpu()].to(torch.int32))
-            rows += rows_of(batch, GREEDY, segmenter, superpixels, values)
+            rows += rows_of(pictures, answers, GREEDY, segmenter, superpixels, values)
         return rows
 
 
-def _make_worker(
-    settings: EvaluationSettings, matched: Mapping[str, Any], most_ordered: int
-) -> Evaluator:
-    evaluator = make_evaluator(settings, {"matched": matched})
+def _make_worker(make_evaluator: MakeEvaluator, most_ordered: int) -> Evaluator:
+    evaluator = make_evaluator()
     evaluator.measure = _Maps(most_ordered=most_ordered)
     return evaluator
 
@@ -181,7 +182,7 @@ def _make_worker(
 def _read(run: Run) -> list[_KeptPhoto]:
     """The photos of a run, in order."""
     found = []
-    frame = run.records().to_pandas()
+    frame = run.records()
     for _, rows in frame.groupby("index", sort=True):
         arrays = {
             (row["method"], row["segmenter"]): _decoded(row["array"])
@@ -212,7 +213,7 @@ def _pooled(heat: np.ndarray, superpixels: np.ndarray) -> np.ndarray:
     return pooled
 
 
-def _values(arrays: Sequence[Tensor]) -> list[Row]:
+def _values(arrays: Sequence[Tensor]) -> list[dict[str, Any]]:
     return [{"array": _encoded(array), "order": None} for array in arrays]
 
 

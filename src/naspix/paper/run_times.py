@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from naspix.machine import this_machine
 from naspix.models import DEFAULT_MODEL
 from naspix.paper.bench import SECTIONS
 from naspix.paper.data import AtHand, Conditions, Source
@@ -47,12 +48,8 @@ from naspix.paper.timing import (
     usual_photos,
 )
 from naspix.plots import draw_rates
-from naspix.runs import Engine, InProcess, OpenRun, Part, Run, Span, Worker, carry_out
-from naspix.runs.parts import this_machine
+from naspix.runs import Engine, InProcess, Kind, OpenRun, Part, Run, Span, Worker, carry_out
 from naspix.segmentation import NAS
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 # where none were given; scikit-image's photos are few
 _USUAL = Source("crops", "", "crops of scikit-image's photos, since none were given")
@@ -73,6 +70,15 @@ CONTENDERS: tuple[Network, ...] = (
     Network(DEFAULT_MODEL, levels=None),
     Network(algorithm="ward"),
 )
+
+
+_COLUMNS: Mapping[str, Kind] = {
+    **dict.fromkeys(("index", "size", "n_photos"), "int"),
+    **dict.fromkeys(("section", "row", "column", "network", "weights", "against", "note"), "text"),
+    **dict.fromkeys(("rate", "median_ms", "lower_ms", "upper_ms", "against_ms"), "float"),
+    **dict.fromkeys(("times_ms", "slic_times_ms"), "float64s"),
+    "load": "float",  # the machine's, after measuring
+}
 
 
 @final
@@ -147,8 +153,8 @@ class Table5(Experiment):
                     section = self.sections[index - len(CONTENDERS)]
                     rows += [{**row, "index": index} for row in _section(section, plan)]
             load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-            table = _records([{**row, "load": load} for row in rows])
-            return Part(span, table, (), {}, (this_machine(self.threads),))
+            loaded = [{**row, "load": load} for row in rows]
+            return Part(span, loaded, _COLUMNS, machine=this_machine(self.threads))
 
         return measure
 
@@ -186,7 +192,7 @@ class Table5(Experiment):
 
         Tested is whether SLIC is ten times as fast as NAS at its defaults.
         """
-        records = run.records().to_pylist()
+        records = run.records().to_dict("records")
         rates = [record for record in records if record["section"] is None]
         ours = {(rate["row"], rate["column"]): float(rate["rate"]) for rate in rates}
         paper = published("table5")
@@ -301,23 +307,6 @@ def _summary(times: Sequence[float], slics: Sequence[float]) -> dict[str, Any]:
         "times_ms": list(times),
         "slic_times_ms": list(slics),
     }
-
-
-def _records(rows: Sequence[Mapping[str, Any]]) -> "pa.Table":
-    import pyarrow as pa
-
-    text, number, several = pa.string(), pa.float64(), pa.list_(pa.float64())
-    kinds = {
-        **dict.fromkeys(("index", "size", "n_photos"), pa.int32()),
-        **dict.fromkeys(("section", "row", "column", "network", "weights"), text),
-        **dict.fromkeys(("rate", "median_ms", "lower_ms", "upper_ms"), number),
-        **dict.fromkeys(("times_ms", "slic_times_ms"), several),
-        "against": text,
-        "against_ms": number,
-        "note": text,
-        "load": number,  # the machine's, after measuring
-    }
-    return pa.table({name: [row.get(name) for row in rows] for name in kinds}, pa.schema(kinds))
 
 
 def _times_slics(rate: Mapping[str, Any]) -> NDArray[np.float64]:

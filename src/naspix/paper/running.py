@@ -25,7 +25,7 @@ from naspix.paper.published import paper_title
 from naspix.paper.run_times import Table5
 from naspix.paper.semantics import Figure4, Table1
 from naspix.runs import Engine, InProcess, Run, open_run, read_run
-from naspix.runs.store import HEADER
+from naspix.runs.store import STORE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -177,8 +177,8 @@ def render(folder: str | os.PathLike[str]) -> Path:
         InputError: There is no run of the paper's.
     """
     path = Path(folder)
-    below = [name for name in EXPERIMENTS if (path / name / HEADER).is_file()]
-    if (path / HEADER).exists() or not below:
+    below = [name for name in EXPERIMENTS if (path / name / STORE).is_file()]
+    if (path / STORE).exists() or not below:
         draw(read_run(path))
         return path / PAGE
     _write_whole_paper(path, [draw(read_run(path / name)) for name in below], [])

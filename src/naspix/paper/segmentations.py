@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,21 +28,35 @@ from torch import Tensor
 from naspix import plots
 from naspix.errors import DeviceError, NaspixError, OutputError
 from naspix.images import read_images
+from naspix.machine import this_machine
 from naspix.models import Classifier
 from naspix.paper.data import Conditions, Source
 from naspix.paper.experiment import Progress, found_data
 from naspix.paper.networks import load_networks
-from naspix.runs import Engine, Failure, OpenRun, Part, Run, Span, Worker, carry_out
-from naspix.runs.parts import this_machine
+from naspix.runs import Engine, Failure, Kind, OpenRun, Part, Run, Span, Worker, carry_out
 from naspix.segmentation import Consensus, Segmentation
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 FRAME = (224, 224)  # all networks see the same middle square
 ZOOM = 2  # finer lines than the photo's pixels
 _FULL = 65535  # of a frequency's PNG, stands for 1
 _MOST_LINED = 150  # superpixels whose boundaries do not yet cover the picture
+
+
+_COLUMNS: Mapping[str, Kind] = {
+    "index": "int",
+    "id": "text",
+    "row": "text",
+    "column": "text",
+    "segmenter": "text",
+    "n_clusters": "int",
+    "n_superpixels": "int",
+    "photo": "bytes",
+    "clusters": "bytes",
+    "superpixels": "bytes",
+    "frequency": "bytes",
+    "cluster_ari": "float",
+    "superpixel_ari": "float",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +140,7 @@ def _make_worker(
             except NaspixError as error:
                 failed.append(Failure(index, dataset.ids[index], str(error)))
         machine = this_machine(torch.get_num_threads())
-        return Part(span, _table(rows), tuple(failed), {}, (machine,))
+        return Part(span, rows, _COLUMNS, tuple(failed), {}, machine)
 
     return cut
 
@@ -174,25 +188,6 @@ def _record(cut: Cut) -> dict[str, Any]:
         record["cluster_ari"] = cut.consensus.cluster_ari
         record["superpixel_ari"] = cut.consensus.superpixel_ari
     return record
-
-
-def _table(rows: Sequence[Mapping[str, Any]]) -> "pa.Table":
-    import pyarrow as pa
-
-    schema = pa.schema(
-        [
-            pa.field("index", pa.int32(), nullable=False),
-            pa.field("id", pa.string(), nullable=False),
-            *(pa.field(name, pa.string()) for name in ("row", "column", "segmenter")),
-            *(pa.field(name, pa.int32()) for name in ("n_clusters", "n_superpixels")),
-            *(
-                pa.field(name, pa.binary())
-                for name in ("photo", "clusters", "superpixels", "frequency")
-            ),
-            *(pa.field(name, pa.float64()) for name in ("cluster_ari", "superpixel_ari")),
-        ]
-    )
-    return pa.table({name: [row.get(name) for row in rows] for name in schema.names}, schema=schema)
 
 
 def _encoded(pixels: np.ndarray) -> bytes:
@@ -269,7 +264,7 @@ class KeptPhoto:
 def read_photos(run: Run) -> list[KeptPhoto]:
     """The photos of a run with all their cuts, in order."""
     photos: dict[int, KeptPhoto] = {}
-    for record in run.records().to_pylist():
+    for record in run.records().to_dict("records"):
         if record["photo"] is not None:
             pixels = (_decoded(record["photo"]) / 255).astype(np.float32)
             photos[record["index"]] = KeptPhoto(record["id"], pixels)

@@ -11,7 +11,6 @@ import numpy as np
 from naspix import plots
 from naspix.datasets import Dataset
 from naspix.errors import InputError, NaspixError
-from naspix.evaluation.explaining import RAW
 from naspix.evaluation.scores import meaning_of
 from naspix.evaluation.settings import classes_of
 from naspix.evaluation.tables import title_of
@@ -39,6 +38,7 @@ from naspix.paper.segmentations import (
     eight_bit,
     read_photos,
 )
+from naspix.pipeline import RAW
 from naspix.runs import Engine, OpenRun, Run
 from naspix.segmentation import NAS, ClassClustering, ClassClusters
 

@@ -18,21 +18,19 @@
 """
 
 import datetime
-import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib import metadata
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 
+from naspix.machine import versions
 from naspix.report.agreement import Agreement, agreement
 from naspix.superpixelify import RankedSuperpixel
 
 SCHEMA = 1
-_LIBRARIES = ("naspix", "torch", "torchvision", "timm", "captum", "numpy", "scikit-image", "pillow")
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,7 @@ class RunRecord:
 
     settings: Mapping[str, object]
     seed: int = 0
-    versions: Mapping[str, str] = field(default_factory=lambda: _versions())
+    versions: Mapping[str, str] = field(default_factory=versions)
     created: str = field(default_factory=lambda: _now())
 
 
@@ -202,16 +200,6 @@ def _ranking_json(
         }
         for one in ranking
     ]
-
-
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
-    for library in _LIBRARIES:
-        try:
-            versions[library] = metadata.version(library)
-        except metadata.PackageNotFoundError:  # a checkout on the path, not installed
-            continue
-    return versions
 
 
 def _now() -> str:

@@ -1,36 +1,52 @@
 """Work on many items that can be stopped and continued: its results, and who computes them."""
 
-from naspix.runs.continuing import OpenRun, open_run
-from naspix.runs.engine import (
+from naspix.runs.engines import (
     Engine,
     InProcess,
     MakeWorker,
     Processes,
+    Ray,
     Worker,
     carry_out,
-    check_workers,
     limit_threads,
+    make_engine,
     share_of_cores,
 )
-from naspix.runs.parts import Failure, Part, Span
-from naspix.runs.ray_engine import Ray
-from naspix.runs.store import Run, read_run
+from naspix.runs.store import (
+    STORE,
+    Failure,
+    Kind,
+    OpenRun,
+    Part,
+    Row,
+    Run,
+    Span,
+    is_run,
+    locked,
+    open_run,
+    read_run,
+)
 
 __all__ = [
+    "STORE",
     "Engine",
     "Failure",
     "InProcess",
+    "Kind",
     "MakeWorker",
     "OpenRun",
     "Part",
     "Processes",
     "Ray",
+    "Row",
     "Run",
     "Span",
     "Worker",
     "carry_out",
-    "check_workers",
+    "is_run",
     "limit_threads",
+    "locked",
+    "make_engine",
     "open_run",
     "read_run",
     "share_of_cores",

@@ -29,12 +29,11 @@ from naspix.files import written
 from naspix.models import DEFAULT_MODEL, resolve_device
 from naspix.models.loading import read_model, save_model
 from naspix.models.recipes import with_classes
-from naspix.runs.lock import locked
+from naspix.runs import locked
 from naspix.training.checkpoint import Checkpoint, Epoch
 from naspix.training.log import draw_log, write_log
 from naspix.training.loop import Learning, Loop
 from naspix.training.run_folder import (
-    LOCK,
     RESULT,
     SCHEMA,
     SETTINGS,
@@ -143,7 +142,7 @@ class Finetuning:
         fabric = self._launched()
         with written(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        alone = locked(folder / LOCK) if fabric.global_rank == 0 else contextlib.nullcontext()
+        alone = locked(folder) if fabric.global_rank == 0 else contextlib.nullcontext()
         with alone, _together(fabric.world_size):
             return self._run(fabric, splits, folder, step)
 

@@ -13,7 +13,7 @@ from naspix.files import write_whole, written
 from naspix.training.checkpoint import Epoch
 
 SCHEMA = "naspix-finetuning/1"
-SETTINGS, RESULT, LOCK = "settings.json", "result.json", ".lock"
+SETTINGS, RESULT = "settings.json", "result.json"
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,9 @@ import pytest
 
 from naspix.datasets import CUB200, VOCBoxes
 from naspix.errors import InputError, UnknownNameError
-from naspix.evaluation.parameters import read_assignments, settable
 from naspix.saliency import LIME, RISE, XRAI, GradCAM, IntegratedGradients
 from naspix.segmentation import NAS, SLIC
+from naspix.settings import read_assignments, settable
 
 OWNERS = {
     "rise": RISE,

@@ -1,16 +1,31 @@
-"""What figures and records depend on besides their settings: processor, libraries, threads."""
+"""What figures and records depend on besides their settings: processor, versions, threads."""
 
 import os
 import platform
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
 
-_LIBRARIES = ("torch", "scikit-image", "scikit-learn", "scipy", "numpy", "naspix")
+_LIBRARIES = ("naspix", "torch", "torchvision", "timm", "captum", "numpy", "scikit-image", "pillow")
+_FOR_SPEED = ("torch", "scikit-image", "scikit-learn", "scipy", "numpy", "naspix")
 _VARIABLES = ("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_")  # they change how threads wait
+
+
+def versions() -> dict[str, str]:
+    """Python's and the libraries' versions, those that are installed.
+
+    Example:
+        >>> "torch" in versions()
+        True
+    """
+    known = {library: _version(library) for library in _LIBRARIES}
+    found = {library: number for library, number in known.items() if number is not None}
+    return {"python": platform.python_version(), **found}
 
 
 def describe_machine(threads: int) -> dict[str, object]:
@@ -28,9 +43,16 @@ def describe_machine(threads: int) -> dict[str, object]:
         "cuda_device": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "system": platform.platform(),
         "python": platform.python_version(),
-        **{library: _version(library) for library in _LIBRARIES},
+        **{library: _version(library) for library in _FOR_SPEED},
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+@cache
+def this_machine(threads: int) -> Mapping[str, object]:
+    """Processor, system and versions: what results depend on besides their settings."""
+    described = describe_machine(threads)
+    return {name: described[name] for name in described if name not in ("load", "date")}
 
 
 def _processor() -> str:
