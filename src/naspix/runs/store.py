@@ -537,16 +537,16 @@ def _encoded(value: Any, kind: Kind) -> object:
 
 
 def _decoded(values: list[Any], kind: Kind) -> Any:
-    """A column as pandas has it; missing numbers are NaN, as in a csv file."""
+    """A column as pandas has it; missing floats are NaN, all else that is missing None."""
     if kind in _NUMPY:
         return [None if v is None else np.frombuffer(v, _NUMPY[kind]) for v in values]
     if kind == "float":
         return np.array([math.nan if v is None else v for v in values], np.float64)
     if kind == "bool":
         return [None if v is None else bool(v) for v in values]
-    if kind in ("text", "bytes"):
-        return np.array(values, object)  # which keeps None
-    return values
+    if kind == "int" and None not in values:
+        return np.array(values, np.int64)
+    return np.array(values, object)  # which keeps None, and whole numbers beside it
 
 
 # ------------------------------------------------------------------------------- damage
