@@ -8,8 +8,9 @@ from torch import nn
 
 import naspix
 from naspix.datasets import Sample
-from naspix.evaluation.evaluator import Evaluator, Framing
+from naspix.evaluation.evaluator import Evaluator
 from naspix.evaluation.measures import WSOL
+from naspix.evaluation.pictures import Framing
 from naspix.pipeline import Pipeline, RandomRegions
 from naspix.runs import Engine, InProcess, carry_out, open_run
 

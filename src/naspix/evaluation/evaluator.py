@@ -13,23 +13,19 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from naspix.datasets import Dataset, Sample
+from naspix.datasets import Dataset
 from naspix.errors import DeviceError, InputError, NaspixError, OutputError
-from naspix.evaluation.measures import COMMON_COLUMNS, Measure, Picture
+from naspix.evaluation.measures import COMMON_COLUMNS, Measure
+from naspix.evaluation.pictures import Framing, Picture
 from naspix.evaluation.settings import EvaluationSettings, classes_of
-from naspix.images import read_images
 from naspix.machine import this_machine
-from naspix.metrics import scale_boxes
-from naspix.models import Classifier
 from naspix.models.targets import find_class
 from naspix.pipeline import Pipeline
 from naspix.runs import Failure, OpenRun, Part, Row, Span
@@ -42,46 +38,6 @@ _MATCHED_ON = 16  # pictures
 
 # steps of the stopwatch: reading goes on beside the others, only the wait for it takes their time
 READING, WAITING = "reading pictures", "waiting for pictures"
-
-
-@dataclass(frozen=True)
-class Framing:
-    """How a data set's pictures become images of one size.
-
-    Attributes:
-        model: Says the size.
-        squash: Scale height and width apart, bilinear, so that all of the picture is seen, as
-            wsolevaluation does; otherwise the middle, as the model was tested.
-        label_of: The model's class for each of the data set's, by number.
-    """
-
-    model: Classifier
-    squash: bool
-    label_of: Mapping[int, int]
-
-    def __call__(self, index: int, sample: Sample, needs_boxes: bool) -> Picture:
-        """Make a picture of a sample.
-
-        Raises:
-            InputError: A box is wanted and there is none.
-        """
-        # eight bits, as the picture was on disk, which are resized as PIL does
-        pixels = (sample.image * 255).round().clamp(0, 255).to(torch.uint8)
-        picture: np.ndarray = pixels.permute(1, 2, 0).numpy()
-        label = None if sample.label is None else self.label_of.get(sample.label)
-        boxes = torch.zeros(0, 4, dtype=torch.int64)
-        if not self.squash:
-            if needs_boxes:
-                raise InputError("boxes need the whole picture; squash it")
-            image = self.model.load_images(picture)[0].cpu()
-            return Picture(index, sample.id, image, label, boxes)
-        frame = self.model.input_size
-        image = read_images(picture, frame, resize="squash")[0]
-        if len(sample.boxes):
-            boxes = scale_boxes(sample.boxes, (picture.shape[0], picture.shape[1]), frame)
-        elif needs_boxes:
-            raise InputError(": ".join([f"{sample.id} has no box", *sample.problems]))
-        return Picture(index, sample.id, image, label, boxes)
 
 
 class Evaluation:

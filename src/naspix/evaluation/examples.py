@@ -16,7 +16,8 @@ from torch import Tensor
 
 from naspix import plots
 from naspix.evaluation.evaluator import Evaluator
-from naspix.evaluation.measures import Picture, Semantics
+from naspix.evaluation.measures import Semantics
+from naspix.evaluation.pictures import Picture
 from naspix.evaluation.scores import best_thresholds, picture_scores
 from naspix.evaluation.tables import setting_title, title_of
 from naspix.files import write_png, write_whole, written

@@ -9,13 +9,14 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, final, runtime_checkable
+from typing import Literal, Protocol, final, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int64
 from torch import Tensor
 
+from naspix.datasets import Dataset
 from naspix.errors import InputError, NaspixError
+from naspix.evaluation.pictures import Framing, Picture
 from naspix.files import written
 from naspix.metrics import (
     PerturbationCurves,
@@ -31,10 +32,6 @@ from naspix.models import Classifier
 from naspix.pipeline import Answers
 from naspix.runs import Kind, Row
 from naspix.segmentation import ClassClustering, ClassClusters
-
-if TYPE_CHECKING:
-    from naspix.datasets import Dataset
-    from naspix.evaluation.evaluator import Framing
 
 GREEDY = "greedy"  # the "method" that knows the best order
 COMMON_COLUMNS: Mapping[str, Kind] = {
@@ -52,25 +49,6 @@ _AT_ONCE = 16  # pictures that clusters are found by
 _CLASSES = "classes"  # where clusters of classes lie, below the run's folder
 
 
-@dataclass(frozen=True, eq=False)
-class Picture:
-    """An image as the network sees it, with what is known about it.
-
-    Attributes:
-        index: Its place in the data set.
-        id: Its name there.
-        image: ``(C, H, W)`` in [0, 1].
-        label: Its class in the model's numbers, None if not known.
-        boxes: ``(n, 4)`` whole pixels of the image, as ``naspix.metrics.scale_boxes`` makes them.
-    """
-
-    index: int
-    id: str
-    image: Float[Tensor, "C H W"]
-    label: int | None
-    boxes: Int64[Tensor, "n 4"]
-
-
 @runtime_checkable
 class Measure(Protocol):
     """Turns what is answered about a batch into rows, one a picture and setting."""
@@ -85,9 +63,7 @@ class Measure(Protocol):
         """What it adds to the columns that all rows have."""
         ...
 
-    def prepared(
-        self, dataset: "Dataset", framing: "Framing", folder: Path, n_items: int
-    ) -> "Measure":
+    def prepared(self, dataset: Dataset, framing: Framing, folder: Path, n_items: int) -> "Measure":
         """The same with what holds for all pictures, found and kept in the run's folder."""
         ...
 
@@ -146,9 +122,7 @@ class LeRF:
         """The area (missing where the curve has none) and the curve, scaled from 1 to 0."""
         return {"auc": "float", "auc_morf": "float", "fraction": "float32s", "score": "float32s"}
 
-    def prepared(
-        self, dataset: "Dataset", framing: "Framing", folder: Path, n_items: int
-    ) -> "LeRF":
+    def prepared(self, dataset: Dataset, framing: Framing, folder: Path, n_items: int) -> "LeRF":
         """It is."""
         return self
 
@@ -242,9 +216,7 @@ class WSOL:
             "n_boxes": "int",
         }
 
-    def prepared(
-        self, dataset: "Dataset", framing: "Framing", folder: Path, n_items: int
-    ) -> "WSOL":
+    def prepared(self, dataset: Dataset, framing: Framing, folder: Path, n_items: int) -> "WSOL":
         """It is."""
         return self
 
@@ -317,7 +289,7 @@ class Semantics:
         return {"sums": "float64s", "weights": "float64s", "area": "float64s", "blank": "bool"}
 
     def prepared(
-        self, dataset: "Dataset", framing: "Framing", folder: Path, n_items: int
+        self, dataset: Dataset, framing: Framing, folder: Path, n_items: int
     ) -> "Semantics":
         """The same with the clusters of each class of the first so many pictures.
 
@@ -452,7 +424,7 @@ def rows_of(
     ]
 
 
-def _batches(dataset: "Dataset", framing: "Framing", places: Sequence[int]) -> Iterator[Tensor]:
+def _batches(dataset: Dataset, framing: Framing, places: Sequence[int]) -> Iterator[Tensor]:
     """Images of a class, without those that cannot be read."""
     images = []
     for place in places:

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from naspix import plots
 from naspix.evaluation.evaluator import Evaluation, Evaluator, MakeEvaluator
-from naspix.evaluation.measures import GREEDY, Measure, Picture, rows_of
+from naspix.evaluation.measures import GREEDY, Measure, rows_of
+from naspix.evaluation.pictures import Picture
 from naspix.evaluation.tables import title_of
 from naspix.metrics import greedy_lerf
 from naspix.models import DEFAULT_MODEL, Classifier
