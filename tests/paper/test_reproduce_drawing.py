@@ -115,3 +115,13 @@ def test_a_verdict_that_cannot_be_told_says_so_on_the_page(drawn, monkeypatch):
     page = (drawn.run.folder / "page.html").read_text("utf-8")
     assert 'class="open">cannot be told here</b>Birds fly. (a book)' in page
     assert "No bird is at hand." in page
+
+
+def test_what_a_page_is_told_is_text_and_no_markup(drawn, monkeypatch):
+    told = "<b>5 & 6</b>"
+    shown = Shown([told], [Table("t", told, (told,), [[told]])], [], [Verdict(told, True, told)])
+    monkeypatch.setattr(Figure9, "show", lambda self, run: shown)
+    running.draw(drawn.run)
+    page = (drawn.run.folder / "page.html").read_text("utf-8")
+    assert told not in page
+    assert page.count("&lt;b&gt;5 &amp; 6&lt;/b&gt;") == 6

@@ -129,8 +129,9 @@ class AtHand:
             DatasetError: ``data`` holds neither STL-10 nor CUB.
         """
         found = self._published("stl10")
-        if found is None and self.images is not None and _has_classes(self.images):
-            found = self._images("folder")
+        if found is None and self.images is not None and self.images.is_dir():
+            folders = [child for child in self.images.iterdir() if child.is_dir()]
+            found = self._images("folder") if len(folders) > 1 else None
         return _checked(found or views(spare / _CLASSES))
 
     def boxed(self, spare: Path) -> Source:
@@ -272,7 +273,3 @@ def _squares(
 def _checked(source: Source) -> Source:
     source.open()
     return source
-
-
-def _has_classes(folder: Path) -> bool:
-    return folder.is_dir() and sum(child.is_dir() for child in folder.iterdir()) > 1

@@ -50,7 +50,15 @@ class LocalisationTable(Evaluated):
         tables = [_papers_form(run), interval_table(scores, _SHOWN, factor=100, words=words)]
         paper = published(run.kind)
         if paper.has_numbers:
-            tables.append(paper.beside("paper", "Beside the paper's", _ours(scores)))
+            ours = {}
+            for network, several in scores.items():
+                for score in several:
+                    title = setting_title(score.method, score.segmenter)
+                    row = f"{network}, {title}" if len(scores) > 1 else title
+                    value = score.value if score.difference is None else score.difference
+                    if score.figure in _SHOWN:
+                        ours[row, FIGURES[score.figure]] = 100 * value
+            tables.append(paper.beside("paper", "Beside the paper's", ours))
         drawings = []
         for name, each in subruns(run).items():
             figure = curves_figure(each)
@@ -102,19 +110,6 @@ def _papers_form(run: Run) -> Table:
         "interval over pictures leaves out zero."
     )
     return Table("localisation", "Objects found", columns, rows, words, frozenset(marked))
-
-
-def _ours(scores: Mapping[str, Sequence[Score]]) -> dict[tuple[str, str], float]:
-    """Our numbers by the rows and columns of the paper's."""
-    ours = {}
-    for network, several in scores.items():
-        for score in several:
-            if score.figure in _SHOWN:
-                title = setting_title(score.method, score.segmenter)
-                row = f"{network}, {title}" if len(scores) > 1 else title
-                value = score.value if score.difference is None else score.difference
-                ours[row, FIGURES[score.figure]] = 100 * value
-    return ours
 
 
 def raised_for_every_method(

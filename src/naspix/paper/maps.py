@@ -103,7 +103,9 @@ class Figure5(Experiment):
                 rows.append([photo.id, title_of(segmenter), int(superpixels.max()) + 1, ordered])
             labels = {title_of(name): by_area(each) for name, each in photo.superpixels.items()}
             pooled = {
-                (title_of(method), title_of(segmenter)): _pooled(heat, superpixels)
+                (title_of(method), title_of(segmenter)): superpixelify(
+                    torch.from_numpy(heat)[None], torch.from_numpy(superpixels)[None]
+                )[0].numpy()
                 for method, heat in photo.raw.items()
                 for segmenter, superpixels in photo.superpixels.items()
             }
@@ -206,12 +208,6 @@ def _read(run: Run) -> list[_KeptPhoto]:
             )
         )
     return found
-
-
-def _pooled(heat: np.ndarray, superpixels: np.ndarray) -> np.ndarray:
-    labels = torch.from_numpy(superpixels)[None]
-    pooled: np.ndarray = superpixelify(torch.from_numpy(heat)[None], labels)[0].numpy()
-    return pooled
 
 
 def _values(arrays: Sequence[Tensor]) -> list[dict[str, Any]]:

@@ -38,6 +38,7 @@ from naspix.paper.timing import (
     Network,
     Photo,
     Plan,
+    Timing,
     felzenszwalb,
     interleaved,
     limited_threads,
@@ -177,14 +178,15 @@ class Table5(Experiment):
                 for each, timing in interleaved(contenders, [photo], rounds=rounds).items():
                     times[each].append(timing.median_ms)
         size = photos[0].batch.shape[-1]
+        common = {"row": name, "column": f"{size} x {size}, CPU", "n_photos": len(photos)}
         rows = []
         for each in contenders if first else [name]:
-            row = {"row": each, "column": f"{size} x {size}, CPU"}
-            row |= {} if each == name else {"network": "", "weights": ""}
-            rows.append({**row, **_summary(times[each], times["SLIC"])})
+            row = {**common, "times_ms": times[each], "slic_times_ms": times["SLIC"]}
+            row |= {} if each == name else {"row": each, "network": "", "weights": ""}
+            rows.append({**row, **_rates(Timing.of([1e-3 * ms for ms in times[each]]))})
         if torch.cuda.is_available():
-            row = {"row": name, "column": f"{size} x {size}, GPU"}
-            rows.append({**row, **_on_gpu(nas, photos)})
+            on_gpu = _rates(*_on_gpu(nas, photos))
+            rows.append({**common, "column": f"{size} x {size}, GPU", **on_gpu})
         return rows
 
     def show(self, run: Run) -> Shown:
@@ -275,8 +277,8 @@ def _superpixels(nas: NAS, images: Tensor) -> Tensor:
     return nas.segment(nas.model.activations(images, nas.levels), frame).superpixels
 
 
-def _on_gpu(nas: NAS, photos: Sequence[Photo]) -> dict[str, Any]:
-    """Images a second of batches on the CUDA device, superpixels included."""
+def _on_gpu(nas: NAS, photos: Sequence[Photo]) -> tuple[Timing, int]:
+    """The time of a batch on the CUDA device, superpixels included, and of how many images."""
     on_gpu = replace(nas, model=nas.model.to("cuda"))
     n = 1 if nas.algorithm == "ward" else _GPU_BATCH
     batch = stacked([photos[i % len(photos)] for i in range(n)]).cuda()
@@ -287,25 +289,17 @@ def _on_gpu(nas: NAS, photos: Sequence[Photo]) -> dict[str, Any]:
 
     timing = interleaved({"": cut}, [batch], rounds=_GPU_ROUNDS)[""]
     nas.model.to("cpu")
-    return {
-        "rate": 1e3 * n / timing.median_ms,
-        "median_ms": timing.median_ms / n,
-        "lower_ms": timing.quartiles_ms[0] / n,
-        "upper_ms": timing.quartiles_ms[1] / n,
-        "n_photos": len(photos),
-    }
+    return timing, n
 
 
-def _summary(times: Sequence[float], slics: Sequence[float]) -> dict[str, Any]:
-    lower, median, upper = (float(q) for q in np.quantile(times, (0.25, 0.5, 0.75)))
+def _rates(timing: Timing, n_images: int = 1) -> dict[str, float]:
+    """Images a second, and milliseconds an image with their quartiles."""
+    lower, upper = timing.quartiles_ms
     return {
-        "rate": 1e3 / median,
-        "median_ms": median,
-        "lower_ms": lower,
-        "upper_ms": upper,
-        "n_photos": len(times),
-        "times_ms": list(times),
-        "slic_times_ms": list(slics),
+        "rate": 1e3 * n_images / timing.median_ms,
+        "median_ms": timing.median_ms / n_images,
+        "lower_ms": lower / n_images,
+        "upper_ms": upper / n_images,
     }
 
 
