@@ -71,8 +71,6 @@ CONTENDERS: tuple[Network, ...] = (
     Network(DEFAULT_MODEL, levels=None),
     Network(algorithm="ward"),
 )
-
-
 _COLUMNS: Mapping[str, Kind] = {
     **dict.fromkeys(("index", "size", "n_photos"), "int"),
     **dict.fromkeys(("section", "row", "column", "network", "weights", "against", "note"), "text"),
@@ -112,7 +110,6 @@ class Table5(Experiment):
     ) -> None:
         """Measure what has not been measured; in this process, whoever else could compute."""
         del engine  # several at once would slow each other
-
         at_hand = conditions.at_hand
         source = _USUAL if at_hand == AtHand() else at_hand.photos(opened.run.folder.parent)
         source = Source(**opened.find("source", source.to_plain))
