@@ -13,7 +13,7 @@ from pandas.testing import assert_frame_equal
 from squares import SETTINGS, Squares, compute, compute_with_little_room, hold
 
 from naspix.errors import InputError, NaspixWarning, OutputError
-from naspix.runs import STORE, Failure, Span, carry_out, open_run, read_run
+from naspix.runs import STORE, Failure, Part, Span, carry_out, open_run, read_run
 
 # processes that need not import torch again
 FORKS = multiprocessing.get_context("forkserver")
@@ -42,6 +42,14 @@ def test_a_run_gives_a_row_an_item_and_setting(tmp_path: Path) -> None:
 def test_chosen_columns_are_read_alone(tmp_path: Path) -> None:
     compute(tmp_path)
     assert read_run(tmp_path).records(["value"]).columns.tolist() == ["value"]
+
+
+def test_what_is_missing_is_none_beside_texts_and_whole_numbers(tmp_path: Path) -> None:
+    rows = [{"index": 0, "word": "one", "n": 1}, {"index": 1, "word": None, "n": None}]
+    with open_run(tmp_path, kind="words", settings={}) as opened:
+        opened.pending(2, 2)
+        opened.add(Part(Span(0, 2), rows, {"index": "int", "word": "text", "n": "int"}))
+    assert read_run(tmp_path).records().to_dict("records") == rows
 
 
 def test_records_are_exported(tmp_path: Path) -> None:

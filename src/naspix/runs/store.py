@@ -538,6 +538,8 @@ def _encoded(value: Any, kind: Kind) -> object:
 
 def _decoded(values: list[Any], kind: Kind) -> Any:
     """A column as pandas has it; missing floats are NaN, all else that is missing None."""
+    import pandas as pd
+
     if kind in _NUMPY:
         return [None if v is None else np.frombuffer(v, _NUMPY[kind]) for v in values]
     if kind == "float":
@@ -546,7 +548,7 @@ def _decoded(values: list[Any], kind: Kind) -> Any:
         return [None if v is None else bool(v) for v in values]
     if kind == "int" and None not in values:
         return np.array(values, np.int64)
-    return np.array(values, object)  # which keeps None, and whole numbers beside it
+    return pd.Series(values, dtype=object)  # which keeps None, and whole numbers beside it
 
 
 # ------------------------------------------------------------------------------- damage
