@@ -1,1 +1,14 @@
-"""The paper's tables and figures, one module each; `experiment.py` says what each consists of."""
+"""The paper's tables and figures, computed from nothing and set beside its numbers; its run times.
+
+`running` computes and draws any of them, `experiment` says what each consists of:
+
+    overlays       figures 1, 3, 7, 8, 9   segmentations of photos (`segmentations`)
+    semantics      table 1, figure 4       clusters that the pictures of a class share
+    lerf           table 2, figure 6       the least relevant hidden first (`evaluations`)
+    maps           figure 5                pooled maps and the greedy order
+    localisation   tables 3, 4             boxes around objects (`evaluations`)
+    run_times      table 5                 images a second (`timing`, `bench`)
+
+`data` and `networks` find what there is to run on, `published` has the paper's numbers and claims,
+`page` is what people read.
+"""

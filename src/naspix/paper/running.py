@@ -1,7 +1,7 @@
 """A table or figure of the paper from nothing: computed, or gone on with, and drawn.
 
-OUTPUT/NAME/   run.json, records/, runs/      what was computed
-               page.html, *.png, *.pdf, *.csv   functions of it, drawn again by `render`
+OUTPUT/NAME/   run.sqlite, runs/              what was computed
+               page.html, *.png, *.pdf, *.csv functions of it, drawn again by `render`
 OUTPUT/        paper.html                     of all that is there, by `all`
 """
 
