@@ -31,6 +31,8 @@ _HOMES = {
     "explain": "naspix.explain",
     "explore": "naspix.app",
     "check": "naspix.doctor",
+    "evaluate": "naspix.evaluation",
+    "concepts": "naspix.concepts",
     "NaspixError": "naspix.errors",
     "NaspixWarning": "naspix.errors",
 }
@@ -62,8 +64,10 @@ __all__ = [
     "__version__",
     "check",
     "clustering",
+    "concepts",
     "consensus",
     "datasets",
+    "evaluate",
     "explain",
     "explore",
     "interop",
@@ -81,8 +85,10 @@ __all__ = [
 if TYPE_CHECKING:
     from naspix import clustering, datasets, interop, metrics, models, plots, saliency, segmentation
     from naspix.app import explore
+    from naspix.concepts import concepts
     from naspix.doctor import check
     from naspix.errors import NaspixError, NaspixWarning
+    from naspix.evaluation.running import evaluate
     from naspix.explain import Explanation, explain
     from naspix.interop import wrap_huggingface
     from naspix.models import Classifier, load_model, wrap_model

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from naspix import pipeline, registry
 from naspix.errors import InputError, UnknownNameError
+from naspix.images import unique_names
 from naspix.models import Classifier
 from naspix.pipeline import Pipeline
 from naspix.report import (
@@ -29,7 +30,6 @@ from naspix.report import (
     RunRecord,
     agreement,
     page,
-    unique_names,
 )
 from naspix.segmentation import NAS, Segmentation
 from naspix.superpixelify import RankedSuperpixel, rank_superpixels, superpixelify

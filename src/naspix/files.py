@@ -99,10 +99,10 @@ class GrowingFile:
         self._file.flush()
         self._length = self._file.tell()
 
-    def publish(self) -> None:
-        """Close the file and move it to its place."""
+    def publish(self, place: Path | None = None) -> None:
+        """Close the file and move it to its place, or to another."""
         self._file.close()
-        _publish(self._hidden, self._place)
+        _publish(self._hidden, place or self._place)
 
     def discard(self) -> None:
         """Remove the file; nothing appears at its place."""

@@ -96,10 +96,11 @@ def test_explain_does_what_can_be_done(explained, photos):
     assert "Traceback" not in result.stderr
     assert len(result.stdout.splitlines()) == 2
     assert re.search(r"one-photo +\w+ cat +\d+\.\d%  \d+ superpixels", result.stdout)
-    assert sorted(path.name for path in output.iterdir()) == [
+    assert sorted(path.name for path in output.iterdir() if not path.name.startswith(".")) == [
         "one-photo",
         "report.html",
         "results.json",
+        "run.sqlite",
         "two-photo",
     ]
 
@@ -125,19 +126,6 @@ def test_explain_compares_methods_and_searches_the_greedy_order(photos, tmp_path
     n = photo["segmentations"]["nas"]["n_superpixels"]
     assert sorted(photo["hidden_first"]["nas"]) == list(range(n))
     assert (folder / "report.html").read_text().count('class="card"') == 2
-
-
-def test_all_stands_for_every_name():
-    from naspix import registry
-    from naspix.cli.explain import _methods, _segmenters
-    from naspix.cli.options import NasOptions
-
-    network = naspix.load_model("efficientnet_lite0")
-    methods = _methods(("lrp", "all"), network, quick=True)
-    assert list(methods) == list(registry.SALIENCY)
-    assert methods["rise"].n_masks == 300
-    assert _methods(("rise", "rise"), network, quick=False)["rise"].n_masks == 2000
-    assert list(_segmenters(("all",), network, NasOptions())) == list(registry.SEGMENTERS)
 
 
 def _shape(value: object) -> object:
@@ -246,56 +234,6 @@ def test_debug_shows_where(monkeypatch):
     code, error = _in_process(["models", "no-such-model"])
     assert code == 2
     assert "Traceback" in error
-
-
-def test_a_photo_that_spoils_its_batch_is_told_apart(tmp_path):
-    """A level that overflows on one photo of three fails that one only."""
-    import torch
-
-    from naspix.cli.inputs import Batch, Photo, answers
-    from naspix.errors import ActivationError, DeviceError
-
-    photos = [Photo(name, name, tmp_path) for name in "abc"]
-    batch = Batch(photos, torch.tensor([0.0, 1.0, 0.0])[:, None, None, None])
-
-    def ask(part: Batch) -> float:
-        if part.images.max() > 0:
-            raise ActivationError("overflow")
-        return float(part.images.sum())
-
-    failed = []
-    answered = list(answers(batch, ask, lambda photo, reason: failed.append((photo.name, reason))))
-    assert [part.photos[0].name for part, _ in answered] == ["a", "c"]
-    assert failed == [("b", "overflow")]
-
-    def full(part: Batch) -> float:
-        raise DeviceError("memory ran out; give a smaller --batch-size")
-
-    with pytest.raises(DeviceError):
-        list(answers(batch, full, lambda *_: None))
-
-
-def test_reading_stays_a_few_photos_ahead(tmp_path):
-    import torch
-
-    from naspix.cli.inputs import Photo, read_batches
-    from naspix.cli.options import InputOptions
-
-    read = []
-
-    class Reader:
-        def load_images(self, sources, **_):
-            read.append(sources[0].name)
-            return torch.zeros(1, 3, 4, 4 + (sources[0].name == "12"))
-
-    photos = [Photo(str(i), str(i), Path(str(i))) for i in range(40)]
-    seen = []
-    for batch in read_batches(photos, Reader(), InputOptions(batch_size=4), lambda *_: None):
-        time.sleep(0.01)
-        seen.append([photo.name for photo in batch.photos])
-        assert len(read) <= sum(map(len, seen)) + 1 + 2 * 4
-    assert [name for names in seen for name in names] == [str(i) for i in range(40)]
-    assert ["12"] in seen  # of another size, so in a batch of its own
 
 
 # a shell that runs the tests in the background has its children ignore Ctrl-C

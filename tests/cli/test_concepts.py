@@ -14,8 +14,9 @@ from PIL import Image
 
 import naspix
 from naspix.cli import main
-from naspix.cli.names import read_names
+from naspix.concepts import ConceptSettings, _box_files, _Photos, read_names
 from naspix.errors import InputError
+from naspix.images import find_photos
 from naspix.segmentation import ClassClusters
 
 SMALL = ("--n-clusters", "3", "--n-samples", "60", "--n-examples", "2", "--batch-size", "2")
@@ -118,21 +119,18 @@ def test_help(snapshot):
 
 
 def test_boxes_come_into_the_frame_that_the_network_sees(photos):
-    from naspix.cli.box_masks import BoxMasks
-    from naspix.cli.inputs import find_photos
-    from naspix.cli.options import InputOptions
-
     model = naspix.load_model("efficientnet_lite0")
-    boxes = BoxMasks(photos, model, InputOptions(resize="squash"))
-    cat = next(photo for photo in find_photos([photos]) if photo.source.endswith("cat.jpg"))
-    mask = boxes.mask(cat)
+    found = find_photos([photos])
+    settings = ConceptSettings(resize="squash")
+    reader = _Photos(found, model, settings, lambda *_: None, lambda *_: None)
+    files = _box_files(photos)
+    mask = reader.mask_of(next(p for p in found if p.source.endswith("cat.jpg")), files)
     columns = mask.any(0).nonzero()[:, 0]
     # the photo is 226 pixels wide
     assert columns.min() == pytest.approx(59 * 224 / 226, abs=1)
     assert columns.max() == pytest.approx(160 * 224 / 226, abs=1)
     assert mask[:, columns].float().mean() > 0.98
-    other = next(photo for photo in find_photos([photos]) if photo.source.endswith("cup.jpg"))
-    assert not boxes.mask(other).any()
+    assert not reader.mask_of(next(p for p in found if p.source.endswith("cup.jpg")), files).any()
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from naspix.errors import OutputError
-from naspix.report import PhotoExplanation, Prediction, ResultsFolder, RunRecord, unique_names
+from naspix.images import unique_names
+from naspix.report import PhotoExplanation, Prediction, ResultsFolder, RunRecord
 from naspix.superpixelify import RankedSuperpixel
 
 RUN = RunRecord(settings={"model": "none"}, versions={"naspix": "0"}, created="today")

@@ -19,7 +19,7 @@ N_PICTURES, N_KILLS = 40, 20
 
 # processes that need not import torch again
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["naspix.evaluation.evaluate", "naspix.saliency", "pandas"])
+FORKS.set_forkserver_preload(["naspix.evaluation", "naspix.saliency", "pandas"])
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL on this system")

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from naspix.cli import talk
-from naspix.cli.options import DatasetName, Json, ModelOptions, read_levels, several
+from naspix.cli.options import DatasetName, EngineOptions, Json, ModelOptions, read_levels, several
 
 if TYPE_CHECKING:
-    from naspix.runs import Engine, Run
+    from naspix.runs import Run
 
 TaskName = Literal["lerf", "wsol", "semantics"]
-_MODEL = ModelOptions()
+_MODEL, _ENGINE = ModelOptions(), EngineOptions()
 _SECONDS_BETWEEN_LINES = 30.0
 
 
@@ -68,18 +68,7 @@ def evaluate(
     ] = None,
     batch_size: Annotated[int, Parameter(help="Pictures that are explained and kept at once.")] = 8,
     model: ModelOptions = _MODEL,
-    engine: Annotated[Literal["local", "ray"], Parameter(help="Who computes.")] = "local",
-    workers: Annotated[int, Parameter(help="Processes, or Ray's actors.")] = 1,
-    threads: Annotated[
-        int, Parameter(help="Threads of each worker; 0 shares the cores among them.")
-    ] = 0,
-    gpus: Annotated[
-        float,
-        Parameter(help="GPUs of each of Ray's actors; may be a share of one, such as 0.25."),
-    ] = 0,
-    ray_address: Annotated[
-        str | None, Parameter(help="A Ray cluster to join, such as auto or ray://host:10001.")
-    ] = None,
+    engine: EngineOptions = _ENGINE,
     json: Json = False,
 ) -> int:
     """Judge explanations on a data set: LeRF, localisation, saliency by meaning.
@@ -105,24 +94,13 @@ def evaluate(
         batch_size=batch_size,
         match=match,
     ).with_parameters(set_, levels=read_levels(levels), n_clusters=n_clusters, seed=seed)
-    chosen = chosen_engine(engine, workers, threads, ray_address, gpus)
+    chosen = engine.make()
     with progress_of_run() as step:
         run = carry_out(settings, output, engine=chosen, progress=step)
     say_failures(run)
     _show(run, json)
     talk.say(f"see {output / 'report.html'}")
     return 0
-
-
-def chosen_engine(
-    name: str, workers: int, threads: int, address: str | None, gpus: float = 0
-) -> "Engine":
-    """Who computes."""
-    from naspix.models import keep_freed_memory
-    from naspix.runs import make_engine
-
-    keep_freed_memory()
-    return make_engine(name, workers=workers, threads=threads, gpus=gpus, address=address)
 
 
 @contextmanager

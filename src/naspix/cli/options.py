@@ -12,7 +12,7 @@ from cyclopts import Parameter
 
 if TYPE_CHECKING:
     from naspix.models import Classifier
-    from naspix.segmentation import NAS
+    from naspix.runs import Engine
 
 SegmenterName = Literal[
     "nas", "slic", "felzenszwalb", "quickshift", "watershed", "normalized_cut", "grid"
@@ -95,27 +95,15 @@ class NasOptions:
     algorithm: Literal["kmeans", "ward"] = "kmeans"
     seed: int = 0
 
-    def make(self, model: "Classifier") -> "NAS":
-        """The segmenter.
-
-        Raises:
-            ActivationError: a level has no spatial map; said here once, not of every photo.
-        """
-        import torch
-
-        from naspix.segmentation import NAS
-
-        levels = read_levels(self.levels)
-        if levels:
-            blank = torch.full((1, model.in_channels, *model.input_size), 0.5)
-            model.activations(blank, levels)
-        return NAS(
-            model,
-            levels=levels,
-            n_clusters=self.n_clusters,
-            algorithm=self.algorithm,
-            seed=self.seed,
-        )
+    @property
+    def parameters(self) -> dict[str, object]:
+        """As the segmenter takes them."""
+        return {
+            "levels": read_levels(self.levels),
+            "n_clusters": self.n_clusters,
+            "algorithm": self.algorithm,
+            "seed": self.seed,
+        }
 
 
 @Parameter(name="*")
@@ -133,6 +121,40 @@ class InputOptions:
     resize: Resize = "crop"
     max_pixels: int = 100_000_000
     batch_size: int = 8
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class EngineOptions:
+    """Who computes.
+
+    Attributes:
+        engine: Who computes.
+        workers: Processes, or Ray's actors.
+        threads: Threads of each worker; 0 shares the cores among them.
+        gpus: GPUs of each of Ray's actors; may be a share of one, such as 0.25.
+        ray_address: A Ray cluster to join, such as auto or ray://host:10001.
+    """
+
+    engine: Literal["local", "ray"] = "local"
+    workers: int = 1
+    threads: int = 0
+    gpus: float = 0
+    ray_address: str | None = None
+
+    def make(self) -> "Engine":
+        """The engine."""
+        from naspix.models import keep_freed_memory
+        from naspix.runs import make_engine
+
+        keep_freed_memory()
+        return make_engine(
+            self.engine,
+            workers=self.workers,
+            threads=self.threads,
+            gpus=self.gpus,
+            address=self.ray_address,
+        )
 
 
 Photos = Annotated[

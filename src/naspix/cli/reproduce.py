@@ -2,16 +2,20 @@
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from naspix.cli import talk
-from naspix.cli.evaluate import chosen_engine, progress_of_run, say_failures
+from naspix.cli.evaluate import progress_of_run, say_failures
+from naspix.cli.options import EngineOptions
 from naspix.errors import InputError
 
 if TYPE_CHECKING:
     from naspix.paper.experiment import Progress
+
+
+_ENGINE = EngineOptions()
 
 
 def reproduce(
@@ -62,18 +66,7 @@ def reproduce(
         "auto"
     ),
     seed: Annotated[int, Parameter(help="Of everything random.")] = 0,
-    engine: Annotated[Literal["local", "ray"], Parameter(help="Who computes.")] = "local",
-    workers: Annotated[int, Parameter(help="Processes, or Ray's actors.")] = 1,
-    threads: Annotated[
-        int, Parameter(help="Threads of each worker; 0 shares the cores among them.")
-    ] = 0,
-    gpus: Annotated[
-        float,
-        Parameter(help="GPUs of each of Ray's actors; may be a share of one, such as 0.25."),
-    ] = 0,
-    ray_address: Annotated[
-        str | None, Parameter(help="A Ray cluster to join, such as auto or ray://host:10001.")
-    ] = None,
+    engine: EngineOptions = _ENGINE,
 ) -> int:
     """Compute a table or figure of the paper, beside the paper's, or all of them.
 
@@ -96,7 +89,7 @@ def reproduce(
         device=str(resolve_device(device)),
         seed=seed,
     )
-    who = chosen_engine(engine, workers, threads, ray_address, gpus)
+    who = engine.make()
     if name != ALL:
         with progress_of_run(name, items) as step:
             shown = running.reproduce(name, conditions, output, engine=who, progress=step)

@@ -1,13 +1,14 @@
 """``naspix segment``: photos in, label maps out."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from naspix.cli import talk
-from naspix.cli.inputs import Photo, answers, find_photos, read_batches
 from naspix.cli.options import (
+    EngineOptions,
     InputOptions,
     Json,
     ModelOptions,
@@ -17,10 +18,7 @@ from naspix.cli.options import (
     SegmenterName,
 )
 
-if TYPE_CHECKING:
-    from naspix.segmentation import Segmentation
-
-_MODEL, _NAS, _INPUT = ModelOptions(), NasOptions(), InputOptions()
+_MODEL, _NAS, _INPUT, _ENGINE = ModelOptions(), NasOptions(), InputOptions(), EngineOptions()
 
 
 def segment(
@@ -39,68 +37,47 @@ def segment(
     model: ModelOptions = _MODEL,
     nas: NasOptions = _NAS,
     inputs: InputOptions = _INPUT,
+    engine: EngineOptions = _ENGINE,
     output: Output = Path("naspix-segments"),
     json: Json = False,
 ) -> int:
-    """Cut photos into superpixels and write label maps, one file a photo."""
-    from naspix import registry
-    from naspix.files import written
+    """Cut photos into superpixels and write label maps, one file a photo.
 
-    photos = find_photos(paths)
-    network = model.load()
-    ask = nas.make(network) if segmenter == "nas" else registry.find_segmenter(segmenter)()
-    with written(output):
-        output.mkdir(parents=True, exist_ok=True)
-    failed = 0
+    The same command goes on where it was stopped.
+    """
+    import json as plain
 
-    with talk.progress(len(photos), "cutting") as step:
+    from naspix.folders import PhotoSettings, segment_photos
+    from naspix.models import resolve_device
 
-        def fail(photo: Photo, reason: str) -> None:
-            nonlocal failed
-            failed += 1
-            talk.say(f"left out {photo.source}: {reason}")
-            step()
+    settings = PhotoSettings(
+        model=model.model,
+        weights=model.weights,
+        device=str(resolve_device(model.device)),
+        methods=(),
+        segmenters=(segmenter,),
+        parameters={"nas": nas.parameters},
+        resize=inputs.resize,
+        max_pixels=inputs.max_pixels,
+        batch_size=inputs.batch_size,
+        file_format=kind,
+    )
 
-        for batch in read_batches(photos, network, inputs, fail):
-            for part, segmentation in answers(batch, lambda batch: ask(batch.images), fail):
-                for index, photo in enumerate(part.photos):
-                    path = output / f"{photo.name}.{'json' if kind == 'coco' else kind}"
-                    _write(segmentation[index], path, kind, photo.name)
-                    _print(photo, path, segmentation[index], json)
-                    step()
+    def told(photo: Mapping[str, Any]) -> None:
+        if "error" in photo:
+            talk.say(f"left out {photo['source']}: {photo['error']}")
+            return
+        entry = {**photo, "file": str(output / photo["file"])}
+        counts = ((photo["n_clusters"], "cluster"), (photo["n_superpixels"], "superpixel"))
+        words = ", ".join(f"{n} {what}{'s' * (n != 1)}" for n, what in counts)
+        line = plain.dumps(entry, ensure_ascii=False) if json else f"{entry['file']}  {words}"
+        print(line)  # noqa: T201 - a result
+
+    with talk.progress_of_photos("cutting") as doing:
+        run = segment_photos(
+            settings, output, paths=paths, engine=engine.make(), told=told, doing=doing
+        )
+    failed = len(run.failures)
     if failed:
-        talk.say(f"{failed} of {len(photos)} photos were left out")
+        talk.say(f"{failed} of {run.n_items} photos were left out")
     return 1 if failed else 0
-
-
-def _write(
-    segmentation: "Segmentation", path: Path, kind: Literal["png", "npz", "coco"], name: str
-) -> None:
-    import json
-
-    from naspix.files import write_whole, written
-
-    if kind == "png":
-        segmentation.save_png(path)
-    elif kind == "npz":
-        segmentation.save(path)
-    else:
-        with written(path), write_whole(path) as file:
-            file.write(json.dumps(segmentation.to_coco(file_names=[name])).encode())
-
-
-def _print(photo: Photo, path: Path, segmentation: "Segmentation", as_json: bool) -> None:
-    import json
-
-    n_clusters, n_superpixels = int(segmentation.n_clusters), int(segmentation.n_superpixels)
-    counts = ((n_clusters, "cluster"), (n_superpixels, "superpixel"))
-    line = f"{path}  " + ", ".join(f"{n} {what}{'s' * (n != 1)}" for n, what in counts)
-    if as_json:
-        entry = {
-            "source": photo.source,
-            "file": str(path),
-            "n_clusters": n_clusters,
-            "n_superpixels": n_superpixels,
-        }
-        line = json.dumps(entry, ensure_ascii=False)
-    print(line)  # noqa: T201 - a result

@@ -78,25 +78,23 @@ def progress(total: int, doing: str) -> Iterator[Callable[[], None]]:
 
 
 @contextmanager
-def progress_of_parts(
-    total: int, doing: str, *, n_parts: int
-) -> Iterator[Callable[[float | int, str], None]]:
-    """A bar on standard error, where that is a terminal, for things that take long.
+def progress_of_photos(doing: str) -> Iterator[Callable[[float | int, int, str], None]]:
+    """A bar on standard error, where that is a terminal, for photos that may take long.
 
     Args:
-        total: How many things are to be done.
-        doing: Said beside the bar.
-        n_parts: Into how many parts a thing falls; a single one of a single part needs no bar.
+        doing: Said beside the bar while nothing else is.
 
     Yields:
-        What takes how many things are done by now, broken numbers too, and what is under way.
+        What takes how many photos are done by now, broken numbers too, how many there are, and
+        what is under way.
     """
     from rich.progress import MofNCompleteColumn, TextColumn, TimeElapsedColumn
 
-    columns = MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left")
-    with _bar(*columns, hidden=total * n_parts < 2) as bar:
-        task = bar.add_task(doing, total=total)
-        yield lambda done, doing: bar.update(task, completed=done, description=doing)
+    with _bar(MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left")) as bar:
+        task = bar.add_task(doing, total=None)
+        yield lambda done, total, step: bar.update(
+            task, completed=done, total=total, description=step or doing
+        )
 
 
 @contextmanager

@@ -11,7 +11,6 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +24,7 @@ from naspix.errors import DeviceError, InputError, NaspixError, OutputError
 from naspix.evaluation.measures import COMMON_COLUMNS, Measure
 from naspix.evaluation.pictures import Framing, Picture
 from naspix.evaluation.settings import EvaluationSettings, classes_of
+from naspix.images import ReadingAhead
 from naspix.machine import this_machine
 from naspix.models.targets import find_class
 from naspix.pipeline import Pipeline
@@ -181,16 +181,12 @@ class Evaluator:
         self.pipeline = dataclasses.replace(pipeline, watch=self._watch)
         self.target = target
         self._seconds: dict[str, float] = defaultdict(float)
-        self._reader = ThreadPoolExecutor(1, thread_name_prefix="naspix-reader")
-        self._ahead: dict[Span, Future[tuple[list[Picture | Failure], float]]] = {}
+        self._read = ReadingAhead(self.read_one)
 
     def __call__(self, span: Span, following: Span | None) -> Part:
         """Evaluate the items of a span."""
         with self._watch(WAITING):
-            found = self._ahead.pop(span, None) or self._reader.submit(self._read, span)
-            if following is not None:
-                self._ahead[following] = self._reader.submit(self._read, following)
-            pictures, seconds = found.result()
+            pictures, seconds = self._read(span, following)
         self._seconds[READING] += seconds
         failed = [each for each in pictures if isinstance(each, Failure)]
         of_size: dict[tuple[int, ...], list[Picture]] = {}
@@ -251,11 +247,6 @@ class Evaluator:
             unlabeled = next(picture.id for picture in pictures if picture.label is None)
             raise InputError(f"{unlabeled} has no label to be the target; take --target predicted")
         return torch.tensor(labels)
-
-    def _read(self, span: Span) -> tuple[list[Picture | Failure], float]:
-        """The pictures of a span, and the seconds that took, in the thread that reads ahead."""
-        begin = time.perf_counter()
-        return [self.read_one(index) for index in range(*span)], time.perf_counter() - begin
 
     @contextmanager
     def _watch(self, step: str) -> Iterator[None]:

@@ -1,6 +1,7 @@
 """Pictures as tensors in [0, 1]: read from anywhere, and checked. No network is known here."""
 
 from naspix.images.decoding import Source
+from naspix.images.photos import Photo, ReadingAhead, find_photos, unique_names
 from naspix.images.reading import (
     MAX_PIXELS,
     SUFFIXES,
@@ -15,11 +16,15 @@ from naspix.images.reading import (
 __all__ = [
     "MAX_PIXELS",
     "SUFFIXES",
+    "Photo",
+    "ReadingAhead",
     "Resize",
     "Source",
     "check_images",
     "check_shape",
     "expand_paths",
+    "find_photos",
     "read_image",
     "read_images",
+    "unique_names",
 ]

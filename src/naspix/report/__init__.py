@@ -5,17 +5,18 @@ from disk and needs nothing from elsewhere, PNG files, ``results.json``. No netw
 """
 
 from naspix.report.agreement import Agreement, agreement
-from naspix.report.folder import ResultsFolder, unique_names
+from naspix.report.folder import PhotoResult, ResultsFolder, write_pictures
 from naspix.report.page import page
 from naspix.report.record import PhotoExplanation, Prediction, RunRecord
 
 __all__ = [
     "Agreement",
     "PhotoExplanation",
+    "PhotoResult",
     "Prediction",
     "ResultsFolder",
     "RunRecord",
     "agreement",
     "page",
-    "unique_names",
+    "write_pictures",
 ]

@@ -1,27 +1,83 @@
 """The folder of results: pictures as each photo is done, then ``report.html`` and ``results.json``.
 
-Memory does not grow with the number of photos: page and record are written to hidden files beside
+Memory does not grow with the number of photos: pages and record are written to hidden files beside
 their places as photos come, and put there in one move when the folder is closed, be it by the end,
-an error or Ctrl-C. Every file is there whole or not at all.
+an error or Ctrl-C. Every file is there whole or not at all. Of more than a hundred photos each
+hundred has a page of its own, and ``report.html`` lists them.
 """
 
 import contextlib
+import io
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from naspix import plots
 from naspix.errors import OutputError
-from naspix.files import GrowingFile, write_png, written
+from naspix.files import GrowingFile, write_whole, written
 from naspix.report import page
 from naspix.report.agreement import Agreement
 from naspix.report.gallery import gallery
 from naspix.report.record import SCHEMA, PhotoExplanation, RunRecord
 
 PAGE, RECORD = "report.html", "results.json"
+_PAGE_OF_MANY = "report-{:03d}.html"
+_PAGE_LENGTH = 100  # photos
+
+
+@dataclass(frozen=True, eq=False)
+class PhotoResult:
+    """What is written of one photo.
+
+    Attributes:
+        name: Of its folder.
+        entry: In ``results.json``.
+        section: Of the page, as HTML.
+        link: Its words in the list of photos.
+        agreement: How far the methods agree on it.
+        pictures: Path below the folder -> the PNG file's content.
+    """
+
+    name: str
+    entry: Mapping[str, object]
+    section: str
+    link: tuple[str, str]
+    agreement: Agreement
+    pictures: Mapping[str, bytes]
+
+    @classmethod
+    def of(cls, photo: PhotoExplanation) -> "PhotoResult":
+        """Draw and describe a photo."""
+        from PIL import Image
+
+        pictures, files = {}, {}
+        for picture in gallery(photo):
+            pixels = picture.draw()
+            if picture.scale is not None:
+                pixels = plots.with_colour_bar(pixels, picture.scale)
+            content = io.BytesIO()
+            Image.fromarray(pixels).save(content, "png")
+            files[picture.kind] = f"{photo.name}/{picture.kind}.png"
+            pictures[files[picture.kind]] = content.getvalue()
+        section, link = page.section(photo), page.link_of(photo)
+        return cls(photo.name, photo.to_json(files), section, link, photo.agreement, pictures)
+
+
+def write_pictures(folder: Path, pictures: Mapping[str, bytes]) -> None:
+    """Write a photo's PNG files below a folder.
+
+    Raises:
+        OutputError: They cannot be written.
+    """
+    with written(folder):
+        for path, content in pictures.items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            with write_whole(folder / path) as file:
+                file.write(content)
 
 
 class ResultsFolder:
@@ -38,11 +94,11 @@ class ResultsFolder:
     def __init__(self, folder: str | os.PathLike[str], run: RunRecord) -> None:
         self.folder = Path(folder)
         self.failed: list[tuple[str, str]] = []
-        self.finished = False
+        self.finished = self.stopped = False
         self._run = run
-        self._links: list[str] = []
+        self._links: list[tuple[str, str]] = []
         self._agreements: list[Agreement] = []
-        self._first = True
+        self._n_pages = 0  # that are full
 
     def __enter__(self) -> Self:
         with written(self.folder), contextlib.ExitStack() as undo:
@@ -64,23 +120,22 @@ class ResultsFolder:
             undo.pop_all()
         return self
 
-    def add(self, photo: PhotoExplanation) -> dict[str, object]:
-        """Write a photo's pictures, and its part of the page and of the record.
+    def add(self, photo: PhotoExplanation) -> None:
+        """Write a photo's pictures, and its part of the page and of the record."""
+        result = PhotoResult.of(photo)
+        write_pictures(self.folder, result.pictures)
+        self.append(result)
 
-        Returns:
-            The photo's entry in ``results.json``.
-        """
+    def append(self, result: PhotoResult) -> None:
+        """Write a photo's part of the page and of the record; its pictures are there already."""
         with written(self.folder):
-            files = self._write_pictures(photo)
-            entry = photo.to_json(files)
-            section = page.section(photo)
-            record = ("" if self._first else ",") + "\n" + _dump(entry)
-            self._page.append(section)
+            if self._links and len(self._links) % _PAGE_LENGTH == 0:
+                self._finish_page()
+            record = ("," if self._links else "") + "\n" + _dump(result.entry)
+            self._page.append(result.section)
             self._record.append(record)
-        self._first = False
-        self._links.append(page.link(photo))
-        self._agreements.append(photo.agreement)
-        return entry
+        self._links.append(result.link)
+        self._agreements.append(result.agreement)
 
     def fail(self, source: str, reason: str) -> None:
         """Note a photo that could not be explained."""
@@ -92,20 +147,35 @@ class ResultsFolder:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.finished = kind is None
+        self.finished = kind is None and not self.stopped
         if not isinstance(error, OutputError):
             self._close()
             return
         with contextlib.suppress(OutputError):  # for what is finished there may still be room
-            if not self._first:
+            if self._links:
                 self._close()
         self._page.discard()
         self._record.discard()
 
+    def _finish_page(self) -> None:
+        """Put a page of a hundred photos into its place, and begin the next one."""
+        self._n_pages += 1
+        self._page.append(page.end_of_part(PAGE))
+        self._page.publish(self.folder / _PAGE_OF_MANY.format(self._n_pages))
+        self._page = GrowingFile(self.folder / PAGE)
+        self._page.append(page.head())
+
     def _close(self) -> None:
         """Complete page and record, and put them in their places."""
         with written(self.folder):
-            ending = page.tail(self._links, self._run, self.failed, self.finished, self._agreements)
+            if self._n_pages:
+                self._finish_page()
+            links = [
+                (f"{self._page_of(place)}#{anchor}", name, words)
+                for place, (name, words) in enumerate(self._links)
+                for anchor in [page.anchor(name)]
+            ]
+            ending = page.tail(links, self._run, self.failed, self.finished, self._agreements)
             self._page.append(ending)
             failed = [{"source": source, "error": reason} for source, reason in self.failed]
             self._record.append(
@@ -114,64 +184,9 @@ class ResultsFolder:
             self._page.publish()
             self._record.publish()
 
-    def _write_pictures(self, photo: PhotoExplanation) -> dict[str, str]:
-        (self.folder / photo.name).mkdir(exist_ok=True)
-        files = {}
-        for picture in gallery(photo):
-            pixels = picture.draw()
-            if picture.scale is not None:
-                pixels = plots.with_colour_bar(pixels, picture.scale)
-            path = f"{photo.name}/{picture.kind}.png"
-            write_png(self.folder / path, pixels)
-            files[picture.kind] = path
-        return files
-
-
-def unique_names(sources: Sequence[str]) -> list[str]:
-    """Short names for sources, no two alike on any file system.
-
-    The stem, where that is unique; with the names of its folders where it is not; numbered at last.
-
-    Example:
-        >>> unique_names(["a/cat.jpg", "b/cat.jpg", "b/dog.jpg", "dog.png"])
-        ['a-cat', 'b-cat', 'b-dog', 'dog']
-        >>> unique_names(["cat.jpg", "cat.png"])
-        ['cat', 'cat-2']
-    """
-    paths = [Path(source) for source in sources]
-    names = [_cleaned(path.stem) for path in paths]
-    for depth in range(1, 4):
-        alike = _repeated(names)
-        names = [
-            _cleaned("-".join([*path.parent.parts[-depth:], path.stem])) if i in alike else name
-            for i, (name, path) in enumerate(zip(names, paths, strict=True))
-        ]
-    taken: set[str] = set()
-    for i, name in enumerate(names):
-        number = 1
-        while names[i].casefold() in taken or names[i].casefold() in _RESERVED:
-            number += 1
-            names[i] = f"{name}-{number}"
-        taken.add(names[i].casefold())
-    return names
+    def _page_of(self, place: int) -> str:
+        return _PAGE_OF_MANY.format(place // _PAGE_LENGTH + 1) if self._n_pages else ""
 
 
 def _dump(value: object) -> str:
     return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
-
-
-def _cleaned(name: str) -> str:
-    """A name without what file systems or readers stumble over."""
-    kept = "".join(c if c.isalnum() or c in " ._+" else "-" for c in name).strip(" .-")
-    return kept[:120] or "photo"
-
-
-def _repeated(names: Sequence[str]) -> set[int]:
-    """Places of names that occur more than once."""
-    seen: dict[str, list[int]] = {}
-    for i, name in enumerate(names):
-        seen.setdefault(name.casefold(), []).append(i)
-    return {i for places in seen.values() if len(places) > 1 for i in places}
-
-
-_RESERVED = {PAGE, RECORD}

@@ -33,7 +33,11 @@ def page(photos: Iterable[PhotoExplanation], run: RunRecord) -> str:
     return (
         head()
         + "".join(map(section, shown))
-        + tail([link(one) for one in shown], run, agreements=tables)
+        + tail(
+            [(f"#{anchor(name)}", name, words) for name, words in map(link_of, shown)],
+            run,
+            agreements=tables,
+        )
     )
 
 
@@ -66,23 +70,34 @@ def section(photo: PhotoExplanation) -> str:
         pictures += f"\n{_comparison(photo)}"
         tables = f"<details><summary>Superpixels, ranked</summary>\n{tables}</details>"
     return (
-        f'<section id="{escape(_anchor(photo), quote=True)}">\n<h2>{escape(photo.name)}</h2>\n'
+        f'<section id="{escape(anchor(photo.name), quote=True)}">\n<h2>{escape(photo.name)}</h2>\n'
         f"<p>{verdict}</p>\n"
         f"{_predictions(photo)}\n{pictures}\n{tables}\n</section>\n"
     )
 
 
-def link(photo: PhotoExplanation) -> str:
-    """The photo's line in the list of photos."""
+def link_of(photo: PhotoExplanation) -> tuple[str, str]:
+    """The photo's name and words in the list of photos."""
     first = photo.predictions[0]
-    return (
-        f'<li><a href="#{escape(_anchor(photo), quote=True)}">{escape(photo.name)}</a> '
-        f"<span>{escape(first.name)} {first.probability:.0%}</span></li>"
-    )
+    return photo.name, f"{first.name} {first.probability:.0%}"
+
+
+def anchor(name: str) -> str:
+    """What a photo's section is called on its page."""
+    return "photo-" + "".join(c if c.isalnum() else "-" for c in name)
+
+
+def end_of_part(index: str) -> str:
+    """What follows the last photo of a page that is one of several.
+
+    Args:
+        index: The page that lists all photos.
+    """
+    return f'</main>\n<footer><p><a href="{index}">All photos</a></p></footer>\n{CLOSING}'
 
 
 def tail(
-    links: Sequence[str],
+    links: Sequence[tuple[str, str, str]],
     run: RunRecord,
     failed: Sequence[tuple[str, str]] = (),
     finished: bool = True,
@@ -91,7 +106,7 @@ def tail(
     """Everything after the last photo.
 
     Args:
-        links: One line for each photo, from :func:`link`; shown above the photos.
+        links: Address, name and words of each photo; shown above the photos.
         run: What made them.
         failed: Source and reason of each photo that could not be explained.
         finished: Whether all photos asked for had their turn.
@@ -104,7 +119,7 @@ def tail(
         opened = " open" if len(links) <= 30 else ""
         notes += (
             f"<nav><details{opened}><summary>{len(links)} photos</summary>"
-            f"<ol>{''.join(links)}</ol></details></nav>\n"
+            f"<ol>{''.join(map(_link, links))}</ol></details></nav>\n"
         )
     if len(agreements) > 1 and len(agreements[0].methods) > 1:
         notes += (
@@ -117,8 +132,12 @@ def tail(
     )
 
 
-def _anchor(photo: PhotoExplanation) -> str:
-    return "photo-" + "".join(c if c.isalnum() else "-" for c in photo.name)
+def _link(link: tuple[str, str, str]) -> str:
+    address, name, words = link
+    return (
+        f'<li><a href="{escape(address, quote=True)}">{escape(name)}</a> '
+        f"<span>{escape(words)}</span></li>"
+    )
 
 
 def _predictions(photo: PhotoExplanation) -> str:

@@ -117,25 +117,27 @@ class Run:
         Raises:
             InputError: If there are none yet, or some are damaged.
         """
-        import pandas as pd
-
         self._check()
         with _reading(self.folder) as connection:
-            kinds = _columns(connection)
-            wanted = list(kinds) if columns is None else list(columns)
-            rows = connection.execute(
-                f"SELECT {_quoted(wanted)} FROM records ORDER BY _batch, _row"
-                if kinds
-                else "SELECT 1 WHERE 0"
-            ).fetchall()
-        if not rows:
+            found = _frame(connection, columns, "ORDER BY _batch, _row")
+        if not len(found):
             raise InputError(f"{self.folder} has no records yet")
-        return pd.DataFrame(
-            {
-                name: _decoded([row[place] for row in rows], kinds[name])
-                for place, name in enumerate(wanted)
-            }
-        )
+        return found
+
+    def batches(self, columns: Sequence[str] | None = None) -> "Iterator[DataFrame]":
+        """The records of one batch after the other, so that memory holds only one.
+
+        Args:
+            columns: Only these.
+
+        Raises:
+            InputError: If some are damaged.
+        """
+        self._check()
+        with _reading(self.folder) as connection:
+            for span in _spans(connection):
+                where = f"WHERE _batch = {span.start} ORDER BY _row"
+                yield _frame(connection, columns, where)
 
     @property
     def failures(self) -> list[Failure]:
@@ -477,6 +479,23 @@ def _header(connection: sqlite3.Connection) -> dict[str, Any]:
 def _columns(connection: sqlite3.Connection) -> dict[str, Kind]:
     columns: dict[str, Kind] = _header(connection).get("columns", {})
     return columns
+
+
+def _frame(
+    connection: sqlite3.Connection, columns: Sequence[str] | None, clause: str
+) -> "DataFrame":
+    import pandas as pd
+
+    kinds = _columns(connection)
+    wanted = list(kinds) if columns is None else list(columns)
+    query = f"SELECT {_quoted(wanted)} FROM records {clause}" if kinds else "SELECT 1 WHERE 0"
+    rows = connection.execute(query).fetchall()
+    return pd.DataFrame(
+        {
+            name: _decoded([row[place] for row in rows], kinds.get(name, "text"))
+            for place, name in enumerate(wanted)
+        }
+    )
 
 
 def _spans(connection: sqlite3.Connection) -> list[Span]:

@@ -278,14 +278,22 @@ class ClassClusters:
         """
         return AtlasMaker(self.centers, self.names, source=repr(self), n_examples=n_examples)
 
-    def show(self, images: Float[Tensor, "B C H W"], maker: AtlasMaker) -> Segmentation:
+    def show(
+        self,
+        images: Float[Tensor, "B C H W"],
+        maker: AtlasMaker,
+        *,
+        activations: Sequence[Tensor] | None = None,
+    ) -> Segmentation:
         """Segment a batch, and let an atlas in the making look through it.
 
         Args:
             images: Values in [0, 1].
             maker: From ``atlas_maker``.
+            activations: Of the clustering's levels, if they are at hand.
         """
-        activations = self.clustering.model.activations(images, self.clustering.levels)
+        if activations is None:
+            activations = self.clustering.model.activations(images, self.clustering.levels)
         features = self._features(activations, _frame(images))
         segmentation = self._segment(features)
         maker.add(images, features, segmentation.clusters)

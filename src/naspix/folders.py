@@ -1,0 +1,560 @@
+"""Many photos explained or cut, on any engine, gone on with after a stop.
+
+Photos in; for `explain_photos` pictures, ``report.html`` and ``results.json`` out, for
+`segment_photos` a file a photo. What is computed lies in ``run.sqlite`` of the output folder as it
+comes, so that the same command goes on where it was stopped, and memory does not grow with the
+number of photos.
+"""
+
+import hashlib
+import json
+import os
+import warnings
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, Protocol, final, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from naspix import registry
+from naspix.errors import DeviceError, InputError, NaspixError, NaspixWarning, OutputError
+from naspix.explain import explain
+from naspix.files import written
+from naspix.images import Photo, ReadingAhead, find_photos
+from naspix.machine import this_machine
+from naspix.models import Classifier, load_model
+from naspix.models.targets import find_class
+from naspix.report import (
+    Agreement,
+    PhotoResult,
+    ResultsFolder,
+    RunRecord,
+    write_pictures,
+)
+from naspix.runs import (
+    STORE,
+    Engine,
+    Failure,
+    Kind,
+    OpenRun,
+    Part,
+    Row,
+    Run,
+    Span,
+    carry_out,
+    is_run,
+    open_run,
+    read_run,
+)
+from naspix.segmentation import NAS, Segmentation
+
+Format = Literal["png", "npz", "coco"]
+Told = Callable[[Row], None]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class PhotoSettings:
+    """What is asked of photos, as plain values.
+
+    Attributes:
+        model: As ``load_model`` takes it.
+        weights: ``"default"``, ``"none"``, or a file.
+        device: Where the model runs.
+        methods: Names of saliency methods; none where photos are only cut.
+        segmenters: Names of segmenters.
+        parameters: Name of a method or segmenter -> parameter -> value.
+        target: A class's number or name; the predicted one if None.
+        quick: Fewer masks, samples and steps in the methods that take long.
+        greedy: Also search the order in which superpixels can be hidden at the least cost.
+        resize: ``"crop"``, ``"squash"`` or ``"none"``.
+        max_pixels: Larger photos are refused.
+        batch_size: Photos that pass the network together, and are kept at once.
+        file_format: Of what `segment_photos` writes.
+    """
+
+    model: str = "efficientnet_lite0"
+    weights: str = "default"
+    device: str = "cpu"
+    methods: tuple[str, ...] = ("grad_cam_plus_plus",)
+    segmenters: tuple[str, ...] = ("nas",)
+    parameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    target: str | None = None
+    quick: bool = False
+    greedy: bool = False
+    resize: Literal["crop", "squash", "none"] = "crop"
+    max_pixels: int = 100_000_000
+    batch_size: int = 8
+    file_format: Format = "png"
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise InputError(f"--batch-size is at least 1, not {self.batch_size}")
+        for name in self.methods:
+            registry.find_method(name)
+        for name in self.segmenters:
+            registry.find_segmenter(name)
+
+    def load(self) -> Classifier:
+        """The network, on its device."""
+        weights = None if self.weights.lower() == "none" else self.weights
+        return load_model(self.model, weights=weights, device=self.device)
+
+    def make_methods(self, model: Classifier) -> dict[str, Any]:
+        """Name -> saliency method."""
+        return {name: registry.make_method(name, model, quick=self.quick) for name in self.methods}
+
+    def make_segmenters(self, model: Classifier) -> dict[str, Any]:
+        """Name -> segmenter.
+
+        Raises:
+            ActivationError: A level has no spatial map; said here once, not of every photo.
+        """
+        made: dict[str, Any] = {}
+        for name in self.segmenters:
+            kind, values = registry.find_segmenter(name), self.parameters.get(name, {})
+            made[name] = NAS(model, **values) if kind is NAS else kind(**values)
+            if kind is NAS and values.get("levels"):
+                blank = torch.full((1, model.in_channels, *model.input_size), 0.5)
+                model.activations(blank, values["levels"])
+        return made
+
+
+def explain_photos(
+    settings: PhotoSettings,
+    output: str | os.PathLike[str],
+    *,
+    paths: Sequence[str | os.PathLike[str]] | None = None,
+    engine: Engine | None = None,
+    told: Told = lambda row: None,
+    doing: Callable[[float, int, str], None] = lambda done, total, step: None,
+) -> Run:
+    """Explain photos and write pictures, a report and a record, or go on where that was stopped.
+
+    Args:
+        settings: What is asked.
+        output: The folder of results. A finished run of other settings there is replaced.
+        paths: Photos and folders of photos; without any, two of scikit-image's.
+        engine: Who computes; this process by default.
+        told: Told of each photo as it is done, first those of former runs: ``name``, ``class``,
+            ``probability``, ``counts``.
+        doing: Told how many photos are done, how many there are, and what is under way.
+
+    Raises:
+        InputError: Settings that cannot be; an unfinished run of others in the folder.
+        OutputError: The folder cannot be written, or another process writes to it.
+    """
+    return _run("explain", _Explain, settings, output, paths, engine, told, doing)
+
+
+def segment_photos(
+    settings: PhotoSettings,
+    output: str | os.PathLike[str],
+    *,
+    paths: Sequence[str | os.PathLike[str]] | None = None,
+    engine: Engine | None = None,
+    told: Told = lambda row: None,
+    doing: Callable[[float, int, str], None] = lambda done, total, step: None,
+) -> Run:
+    """Cut photos and write a file for each, or go on where that was stopped.
+
+    Args:
+        settings: What is asked; of several segmenters the first cuts.
+        output: The folder of files. A finished run of other settings there is replaced.
+        paths: Photos and folders of photos; without any, two of scikit-image's.
+        engine: Who computes; this process by default.
+        told: Told of each photo as it is done: ``source``, ``file``, ``n_clusters``,
+            ``n_superpixels``.
+        doing: Told how many photos are done, how many there are, and what is under way.
+
+    Raises:
+        InputError: Settings that cannot be; an unfinished run of others in the folder.
+        OutputError: The folder cannot be written, or another process writes to it.
+    """
+    return _run("segment", _Segment, settings, output, paths, engine, told, doing)
+
+
+def _run(
+    kind: str,
+    work: "Callable[[PhotoSettings], _Ask]",
+    settings: PhotoSettings,
+    output: str | os.PathLike[str],
+    paths: Sequence[str | os.PathLike[str]] | None,
+    engine: Engine | None,
+    told: Told,
+    doing: Callable[[float, int, str], None],
+) -> Run:
+    photos, output = find_photos(paths), Path(output)
+    digest = hashlib.sha256(json.dumps([photo.stamp for photo in photos]).encode())
+    plain = {
+        **asdict(settings),
+        "photos": {"n": len(photos), "stamps_sha256": digest.hexdigest()[:16]},
+    }
+    make_worker = _MakeWorker(work, settings, photos)
+    worker = make_worker.begun()  # what is wrong with the settings is said before anything is lost
+    _make_room(output, kind, json.loads(json.dumps(plain)))
+    with open_run(output, kind=kind, settings=plain) as run:
+        if run.run.n_items:
+            for row in _rows(run.run, ["told"]):
+                told(json.loads(row["told"]))
+        run.find("record", lambda: worker.ask.record)
+        n_done = 0
+
+        def keep(part: Part) -> Part:
+            for row in part.rows:
+                write_pictures(output, row["files"])
+                told(json.loads(row["told"]))
+            for failure in part.failed:
+                told({"source": failure.item, "error": failure.reason})
+            return part
+
+        def progress(n_more: int) -> None:
+            nonlocal n_done
+            n_done += n_more
+            doing(n_done, len(photos), "")
+
+        worker.doing = lambda share, step: doing(n_done + share, len(photos), step)
+        with written(output):
+            output.mkdir(parents=True, exist_ok=True)
+        finished = False
+        try:
+            carry_out(
+                run,
+                make_worker,
+                n_items=len(photos),
+                batch_size=settings.batch_size,
+                engine=engine,
+                progress=progress,
+                keep=keep,
+            )
+            finished = True
+        finally:
+            if kind == "explain":
+                _write_results(run, output, finished)
+        run.find("finished", lambda: True)
+        return run.run
+
+
+def _make_room(output: Path, kind: str, plain: Mapping[str, Any]) -> None:
+    """Remove a finished run of other settings; its results are about to be replaced.
+
+    Warns:
+        NaspixWarning: There was one.
+    """
+    if not is_run(output):
+        return
+    try:
+        before = read_run(output)
+    except InputError:  # damaged, or of another schema: said when it is opened
+        return
+    if before.header["found"].get("finished") and (before.kind, before.settings) != (kind, plain):
+        warnings.warn(
+            f"the results of another run in {output} are replaced", NaspixWarning, stacklevel=4
+        )
+        (output / STORE).unlink()
+
+
+def _write_results(run: OpenRun, output: Path, finished: bool) -> None:
+    """The pages and ``results.json`` of what is there."""
+    header = run.run.header
+    record = RunRecord(
+        settings=header["found"]["record"]["settings"],
+        seed=header["found"]["record"]["seed"],
+        versions=header["versions"],
+        created=header["created"],
+    )
+    with ResultsFolder(output, record) as results:
+        for row in _rows(run.run, ["name", "entry", "section", "words", "agreement"]):
+            results.append(
+                PhotoResult(
+                    row["name"],
+                    json.loads(row["entry"]),
+                    zlib.decompress(row["section"]).decode(),
+                    (row["name"], row["words"]),
+                    _agreement(json.loads(row["agreement"])),
+                    {},
+                )
+            )
+        for failure in run.run.failures:
+            results.fail(failure.item, failure.reason)
+        results.stopped = not finished
+
+
+def _rows(run: Run, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Rows of a run, a batch in memory at a time."""
+    for frame in run.batches(columns):
+        yield from frame.to_dict("records")
+
+
+def _plain(agreement: Agreement) -> dict[str, Any]:
+    return {
+        name: value.tolist() if isinstance(value, np.ndarray) else value
+        for name, value in vars(agreement).items()
+    }
+
+
+def _agreement(plain: Mapping[str, Any]) -> Agreement:
+    return Agreement(
+        tuple(plain["methods"]),
+        tuple(plain["segmenters"]),
+        np.array(plain["rank_correlation"], np.float64),
+        np.array(plain["variance_kept"], np.float64),
+    )
+
+
+@runtime_checkable
+class _Ask(Protocol):
+    """What is asked of a batch: rows with what to keep, what to tell, and files."""
+
+    columns: Mapping[str, Kind]
+    model: Classifier
+
+    @property
+    def n_steps(self) -> int: ...
+
+    @property
+    def record(self) -> dict[str, Any]: ...
+
+    def __call__(
+        self, photos: Sequence[Photo], images: Tensor, told: Callable[[str], None]
+    ) -> list[Row]: ...
+
+
+class _Explain:
+    """Asks for explanations; what is loaded once for all photos."""
+
+    columns: Mapping[str, Kind] = {
+        "index": "int",
+        "name": "text",
+        "told": "text",
+        "entry": "text",
+        "section": "bytes",
+        "words": "text",
+        "agreement": "text",
+    }
+
+    def __init__(self, settings: PhotoSettings) -> None:
+        self._settings = settings
+        self.model = settings.load()
+        self._methods = settings.make_methods(self.model)
+        self._segmenters = settings.make_segmenters(self.model)
+        self._target = find_class(self.model, settings.target)
+
+    @property
+    def n_steps(self) -> int:
+        """How many things are asked of a photo."""
+        return len(self._methods) + len(self._segmenters)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What made the results, for ``results.json``."""
+        settings = self._settings
+        seeds = [values["seed"] for values in settings.parameters.values() if "seed" in values]
+        return {
+            "settings": {
+                "model": settings.model,
+                "weights": settings.weights,
+                "device": str(self.model.device),
+                "resize": settings.resize,
+                "batch_size": settings.batch_size,
+                "target": "predicted" if self._target is None else self._target,
+                "methods": {name: repr(method) for name, method in self._methods.items()},
+                "segmenters": {name: repr(each) for name, each in self._segmenters.items()},
+            },
+            "seed": seeds[0] if seeds else 0,
+        }
+
+    def __call__(
+        self, photos: Sequence[Photo], images: Tensor, told: Callable[[str], None]
+    ) -> list[Row]:
+        explanation = explain(
+            self.model,
+            images,
+            self._target,
+            method=list(self._methods.values()),
+            segmenter=list(self._segmenters.values()),
+            names=[photo.name for photo in photos],
+            greedy=self._settings.greedy,
+            told=told,
+        )
+        rows: list[Row] = []
+        for photo, found in zip(photos, explanation.photos(), strict=True):
+            result = PhotoResult.of(replace(found, name=photo.name, source=photo.source))
+            first = found.predictions[0]
+            counts = {
+                name: int(labels.max()) + 1 for name, (_, labels) in found.segmentations.items()
+            }
+            line = {
+                "name": photo.name,
+                "class": first.name,
+                "probability": first.probability,
+                "counts": counts,
+            }
+            rows.append(
+                {
+                    "name": photo.name,
+                    "told": json.dumps(line),
+                    "entry": json.dumps(result.entry, ensure_ascii=False),
+                    "section": zlib.compress(result.section.encode(), 1),
+                    "words": result.link[1],
+                    "agreement": json.dumps(_plain(result.agreement)),
+                    "files": result.pictures,
+                }
+            )
+        return rows
+
+
+class _Segment:
+    """Cuts photos, and makes a file of each."""
+
+    columns: Mapping[str, Kind] = {"index": "int", "name": "text", "told": "text"}
+
+    def __init__(self, settings: PhotoSettings) -> None:
+        self._settings = settings
+        self.model = settings.load()
+        self._segmenter = next(iter(settings.make_segmenters(self.model).values()))
+
+    @property
+    def n_steps(self) -> int:
+        """How many things are asked of a photo."""
+        return 1
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What cut them."""
+        return {"segmenter": repr(self._segmenter)}
+
+    def __call__(
+        self, photos: Sequence[Photo], images: Tensor, told: Callable[[str], None]
+    ) -> list[Row]:
+        segmentation: Segmentation = self._segmenter(images)
+        suffix = {"coco": "json"}.get(self._settings.file_format, self._settings.file_format)
+        rows: list[Row] = []
+        for index, photo in enumerate(photos):
+            one = segmentation[index]
+            name = f"{photo.name}.{suffix}"
+            line = {
+                "source": photo.source,
+                "file": name,
+                "n_clusters": int(one.n_clusters),
+                "n_superpixels": int(one.n_superpixels),
+            }
+            content = _file_of(one, self._settings.file_format, photo.name)
+            rows.append({"name": photo.name, "told": json.dumps(line), "files": {name: content}})
+        return rows
+
+
+def _file_of(segmentation: Segmentation, file_format: Format, name: str) -> bytes:
+    if file_format == "coco":
+        return json.dumps(segmentation.to_coco(file_names=[name])).encode()
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"labels.{file_format}"
+        (segmentation.save_png if file_format == "png" else segmentation.save)(path)
+        return path.read_bytes()
+
+
+class _MakeWorker:
+    """Makes the worker in each process; in this one what is loaded already."""
+
+    def __init__(
+        self,
+        work: "Callable[[PhotoSettings], _Ask]",
+        settings: PhotoSettings,
+        photos: Sequence[Photo],
+        worker: "_Worker | None" = None,
+    ) -> None:
+        self._arguments = (work, settings, photos)
+        self._worker = worker
+
+    def begun(self) -> "_Worker":
+        """The worker of this process."""
+        work, settings, photos = self._arguments
+        self._worker = _Worker(work(settings), settings, photos)
+        return self._worker
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _MakeWorker, self._arguments
+
+    def __call__(self) -> "_Worker":
+        return self._worker or self.begun()
+
+
+class _Worker:
+    """Reads photos and asks about them; those that cannot be answered for are left out."""
+
+    def __init__(self, ask: _Ask, settings: PhotoSettings, photos: Sequence[Photo]) -> None:
+        self.ask = ask
+        self.doing: Callable[[float, str], None] = lambda share, step: None
+        self._settings, self._photos = settings, photos
+        self._read = ReadingAhead(self._read_one)
+
+    def __call__(self, span: Span, following: Span | None) -> Part:
+        """Explain or cut the photos of a span."""
+        images, seconds = self._read(span, following)
+        failed: list[Failure] = []
+        of_size: dict[tuple[int, ...], list[int]] = {}
+        for place, image in enumerate(images):
+            if isinstance(image, Tensor):
+                of_size.setdefault(tuple(image.shape), []).append(place)
+            else:
+                failed.append(image)
+        rows = []
+        for places in of_size.values():
+            rows += self._rows(span, places, images, failed)
+        rows.sort(key=lambda row: row["index"])
+        return Part(
+            span,
+            rows,
+            self.ask.columns,
+            tuple(sorted(failed, key=lambda failure: failure.index)),
+            {"reading photos": seconds},
+            this_machine(torch.get_num_threads()),
+        )
+
+    def _rows(
+        self,
+        span: Span,
+        places: Sequence[int],
+        images: Sequence[Tensor | Failure],
+        failed: list[Failure],
+    ) -> list[dict[str, Any]]:
+        """Rows of photos of one size; if one spoils them, of each alone."""
+        photos = [self._photos[span.start + place] for place in places]
+        n_told = 0
+
+        def told(name: str) -> None:
+            nonlocal n_told
+            self.doing(len(places) * n_told / self.ask.n_steps, registry.TITLES.get(name, name))
+            n_told += 1
+
+        try:
+            batch = torch.cat([image for i in places if isinstance(image := images[i], Tensor)])
+            found = self.ask(photos, batch, told)
+        except (DeviceError, OutputError):  # not the photo's fault
+            raise
+        except NaspixError as error:
+            if len(places) == 1:
+                index = span.start + places[0]
+                failed.append(Failure(index, photos[0].source, str(error)))
+                return []
+            return [row for one in places for row in self._rows(span, [one], images, failed)]
+        return [
+            {**row, "index": span.start + place} for place, row in zip(places, found, strict=True)
+        ]
+
+    def _read_one(self, index: int) -> Tensor | Failure:
+        photo, settings = self._photos[index], self._settings
+        try:
+            return self.ask.model.load_images(
+                [photo.content],
+                resize=None if settings.resize == "none" else settings.resize,
+                max_pixels=settings.max_pixels,
+            )
+        except InputError as error:
+            return Failure(index, photo.source, str(error))

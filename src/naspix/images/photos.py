@@ -1,0 +1,132 @@
+"""Photos that are named on a command line: found, named apart, and read ahead a batch at a time."""
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from numpy.typing import NDArray
+
+from naspix.images.reading import expand_paths
+
+_Item = TypeVar("_Item")
+
+_RESERVED = {"report.html", "results.json", "run.sqlite"}  # names in a folder of results
+_LONGEST = 120
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A photo to be read.
+
+    Attributes:
+        name: Unique among the photos of a run, fit for a file name.
+        source: Where it comes from.
+        content: What ``Classifier.load_images`` reads.
+    """
+
+    name: str
+    source: str
+    content: Path | NDArray[Any]
+
+    @property
+    def stamp(self) -> list[object]:
+        """What tells whether it is still the same photo."""
+        if not isinstance(self.content, Path) or not self.content.is_file():
+            return [self.source]
+        status = self.content.stat()
+        return [self.source, status.st_size, status.st_mtime_ns]
+
+
+def find_photos(paths: Sequence[str | os.PathLike[str]] | None = None) -> list[Photo]:
+    """The photos that paths and folders name; without any, two from scikit-image's wheel.
+
+    Raises:
+        InputError: A folder holds no image.
+
+    Example:
+        >>> [photo.name for photo in find_photos()]
+        ['chelsea', 'coffee']
+    """
+    if not paths:
+        import skimage.data
+
+        return [
+            Photo(name, f"skimage.data.{name}", getattr(skimage.data, name)())
+            for name in ("chelsea", "coffee")
+        ]
+    files = expand_paths(paths)
+    names = unique_names([str(file) for file in files])
+    return [Photo(name, str(file), file) for name, file in zip(names, files, strict=True)]
+
+
+def unique_names(sources: Sequence[str]) -> list[str]:
+    """Short names for sources, no two alike on any file system.
+
+    The stem, where that is unique; with the names of its folders where it is not; numbered at last.
+
+    Example:
+        >>> unique_names(["a/cat.jpg", "b/cat.jpg", "b/dog.jpg", "dog.png"])
+        ['a-cat', 'b-cat', 'b-dog', 'dog']
+        >>> unique_names(["cat.jpg", "cat.png"])
+        ['cat', 'cat-2']
+    """
+    paths = [Path(source) for source in sources]
+    names = [_cleaned(path.stem) for path in paths]
+    for depth in range(1, 4):
+        alike = _repeated(names)
+        names = [
+            _cleaned("-".join([*path.parent.parts[-depth:], path.stem])) if i in alike else name
+            for i, (name, path) in enumerate(zip(names, paths, strict=True))
+        ]
+    taken: set[str] = set()
+    for i, name in enumerate(names):
+        number = 1
+        while names[i].casefold() in taken or names[i].casefold() in _RESERVED:
+            number += 1
+            names[i] = f"{name}-{number}"
+        taken.add(names[i].casefold())
+    return names
+
+
+class ReadingAhead(Generic[_Item]):
+    """Reads the items of a span, and those of the following one in a thread meanwhile.
+
+    Args:
+        read: An item by its place.
+    """
+
+    def __init__(self, read: Callable[[int], _Item]) -> None:
+        self._read_one = read
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="naspix-reader")
+        self._ahead: dict[tuple[int, int], Future[tuple[list[_Item], float]]] = {}
+
+    def __call__(
+        self, span: tuple[int, int], following: tuple[int, int] | None
+    ) -> tuple[list[_Item], float]:
+        """The items of a span, and the seconds that reading them took."""
+        found = self._ahead.pop(span, None) or self._reader.submit(self._read, span)
+        if following is not None:
+            self._ahead[following] = self._reader.submit(self._read, following)
+        return found.result()
+
+    def _read(self, span: tuple[int, int]) -> tuple[list[_Item], float]:
+        begin = time.perf_counter()
+        return [self._read_one(index) for index in range(*span)], time.perf_counter() - begin
+
+
+def _cleaned(name: str) -> str:
+    """A name without what file systems or readers stumble over; bytes are what they count."""
+    kept = "".join(c if c.isalnum() or c in " ._+" else "-" for c in name).strip(" .-")
+    return kept.encode()[:_LONGEST].decode(errors="ignore").strip(" .-") or "photo"
+
+
+def _repeated(names: Sequence[str]) -> set[int]:
+    """Places of names that occur more than once."""
+    seen: dict[str, list[int]] = {}
+    for i, name in enumerate(names):
+        seen.setdefault(name.casefold(), []).append(i)
+    return {i for places in seen.values() if len(places) > 1 for i in places}

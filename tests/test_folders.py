@@ -1,0 +1,209 @@
+"""Folders of photos explained and cut: continued, by several workers, in pages."""
+
+import json
+import multiprocessing
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skimage.data
+from PIL import Image
+
+import naspix
+from naspix import registry
+from naspix.errors import ActivationError, DeviceError, InputError, NaspixWarning
+from naspix.folders import PhotoSettings, _Worker, explain_photos, segment_photos
+from naspix.images import Photo, ReadingAhead, find_photos
+from naspix.report import ResultsFolder, folder
+from naspix.runs import Processes, Span, read_run
+
+SETTINGS = PhotoSettings(batch_size=2, parameters={"nas": {"n_clusters": 3}})
+FORKS = multiprocessing.get_context("forkserver")
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five crops of a photo, and a file that is none."""
+    root = tmp_path_factory.mktemp("photos")
+    for place in range(5):
+        Image.fromarray(skimage.data.chelsea()[:200, 40 * place :][:, :200]).save(
+            root / f"cat-{place}.png"
+        )
+    (root / "broken.jpg").write_bytes(b"no photo")
+    return root
+
+
+@pytest.fixture(scope="module")
+def whole(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("whole")
+    explain_photos(SETTINGS, output, paths=[photos])
+    return output
+
+
+def test_what_a_killed_command_lacks_is_computed_by_the_next(
+    photos: Path, whole: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "killed"
+    process = FORKS.Process(
+        target=explain_photos, args=(SETTINGS, output), kwargs={"paths": [photos]}
+    )
+    process.start()
+    deadline = time.monotonic() + 120
+    while process.is_alive() and time.monotonic() < deadline and not _n_done(output):
+        time.sleep(0.005)
+    process.kill()
+    process.join()
+    before = _n_done(output)
+    told: list[str] = []
+    run = explain_photos(
+        SETTINGS, output, paths=[photos], told=lambda row: told.append(row.get("name", ""))
+    )
+    assert before
+    assert run.n_items == 6
+    assert [name for name in told if name] == [f"cat-{i}" for i in range(5)], "former ones too"
+    assert _results(output) == _results(whole)
+    assert not list(output.rglob("*.part"))
+    assert {path.name for path in (output / "cat-0").iterdir()} == {
+        path.name for path in (whole / "cat-0").iterdir()
+    }
+
+
+def test_two_processes_give_what_one_gives(photos: Path, whole: Path, tmp_path: Path) -> None:
+    explain_photos(SETTINGS, tmp_path, paths=[photos], engine=Processes(workers=2, threads=1))
+    assert _results(tmp_path) == _results(whole)
+
+
+def test_results_are_those_of_the_front_door(photos: Path, whole: Path) -> None:
+    model = naspix.load_model("efficientnet_lite0")
+    nas = naspix.NAS(model, n_clusters=3)
+    explanation = naspix.explain(model, [photos / "cat-3.png"], segmenter=nas)
+    (found,) = [one for one in _results(whole)["photos"] if one["name"] == "cat-3"]
+    ranking = found["explanations"][0]["superpixels"]
+    assert [one["label"] for one in ranking] == [one.label for one in explanation.ranking()]
+    assert [one["saliency"] for one in ranking] == pytest.approx(
+        [one.saliency for one in explanation.ranking()], rel=1e-4, abs=1e-6
+    )
+    assert _results(whole)["failed"][0]["source"].endswith("broken.jpg")
+
+
+def test_a_finished_run_of_other_settings_is_replaced_an_unfinished_one_is_not(
+    photos: Path, tmp_path: Path
+) -> None:
+    one = [photos / "cat-0.png"]
+    explain_photos(SETTINGS, tmp_path, paths=one)
+    explain_photos(SETTINGS, tmp_path, paths=one)  # nothing is left to do
+    with pytest.warns(NaspixWarning, match="the results of another run in .* are replaced"):
+        run = segment_photos(SETTINGS, tmp_path, paths=one)
+    assert run.kind == "segment"
+
+    def stop(row: object) -> None:
+        raise KeyboardInterrupt
+
+    many = [photos / "cat-0.png", photos / "cat-1.png", photos / "cat-2.png"]
+    with pytest.raises(KeyboardInterrupt):
+        explain_photos(SETTINGS, tmp_path / "stopped", paths=many, told=stop)
+    explain_photos(SETTINGS, tmp_path / "half", paths=many[:2])
+    with pytest.raises(KeyboardInterrupt):
+        explain_photos(
+            SETTINGS,
+            tmp_path / "half2",
+            paths=many,
+            doing=lambda done, *_: stop(0) if done >= 2 else None,
+        )
+    assert read_run(tmp_path / "half2").n_items == 2
+    other = PhotoSettings(target="espresso", batch_size=2)
+    with pytest.raises(InputError, match="target was not set and is now"):
+        explain_photos(other, tmp_path / "half2", paths=many)
+    record = json.loads((tmp_path / "half2" / "results.json").read_text())
+    assert not record["finished"]
+    assert len(record["photos"]) == 2
+
+
+def test_pages_of_a_hundred_with_an_index(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folder, "_PAGE_LENGTH", 2)
+    model = naspix.load_model("efficientnet_lite0")
+    explanation = naspix.explain(model, skimage.data.chelsea())
+    (photo,) = explanation.photos()
+    with ResultsFolder(tmp_path, explanation.run) as results:
+        for place in range(5):
+            results.add(replace(photo, name=f"photo {place}"))
+    names = sorted(path.name for path in tmp_path.glob("*.html"))
+    assert names == ["report-001.html", "report-002.html", "report-003.html", "report.html"]
+    index = (tmp_path / "report.html").read_text()
+    assert 'href="report-002.html#photo-photo-3"' in index
+    assert "<img" not in index
+    second = (tmp_path / "report-002.html").read_text()
+    assert 'id="photo-photo-3"' in second
+    assert 'href="report.html"' in second
+    assert len(json.loads((tmp_path / "results.json").read_text())["photos"]) == 5
+
+
+def test_a_photo_that_spoils_its_batch_is_told_apart(tmp_path: Path) -> None:
+    """A level that overflows on one photo of three fails that one only."""
+    found = [Photo(name, name, np.full((8, 8, 3), 255 * (name == "b"), np.uint8)) for name in "abc"]
+    model = naspix.load_model("efficientnet_lite0")
+
+    class Ask:
+        def __init__(self, error: Exception) -> None:
+            self.columns = {"index": "int", "name": "text", "told": "text"}
+            self.n_steps, self.record = 1, {}
+            self.model, self.error = model, error
+
+        def __call__(self, photos, images, told):  # type: ignore[no-untyped-def]
+            if images.max() > 0.9:
+                raise self.error
+            return [{"name": photo.name, "told": "{}", "files": {}} for photo in photos]
+
+    part = _Worker(Ask(ActivationError("overflow")), PhotoSettings(), found)(Span(0, 3), None)
+    assert [row["name"] for row in part.rows] == ["a", "c"]
+    assert [(one.item, one.reason) for one in part.failed] == [("b", "overflow")]
+    with pytest.raises(DeviceError):
+        _Worker(Ask(DeviceError("memory ran out")), PhotoSettings(), found)(Span(0, 3), None)
+
+
+def test_reading_stays_a_batch_ahead() -> None:
+    read: list[int] = []
+    reader = ReadingAhead(lambda index: read.append(index) or index)
+    spans = [(start, start + 4) for start in range(0, 40, 4)]
+    for place, span in enumerate(spans):
+        following = spans[place + 1] if place + 1 < len(spans) else None
+        assert reader(span, following)[0] == list(range(*span))
+        time.sleep(0.01)
+        assert len(read) <= span[1] + 4
+    assert read == list(range(40))
+
+
+def test_all_methods_and_segmenters_can_be_asked_for() -> None:
+    settings = PhotoSettings(
+        methods=tuple(registry.SALIENCY), segmenters=tuple(registry.SEGMENTERS), quick=True
+    )
+    model = naspix.load_model("efficientnet_lite0")
+    methods = settings.make_methods(model)
+    assert list(methods) == list(registry.SALIENCY)
+    assert methods["rise"].n_masks == 300
+    assert list(settings.make_segmenters(model)) == list(registry.SEGMENTERS)
+
+
+def test_photos_of_long_names_are_told_apart(tmp_path: Path) -> None:
+    for end in "ab":
+        (tmp_path / f"{70 * chr(0x732B)}{end}.png").touch()
+    names = [photo.name for photo in find_photos([tmp_path])]
+    assert len({*names}) == 2
+    assert all(len(name.encode()) <= 130 for name in names)
+
+
+def _results(output: Path) -> dict[str, object]:
+    results = json.loads((output / "results.json").read_text())
+    del results["created"]
+    return results
+
+
+def _n_done(output: Path) -> int:
+    try:
+        return len(read_run(output).spans)
+    except naspix.NaspixError:
+        return 0
