@@ -16,7 +16,10 @@ def test_the_command_lines_choices_are_the_registrys():
 
 
 def test_every_name_has_a_title():
-    assert set(registry.TITLES) == {*registry.SEGMENTERS, *registry.SALIENCY}
+    titles = [registry.title_of(name) for name in (*registry.SEGMENTERS, *registry.SALIENCY)]
+    assert len(set(titles)) == len(titles)
+    assert not {*registry.SEGMENTERS, *registry.SALIENCY} & set(titles)
+    assert registry.title_of("nobody") == "nobody"
 
 
 def test_unknown_names_list_near_ones():
@@ -32,9 +35,10 @@ def test_quick_settings_are_settings_of_their_methods():
     """And ask less of the network than the defaults do."""
     from dataclasses import fields
 
-    for name, settings in registry.QUICK.items():
-        defaults = {one.name: one.default for one in fields(registry.SALIENCY[name])}
-        for setting, value in settings.items():
+    assert any(kind.quick for kind in registry.SALIENCY.values())
+    for kind in registry.SALIENCY.values():
+        defaults = {one.name: one.default for one in fields(kind)}
+        for setting, value in kind.quick.items():
             if setting.startswith("n_"):
                 assert value < defaults[setting]
             else:

@@ -196,7 +196,7 @@ def concepts(
         saliency=saliency_by_cluster(joined, torch.cat(right), seed=settings.seed),
         suspects=clever_hans_audit(joined, outside=torch.cat(outside) if outside else None),
         judged=target is not None,
-        titles=registry.TITLES,
+        titles={name: registry.title_of(name) for name in registry.SALIENCY},
         failed=sorted(photos.left_out.items()),
     )
     with written(output / PAGE), write_whole(output / PAGE) as file:

@@ -225,9 +225,10 @@ def _first_or(name: str | None, known: Mapping[str, object], kind: str) -> str:
 def _title(name: str) -> str:
     """How people write it; of two of a kind, the second is numbered."""
     base, _, number = name.rpartition("_")
-    if name not in registry.TITLES and number.isdigit() and base in registry.TITLES:
-        return f"{registry.TITLES[base]} {number}"
-    return registry.TITLES.get(name, name)
+    known = {*registry.SALIENCY, *registry.SEGMENTERS}
+    if name not in known and number.isdigit() and base in known:
+        return f"{registry.title_of(base)} {number}"
+    return registry.title_of(name)
 
 
 def _steps(hidden_first: Int64[Tensor, " n"], labels: Int64[Tensor, "H W"]) -> Int64[Tensor, "H W"]:

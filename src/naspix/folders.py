@@ -106,7 +106,10 @@ class PhotoSettings:
 
     def make_methods(self, model: Classifier) -> dict[str, Any]:
         """Name -> saliency method."""
-        return {name: registry.make_method(name, model, quick=self.quick) for name in self.methods}
+        kinds = {name: registry.find_method(name) for name in self.methods}
+        return {
+            name: kind(model, **(kind.quick if self.quick else {})) for name, kind in kinds.items()
+        }
 
     def make_segmenters(self, model: Classifier) -> dict[str, Any]:
         """Name -> segmenter.
@@ -530,7 +533,7 @@ class _Worker:
 
         def told(name: str) -> None:
             nonlocal n_told
-            self.doing(len(places) * n_told / self.ask.n_steps, registry.TITLES.get(name, name))
+            self.doing(len(places) * n_told / self.ask.n_steps, registry.title_of(name))
             n_told += 1
 
         try:

@@ -20,8 +20,8 @@ from naspix.metrics import greedy_lerf, random_segmentation
 from naspix.models import Classifier, check_images
 from naspix.models.activations import recording
 from naspix.models.batches import batch_size_on, in_batches
+from naspix.saliency.base import gradients_enabled, pick_scores
 from naspix.saliency.cam import ClassActivationMap
-from naspix.saliency.method import differentiate, gradients_enabled, pick_scores
 from naspix.segmentation import NAS, Segmentation
 from naspix.superpixelify import superpixelify
 
@@ -211,8 +211,8 @@ class Pipeline:
                 for layer in dict.fromkeys(layers.values()):
                     if layer in maps:  # one that did not run is refused where the block ends
                         asker = next(cams[name] for name in cams if layers[name] == layer)
-                        of_layer[layer] = differentiate(
-                            asker, model, scores, maps[layer], retain_graph=len(layers) > 1
+                        of_layer[layer] = asker.differentiate(
+                            scores, maps[layer], retain_graph=len(layers) > 1
                         )
             found = {name: _float32(each.detach()) for name, each in maps.items()}
             return logits.detach(), classes, found, of_layer

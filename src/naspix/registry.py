@@ -1,14 +1,14 @@
 """Names -> classes: what can be asked for by a word, in the command line and in ``explain``.
 
 Literal dictionaries, nothing registers itself. Adding a segmenter or a saliency method is its file
-and one line here.
+and one line here: a class says itself how people write its name, what it needs and what it costs.
 """
 
 from collections.abc import Mapping
+from typing import Any, TypeVar
 
 from naspix.datasets import CUB200, STL10, COCOBoxes, ImageFolder, Photos, VOCBoxes
 from naspix.errors import UnknownNameError
-from naspix.models import Classifier
 from naspix.saliency import (
     LIME,
     LRP,
@@ -22,11 +22,11 @@ from naspix.saliency import (
     IntegratedGradients,
     KernelSHAP,
     Occlusion,
-    SaliencyMethod,
     Shapley,
     SmoothGrad,
     VanillaGradient,
 )
+from naspix.saliency.base import Attribution
 from naspix.segmentation import (
     NAS,
     SLIC,
@@ -37,7 +37,9 @@ from naspix.segmentation import (
     Watershed,
 )
 
-SEGMENTERS: Mapping[str, type] = {
+_Kind = TypeVar("_Kind")
+
+SEGMENTERS: Mapping[str, type[Any]] = {
     "nas": NAS,
     "slic": SLIC,
     "felzenszwalb": Felzenszwalb,
@@ -47,7 +49,7 @@ SEGMENTERS: Mapping[str, type] = {
     "grid": Grid,
 }
 
-SALIENCY: Mapping[str, type] = {
+SALIENCY: Mapping[str, type[Attribution]] = {
     "grad_cam_plus_plus": GradCAMPlusPlus,
     "grad_cam": GradCAM,
     "integrated_gradients": IntegratedGradients,
@@ -74,46 +76,8 @@ DATASETS: Mapping[str, type] = {
     "photos": Photos,
 }
 
-# how people write the names
-TITLES: Mapping[str, str] = {
-    "nas": "NAS",
-    "slic": "SLIC",
-    "felzenszwalb": "Felzenszwalb",
-    "quickshift": "Quickshift",
-    "watershed": "Watershed",
-    "normalized_cut": "Normalized cut",
-    "grid": "Grid",
-    "grad_cam_plus_plus": "Grad-CAM++",
-    "grad_cam": "Grad-CAM",
-    "integrated_gradients": "Integrated Gradients",
-    "vanilla_gradient": "Gradient",
-    "input_x_gradient": "Input x gradient",
-    "smoothgrad": "SmoothGrad",
-    "guided_backprop": "Guided backprop",
-    "lrp": "LRP",
-    "rise": "RISE",
-    "xrai": "XRAI",
-    "swag": "SWAG",
-    "occlusion": "Occlusion",
-    "lime": "LIME",
-    "kernel_shap": "KernelSHAP",
-    "shapley": "Shapley values",
-}
 
-
-# for a first look: fewer masks, samples and steps than the methods' authors take
-QUICK: Mapping[str, Mapping[str, object]] = {
-    "integrated_gradients": {"n_steps": 20, "tolerance": 0.2},
-    "smoothgrad": {"n_samples": 12},
-    "rise": {"n_masks": 300},
-    "xrai": {"n_steps": 15},
-    "lime": {"n_samples": 150},
-    "kernel_shap": {"n_samples": 250},
-    "shapley": {"n_pairs": 2},
-}
-
-
-def find_segmenter(name: str) -> type:
+def find_segmenter(name: str) -> type[Any]:
     """The segmenter's class.
 
     Raises:
@@ -126,7 +90,7 @@ def find_segmenter(name: str) -> type:
     return _found("segmenter", name, SEGMENTERS)
 
 
-def find_method(name: str) -> type:
+def find_method(name: str) -> type[Attribution]:
     """The saliency method's class.
 
     Raises:
@@ -152,27 +116,18 @@ def find_dataset(name: str) -> type:
     return _found("data set", name, DATASETS)
 
 
-def _found(kind: str, name: str, known: Mapping[str, type]) -> type:
+def _found(kind: str, name: str, known: Mapping[str, type[_Kind]]) -> type[_Kind]:
     if name not in known:
         raise UnknownNameError.among(kind, name, known)
     return known[name]
 
 
-def make_method(name: str, model: Classifier, *, quick: bool = False) -> SaliencyMethod:
-    """The saliency method with its defaults, or with fewer samples for a first look.
-
-    Args:
-        name: Of the method.
-        model: What it explains.
-        quick: Whether to take the settings of ``QUICK``; methods that are fast stay as they are.
-
-    Raises:
-        UnknownNameError: with the names most like it.
+def title_of(name: str) -> str:
+    """How people write the name of a segmenter or saliency method; any other name is its own.
 
     Example:
-        >>> from naspix.models import load_model
-        >>> make_method("rise", load_model("efficientnet_lite0"), quick=True).n_masks
-        300
+        >>> title_of("grad_cam_plus_plus"), title_of("nas"), title_of("mine")
+        ('Grad-CAM++', 'NAS', 'mine')
     """
-    made: SaliencyMethod = find_method(name)(model, **(QUICK.get(name, {}) if quick else {}))
-    return made
+    kind = SALIENCY.get(name) or SEGMENTERS.get(name)
+    return name if kind is None else kind.title

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 import naspix
 from naspix.doctor import Diagnosis, check
-from naspix.doctor.methods import WAYS, measuring_memory
+from naspix.doctor.methods import measuring_memory
 from naspix.errors import InputError, ModelError, NaspixError, NaspixWarning, UnknownNameError
 from naspix.registry import SALIENCY
 
@@ -257,10 +257,6 @@ def test_a_method_serves_if_and_only_if_it_works(plant):
         except (NaspixError, NaspixWarning):
             worked = False
         assert diagnosis.serves(name) == worked, name
-
-
-def test_every_method_has_its_way():
-    assert set(WAYS) == set(SALIENCY)
 
 
 def _smooth(channels: int = 3, size: tuple[int, int] = SIZE) -> Tensor:

@@ -5,8 +5,8 @@ from functools import partial
 import pytest
 import torch
 
-from naspix.saliency import lrp_rules
-from naspix.saliency.lrp_rules import Layer
+from naspix.saliency.lrp import rules as lrp_rules
+from naspix.saliency.lrp.rules import Layer
 
 EPSILON = 1e-6
 

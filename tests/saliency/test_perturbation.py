@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import naspix
 from naspix.errors import InputError
-from naspix.saliency.perturbation import LIME, KernelSHAP, Occlusion
+from naspix.saliency import LIME, KernelSHAP, Occlusion
 
 SIZE = (12, 16)
 MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.3, 0.25]

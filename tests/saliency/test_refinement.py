@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from naspix.saliency.refinement import refined_integral
+from naspix.saliency.integrated import refined_integral
 
 
 class _Path:

@@ -45,14 +45,14 @@ def compare(
     cuts: dict[str, Segmentation] = {"nas": study.segmentation}
     wanted = int(study.segmentation.n_superpixels[0])
     for name in segmenters:
-        told(0, f"cutting with {registry.TITLES[name]}")
+        told(0, f"cutting with {registry.title_of(name)}")
         matched = registry.find_segmenter(name)().match(study.images, wanted)
         cuts[name] = matched(study.images)
     study.others = {name: cut for name, cut in cuts.items() if name != "nas"}
     rows = []
     for name in methods:
         if not study.knows_heat(name):
-            told(expected_images(made(name, study.model)), registry.TITLES[name])
+            told(made(name, study.model).passes(study.images.shape[1:])[0], registry.title_of(name))
         rows.append(_row(study, name, study.heat(name), cuts))
     array = study.array()
     return {
@@ -60,7 +60,7 @@ def compare(
         "photo": png_url(photo_picture(array, zoom=_ZOOM)),
         "segmenters": [
             {
-                "title": registry.TITLES[name],
+                "title": registry.title_of(name),
                 "n": int(cut.n_superpixels[0]),
                 # as large as it is shown, about: thin lines do not survive being scaled down
                 "picture": png_url(boundary_picture(array, cut.superpixels[0].cpu().numpy())),
@@ -85,7 +85,7 @@ def contrast(study: Study, positive: int, negative: int, method: str, told: Told
     if positive == negative:
         raise InputError("choose two different classes; there is no contrast of one with itself")
     if not study.knows_heat(method, (positive, negative)):
-        told(expected_images(made(method, study.model)), registry.TITLES[method])
+        told(made(method, study.model).passes(study.images.shape[1:])[0], registry.title_of(method))
     heat = study.heat(method, (positive, negative))
     pooled = superpixelify(heat, study.segmentation.superpixels)
     scale = saliency_scale(pooled.cpu().numpy(), signed=True, outliers=_BEYOND)
@@ -98,7 +98,7 @@ def contrast(study: Study, positive: int, negative: int, method: str, told: Told
     return {
         "positive": {"index": positive, "name": study.model.category(positive)},
         "negative": {"index": negative, "name": study.model.category(negative)},
-        "method_title": registry.TITLES[method],
+        "method_title": registry.title_of(method),
         "difference": float(difference),
         "low": scale.low,
         "high": scale.high,
@@ -109,22 +109,6 @@ def contrast(study: Study, positive: int, negative: int, method: str, told: Told
         "rank": ranks(means).tolist(),
         "fall": falls.tolist(),
     }
-
-
-def expected_images(method: object) -> int:
-    """How many images a method lets pass the network for one photo, 0 where nobody knows.
-
-    Example:
-        >>> import naspix
-        >>> model = naspix.load_model("efficientnet_lite0")
-        >>> expected_images(naspix.saliency.RISE(model, n_masks=30))
-        30
-    """
-    for name, factor in (("n_masks", 1), ("n_samples", 1), ("n_steps", 1)):
-        count = getattr(method, name, None)
-        if isinstance(count, int):
-            return count * (2 if type(method).__name__ == "XRAI" else factor)
-    return 0
 
 
 def gradient(*, signed: bool) -> list[str]:
@@ -147,14 +131,14 @@ def _row(study: Study, method: str, heat: Tensor, cuts: dict[str, Segmentation])
 
     return {
         "method": method,
-        "title": registry.TITLES[method],
+        "title": registry.title_of(method),
         "low": scale.low,
         "high": scale.high,
         "colours": gradient(signed=scale.signed),
         "maps": [
             {"title": "as it is", "picture": drawn(heat)},
             *(
-                {"title": f"over {registry.TITLES[name]}", "picture": drawn(values)}
+                {"title": f"over {registry.title_of(name)}", "picture": drawn(values)}
                 for name, values in pooled.items()
             ),
         ],

@@ -92,7 +92,7 @@ def described(
     segmentation = clusters(images)
     atlas = clusters.atlas(images, n_examples=_EXAMPLES)
     asked = made(method, model)
-    told(0, f"{registry.TITLES[method]} of {len(images)} photos")
+    told(0, f"{registry.title_of(method)} of {len(images)} photos")
     heat = torch.cat([asked(one[None], target).detach() for one in images])
     measured = cluster_saliency(
         {method: heat}, segmentation.clusters, segmentation.superpixels, n_clusters=n_clusters
@@ -103,7 +103,7 @@ def described(
     return {
         "target": {"index": target, "name": model.category(target)},
         "n_right": int((predicted == target).sum()),
-        "method_title": registry.TITLES[method],
+        "method_title": registry.title_of(method),
         "photos": _photos(group, model, images, segmentation, predicted),
         "clusters": [
             {

@@ -20,6 +20,7 @@ from naspix.app.regions import Cut, Cutter, described, mean_saliency
 from naspix.errors import InputError
 from naspix.models import Classifier
 from naspix.plots import photo_picture
+from naspix.saliency.base import Attribution
 from naspix.segmentation import Segmentation
 
 N_CLASSES_SHOWN = 5
@@ -156,7 +157,7 @@ class Study:
             "levels": list(self.cut.levels),
             "seconds": self.seconds,
             "method": self.method,
-            "method_title": registry.TITLES[self.method],
+            "method_title": registry.title_of(self.method),
             "target": self._class(self.target),
         }
 
@@ -217,10 +218,11 @@ class Study:
         return {"index": index, "name": self.model.category(index)}
 
 
-def made(method: str, model: Classifier) -> Any:
+def made(method: str, model: Classifier) -> Attribution:
     """The saliency method with its default settings, in batches between which others get a turn."""
-    kind = registry.find_method(method)
-    return kind(model, batch_size=_BATCH) if hasattr(kind, "batch_size") else kind(model)
+    kind: Any = registry.find_method(method)
+    asked: Attribution = kind(model, batch_size=_BATCH)
+    return asked
 
 
 def png_url(pixels: np.ndarray) -> str:

@@ -1,16 +1,15 @@
 """Which saliency methods serve a network: each kind of need is tried once, memory measured.
 
 A method needs scores alone, gradients, guided gradients, relevance (LRP) or a layer's map. What
-serves one method of a kind serves all of it. The table below is the only place that knows each
-method's need and cost; a test holds both to what the methods really do.
+serves one method of a kind serves all of it. A method says itself what it needs and costs; a test
+holds both to what it really does.
 """
 
-import math
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -21,13 +20,9 @@ from torch.utils._pytree import tree_leaves
 from naspix.errors import NaspixError, NaspixWarning
 from naspix.models import Classifier
 from naspix.models.batches import batch_size_on
-from naspix.registry import SALIENCY, TITLES
+from naspix.registry import SALIENCY
 from naspix.saliency import LRP, GradCAM, GuidedBackprop, VanillaGradient
-from naspix.saliency.superpixels import N_SEGMENTS
-
-Need = Literal["scores", "gradients", "guided gradients", "relevance", "a layer's map"]
-# (method, image's shape (C, H, W)) -> forwards, backwards of one photo
-Passes = Callable[[Any, torch.Size], tuple[int, int]]
+from naspix.saliency.base import Need
 
 
 @dataclass(frozen=True)
@@ -57,55 +52,24 @@ class MethodDiagnosis:
     memory: int
 
 
-def _once(method: Any, shape: torch.Size) -> tuple[int, int]:
-    return 1, 1
-
-
-def _windows(method: Any, shape: torch.Size) -> tuple[int, int]:
-    shorter = min(shape[1:])
-    window = math.ceil(shorter / 7)
-    stride = max(1, window // 2)
-    down, right = (math.ceil((side - window) / stride) + 1 for side in shape[1:])
-    return down * right + 1, 0
-
-
-WAYS: Mapping[str, tuple[Need, Passes]] = {
-    "grad_cam_plus_plus": ("a layer's map", _once),
-    "grad_cam": ("a layer's map", _once),
-    "integrated_gradients": ("gradients", lambda m, _: (m.n_steps + 2, m.n_steps)),
-    "vanilla_gradient": ("gradients", _once),
-    "input_x_gradient": ("gradients", _once),
-    "smoothgrad": ("gradients", lambda m, _: (m.n_samples, m.n_samples)),
-    "guided_backprop": ("guided gradients", _once),
-    "lrp": ("relevance", lambda m, _: (1, 3)),
-    "rise": ("scores", lambda m, _: (m.n_masks, 0)),
-    "xrai": ("gradients", lambda m, _: (2 * m.n_steps, 2 * m.n_steps)),
-    "swag": ("gradients", _once),
-    "occlusion": ("scores", _windows),
-    "lime": ("scores", lambda m, _: (m.n_samples, 0)),
-    "kernel_shap": ("scores", lambda m, _: (m.n_samples, 0)),
-    "shapley": ("scores", lambda m, _: (2 * m.n_pairs * (N_SEGMENTS - 1) + 2, 0)),
-}
-
-
 def try_methods(model: Classifier, images: Float[Tensor, "1 C H W"]) -> tuple[MethodDiagnosis, ...]:
     """Try what methods need on one image; the registry's order."""
     trials: dict[Need, tuple[str, int]] = {}
     found = []
     for name, kind in SALIENCY.items():
-        needs, passes = WAYS[name]
-        if needs not in trials:
-            trials[needs] = _try(model, needs, images)
-        why, bytes_each = trials[needs]
+        if kind.needs not in trials:
+            trials[kind.needs] = _try(model, kind.needs, images)
+        why, bytes_each = trials[kind.needs]
         method = kind(model)
-        forwards, backwards = passes(method, images.shape[1:])
-        wanted = getattr(method, "batch_size", 1)
-        at_once = min(forwards, batch_size_on(model.device, wanted, backwards=backwards > 0))
+        forwards, backwards = method.passes(images.shape[1:])
+        at_once = min(
+            forwards, batch_size_on(model.device, method.batch_size, backwards=backwards > 0)
+        )
         found.append(
             MethodDiagnosis(
                 method=name,
-                title=TITLES[name],
-                needs=needs,
+                title=kind.title,
+                needs=kind.needs,
                 serves=not why,
                 why=why,
                 forwards=forwards,

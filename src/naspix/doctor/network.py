@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 from naspix.errors import NaspixError
 from naspix.models import Classifier
 from naspix.models.activations import ModuleCall, tracing
-from naspix.models.operations import (
+from naspix.saliency.operations import (
     RECTIFIERS,
     first_argument,
     on_path,

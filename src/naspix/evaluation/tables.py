@@ -8,10 +8,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from naspix import registry
 from naspix.evaluation.scores import Score, blank_maps, meaning_of, scores_of
 from naspix.metrics import SaliencyRow
 from naspix.pipeline import RAW
-from naspix.registry import TITLES
 from naspix.runs import Run
 
 FIGURES: Mapping[str, str] = {
@@ -128,8 +128,8 @@ def title_of(name: str) -> str:
         ('NAS coarse', 'RISE')
     """
     base, _, variant = name.partition("@")
-    known = {**TITLES, "random": "Random", "greedy": "Greedy maximum"}
-    return f"{known.get(base, base)} {variant}".strip()
+    controls = {"random": "Random", "greedy": "Greedy maximum"}
+    return f"{controls.get(base) or registry.title_of(base)} {variant}".strip()
 
 
 def setting_title(method: str, segmenter: str) -> str:

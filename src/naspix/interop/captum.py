@@ -16,7 +16,7 @@ from torch import Tensor
 
 from naspix.errors import InputError
 from naspix.models import Classifier
-from naspix.saliency.method import ReduceChannels, gradients_enabled, reduce_channels
+from naspix.saliency.base import ReduceChannels, gradients_enabled, reduce_channels
 from naspix.segmentation import Segmentation
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from naspix.errors import InputError
 from naspix.interop._libraries import library
 from naspix.models import Classifier
-from naspix.saliency.method import gradients_enabled
+from naspix.saliency.base import gradients_enabled
 from naspix.segmentation import Segmentation
 
 

@@ -4,18 +4,19 @@ Each is a frozen dataclass made with a ``Classifier`` and then called; any funct
 is a method too. Nothing here segments or pools.
 """
 
-from naspix.saliency.backprop import (
+from naspix.saliency.base import ReduceChannels, SaliencyMethod, reduce_channels
+from naspix.saliency.cam import GradCAM, GradCAMPlusPlus
+from naspix.saliency.gradients import (
     GuidedBackprop,
     InputXGradient,
     SmoothGrad,
     VanillaGradient,
 )
-from naspix.saliency.cam import GradCAM, GradCAMPlusPlus
-from naspix.saliency.gradients import IntegratedAttributions, IntegratedGradients
 from naspix.saliency.growing import GrownRegions, grow_regions
+from naspix.saliency.integrated import IntegratedAttributions, IntegratedGradients
 from naspix.saliency.lrp import LRP, PropagatedRelevance
-from naspix.saliency.method import ReduceChannels, SaliencyMethod, reduce_channels
-from naspix.saliency.perturbation import LIME, KernelSHAP, Occlusion
+from naspix.saliency.occlusion import Occlusion
+from naspix.saliency.regression import LIME, KernelSHAP
 from naspix.saliency.rise import RISE, RISEEstimate
 from naspix.saliency.shapley import Shapley, ShapleyValues
 from naspix.saliency.swag import SWAG

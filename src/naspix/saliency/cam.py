@@ -6,71 +6,39 @@ also a transformer's tokens. Maps keep their magnitude; nothing is scaled to 0..
 """
 
 import warnings
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import KW_ONLY, dataclass
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from naspix.errors import ActivationError, ModelError, NaspixWarning
-from naspix.models import Classifier, check_images
+from naspix.errors import ModelError, NaspixWarning
 from naspix.models.activations import recording
-from naspix.models.batches import batch_size_on, in_batches
-from naspix.saliency.method import (
-    Target,
-    check_counts,
-    check_finite,
-    differentiate,
-    gradients_enabled,
-    resolve_target,
-    target_scores,
-)
+from naspix.saliency.base import Attribution, Need, check_finite, gradients_enabled
 
 
 @dataclass(frozen=True)
-class ClassActivationMap(ABC):
+class ClassActivationMap(Attribution):
     """What CAMs share: a layer's maps, and the gradients of a score with respect to them.
 
     A method says how channels are weighted. Who has the maps and gradients already, of a forward
     that was run for something else too, asks :meth:`from_gradients`.
     """
 
-    model: Classifier
+    needs: ClassVar[Need] = "a layer's map"
+
     _: KW_ONLY
     layer: int | str | None = None
     batch_size: int | None = None
 
-    def __post_init__(self) -> None:
-        check_counts(self, batch_size=self.batch_size)
-
-    def __call__(
-        self, images: Float[Tensor, "B C H W"], target: Target = None
+    def _attribute(
+        self, images: Float[Tensor, "B C H W"], target: Int64[Tensor, "B ..."]
     ) -> Float[Tensor, "B H W"]:
-        """Return how relevant each pixel is for the class.
-
-        Args:
-            images: Values in [0, 1].
-            target: A class for all, one for each image, the predicted ones, or a pair of these.
-
-        Raises:
-            InputError: images or classes out of range, or a layer that does not exist.
-            ActivationError: the layer has no spatial map.
-            ModelError: the class's score does not depend on the layer.
-
-        Warns:
-            NaspixWarning: the gradients are zero everywhere on the layer's map.
-        """
-        check_images(images, self.model.in_channels)
-        classes = resolve_target(self, self.model, images, target)
-        size = batch_size_on(self.model.device, self.batch_size, backwards=True)
-        parts = list(
-            in_batches(lambda part: self._ask(images[part], classes[part]), len(images), size)
-        )
-        maps, gradients = (torch.cat(each) for each in zip(*parts, strict=True))
-        return self.from_gradients(maps, gradients, images, classes)
+        maps, gradients = self._in_batches(self._maps_and_gradients, images, target)
+        return self.from_gradients(maps, gradients, images, target)
 
     @property
     def layer_name(self) -> str:
@@ -106,7 +74,8 @@ class ClassActivationMap(ABC):
                 f"{type(self).__name__}: the class's score does not depend on the output of layer "
                 f"{self.layer_name!r}, or no gradients reach it; choose another layer"
             )
-        check_finite(self, gradients)
+        with self._naming_errors():
+            check_finite(gradients)
         # the contrast of a class with itself is zero by right
         if classes.ndim == 1 and not gradients.any():
             warnings.warn(
@@ -123,20 +92,17 @@ class ClassActivationMap(ABC):
         resized = interpolate(heat[:, None], frame, mode="bilinear", align_corners=False)
         return resized[:, 0].to(images.dtype)
 
-    def _ask(
+    def _maps_and_gradients(
         self, images: Float[Tensor, "B C H W"], classes: Int64[Tensor, "B ..."]
     ) -> tuple[Float[Tensor, "B c h w"], Float[Tensor, "B c h w"]]:
         """The layer's maps, and the gradients of the classes' scores with respect to them."""
         name = self.layer_name
-        try:
-            with gradients_enabled(), recording(self.model.network, [name]) as maps:
-                # gradients reach the layer through the pixels: frozen networks are served too
-                points = images.clone().requires_grad_()
-                scores = target_scores(self.model, points, classes.clone())
-                # a layer that did not run is refused where the block ends
-                gradients = differentiate(self, self.model, scores, maps[name]) if maps else None
-        except ActivationError as error:
-            raise ActivationError(f"{type(self).__name__}: {error}") from None
+        with gradients_enabled(), recording(self.model.network, [name]) as maps:
+            # gradients reach the layer through the pixels: frozen networks are served too
+            points = images.clone().requires_grad_()
+            scores = self._target_scores(points, classes.clone())
+            # a layer that did not run is refused where the block ends
+            gradients = self.differentiate(scores, maps[name]) if maps else None
         if gradients is None:
             self.from_gradients(maps[name], None, images, classes)  # says so
         assert gradients is not None
@@ -173,6 +139,8 @@ class GradCAM(ClassActivationMap):
         torch.Size([1, 64, 64])
     """
 
+    title: ClassVar[str] = "Grad-CAM"
+
     def _weights(
         self, maps: Float[Tensor, "B c h w"], gradients: Float[Tensor, "B c h w"]
     ) -> Float[Tensor, "B c"]:
@@ -205,6 +173,8 @@ class GradCAMPlusPlus(ClassActivationMap):
         >>> method(torch.rand(1, 3, 64, 64), target=282).shape
         torch.Size([1, 64, 64])
     """
+
+    title: ClassVar[str] = "Grad-CAM++"
 
     def _weights(
         self, maps: Float[Tensor, "B c h w"], gradients: Float[Tensor, "B c h w"]

@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from naspix.errors import ModelError
-from naspix.models.operations import (
+from naspix.saliency.operations import (
     RECTIFIERS,
     calling_layer,
     first_argument,

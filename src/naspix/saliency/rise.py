@@ -7,17 +7,18 @@ device a round at a time from grids drawn beforehand; no stack of masks is ever 
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from naspix.errors import InputError, NaspixWarning
-from naspix.models import Classifier, check_images
-from naspix.models.batches import batch_size_on, in_batches
-from naspix.saliency.method import Target, check_counts, check_finite, pick_scores, resolve_target
+from naspix.models.batches import in_batches
+from naspix.saliency.base import Attribution, Need, Target, pick_scores
 
 # Masks between two looks at the standard error, whatever the batch size: a batch size must not
 # decide where a run ends.
@@ -46,7 +47,7 @@ class RISEEstimate:
 
 
 @dataclass(frozen=True)
-class RISE:
+class RISE(Attribution):
     """RISE: a pixel matters if the class is likely whenever the pixel is seen.
 
     Needs probabilities only, so any network will do; costs ``n_masks`` forwards an image. Never
@@ -78,7 +79,10 @@ class RISE:
         torch.Size([1, 64, 64])
     """
 
-    model: Classifier
+    title: ClassVar[str] = "RISE"
+    needs: ClassVar[Need] = "scores"
+    quick: ClassVar[Mapping[str, Any]] = MappingProxyType({"n_masks": 300})
+
     _: KW_ONLY
     n_masks: int = 2000
     cells: int = 8
@@ -88,26 +92,16 @@ class RISE:
     batch_size: int | None = None
 
     def __post_init__(self) -> None:
-        check_counts(self, n_masks=self.n_masks, cells=self.cells, batch_size=self.batch_size)
+        super().__post_init__()
+        self._check_counts("n_masks", "cells")
         if not 0 < self.p <= 1:
             raise InputError(f"RISE: p is a probability above 0, not {self.p}")
         if self.until is not None and not self.until > 0:
             raise InputError(f"RISE: until is a share of the map's range above 0, not {self.until}")
 
-    def __call__(
-        self, images: Float[Tensor, "B C H W"], target: Target = None
-    ) -> Float[Tensor, "B H W"]:
-        """Return how relevant each pixel is for the class.
-
-        Args:
-            images: Values in [0, 1].
-            target: A class for all, one for each image, the predicted ones, or a pair of these.
-
-        Raises:
-            InputError: images or classes out of range.
-            ModelError: probabilities that are not finite.
-        """
-        return self.estimate(images, target).map
+    def passes(self, shape: torch.Size) -> tuple[int, int]:
+        """Count a forward for each mask."""
+        return self.n_masks, 0
 
     def estimate(self, images: Float[Tensor, "B C H W"], target: Target = None) -> RISEEstimate:
         """Return the map with its standard error.
@@ -115,28 +109,36 @@ class RISE:
         Warns:
             NaspixWarning: ``n_masks`` were not enough for ``until``.
         """
-        check_images(images, self.model.in_channels)
-        classes = resolve_target(self, self.model, images, target)
+        return self._answer(self._estimate, images, target)
+
+    def _attribute(
+        self, images: Float[Tensor, "B C H W"], target: Int64[Tensor, "B ..."]
+    ) -> Float[Tensor, "B H W"]:
+        return self._estimate(images, target).map
+
+    def _estimate(
+        self, images: Float[Tensor, "B C H W"], target: Int64[Tensor, "B ..."]
+    ) -> RISEEstimate:
         size = (images.shape[-2], images.shape[-1])
         means = _RunningMeans.zeros(len(images), size)
         going = torch.ones(len(images), dtype=torch.bool)
-        for masks in _rounds(self, size, self.model.device):
+        grids, shifts = draw_masks(self.n_masks, self.cells, self.p, size, self.seed)
+        for some, by in zip(grids.split(_ROUND), shifts.split(_ROUND), strict=True):
+            masks = make_masks(some.to(self.model.device), by.to(self.model.device), size)
             for index in going.nonzero()[:, 0].tolist():
-                scores = self._scores(images[index], masks, classes[index])
-                means.add(index, scores, masks)
+                means.add(index, self._scores(images[index], masks, target[index]), masks)
             if self.until is not None:
                 going = means.estimate(self.p, images).relative_error.cpu() > self.until
                 if not bool(going.any()):
                     break
         result = means.estimate(self.p, images)
-        check_finite(self, result.map)
         if self.until is not None and bool(going.any()):
             warnings.warn(
                 f"RISE: after {self.n_masks} masks the standard error of {int(going.sum())} of "
                 f"{len(going)} maps is still up to {float(result.relative_error.max()):.1%} of the "
                 "map's range; raise n_masks",
                 NaspixWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
         return result
 
@@ -156,8 +158,7 @@ class RISE:
             probabilities = self.model.probabilities(seen)
             return pick_scores(probabilities, target.expand(len(seen), *target.shape))
 
-        size = batch_size_on(self.model.device, self.batch_size)
-        return torch.cat(list(in_batches(ask, len(masks), size))).to(masks)
+        return torch.cat(list(in_batches(ask, len(masks), self._at_once))).to(masks)
 
 
 def draw_masks(
@@ -171,7 +172,7 @@ def draw_masks(
         Grids, and shifts down and right, below a cell's height and width in pixels.
     """
     generator = torch.Generator().manual_seed(seed)
-    grids = torch.rand(n_masks, cells, cells, generator=generator) < p
+    grids = torch.rand(n_masks, cells, cells, generator=generator, dtype=torch.float32) < p
     shifts = torch.stack(
         [torch.randint(math.ceil(side / cells), (n_masks,), generator=generator) for side in size],
         1,
@@ -204,20 +205,12 @@ def _range(n: int, like: Tensor) -> Int64[Tensor, " n"]:
 def _upsampling(cells: int, side: int, device: torch.device) -> Float[Tensor, "pixels cells"]:
     """Bilinear weights from cells to pixels, borders mirrored as skimage's ``resize`` does."""
     cell = math.ceil(side / cells)
-    centers = (torch.arange((cells + 1) * cell, device=device) + 0.5) * cells
+    places = torch.arange((cells + 1) * cell, device=device, dtype=torch.float32)
+    centers = (places + 0.5) * cells
     centers = centers / ((cells + 1) * cell) - 0.5
     last = cells - 1
     mirrored = (last - (last - centers.abs()).abs()).clamp(0, last)
     return (1 - (mirrored[:, None] - _range(cells, mirrored)).abs()).clamp(min=0)
-
-
-def _rounds(
-    method: RISE, size: tuple[int, int], device: torch.device
-) -> Iterator[Float[Tensor, "n H W"]]:
-    """The masks, some at a time."""
-    grids, shifts = draw_masks(method.n_masks, method.cells, method.p, size, method.seed)
-    for some_grids, some_shifts in zip(grids.split(_ROUND), shifts.split(_ROUND), strict=True):
-        yield make_masks(some_grids.to(device), some_shifts.to(device), size)
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,17 +6,21 @@ the logit. Each coalition is evaluated once, coalitions in batches.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from naspix.errors import InputError
-from naspix.models import Classifier, check_images
-from naspix.models.batches import batch_size_on, in_batches
-from naspix.saliency.method import Target, check_counts, check_finite, resolve_target, target_scores
-from naspix.saliency.superpixels import Segmenter, superpixels_of
+from naspix.saliency.base import Target
+from naspix.saliency.superpixels import (
+    N_SEGMENTS,
+    SuperpixelAttribution,
+    superpixels_of,
+)
 
 Coalitions = Bool[Tensor, "n players"]
 
@@ -38,7 +42,7 @@ class ShapleyValues:
 
 
 @dataclass(frozen=True)
-class Shapley:
+class Shapley(SuperpixelAttribution):
     """Shapley: a superpixel's mean contribution over all orders in which superpixels are shown.
 
     Needs scores; costs 2^n forwards for n superpixels up to ``max_exact``, else up to
@@ -67,53 +71,44 @@ class Shapley:
         torch.Size([1, 64, 64])
     """
 
-    model: Classifier
+    title: ClassVar[str] = "Shapley values"
+    quick: ClassVar[Mapping[str, Any]] = MappingProxyType({"n_pairs": 2})
+
     _: KW_ONLY
-    segmenter: Segmenter | None = None
     max_exact: int = 12
     n_pairs: int = 20
     seed: int = 0
     batch_size: int | None = None
 
     def __post_init__(self) -> None:
-        check_counts(self, batch_size=self.batch_size)
-        for name, least in (("max_exact", 0), ("n_pairs", 2)):
-            if getattr(self, name) < least:
-                raise InputError(f"Shapley: {name} is at least {least}, not {getattr(self, name)}")
+        super().__post_init__()
+        self._check_counts("max_exact", least=0)
+        self._check_counts("n_pairs", least=2)
 
-    def __call__(
-        self, images: Float[Tensor, "B C H W"], target: Target = None
-    ) -> Float[Tensor, "B H W"]:
-        """Return the value of each pixel's superpixel.
-
-        Args:
-            images: Values in [0, 1].
-            target: A class for all, one for each image, the predicted ones, or a pair of these.
-
-        Raises:
-            InputError: images or classes out of range, or superpixels of another shape.
-            ModelError: scores that are not finite.
-        """
-        check_images(images, self.model.in_channels)
-        labels = superpixels_of(self, self.segmenter, images)
-        found = self._explain(images, labels, target)
-        heats = [each.values[where] for each, where in zip(found, labels.cpu(), strict=True)]
-        return torch.stack(heats).to(images)
+    def passes(self, shape: torch.Size) -> tuple[int, int]:
+        """Count the forwards for as many superpixels as SLIC makes."""
+        return 2 * self.n_pairs * (N_SEGMENTS - 1) + 2, 0
 
     def values(
         self, images: Float[Tensor, "B C H W"], target: Target = None
     ) -> list[ShapleyValues]:
         """Return the values of each image's superpixels, with standard errors."""
-        check_images(images, self.model.in_channels)
-        return self._explain(images, superpixels_of(self, self.segmenter, images), target)
 
-    def _explain(
-        self, images: Float[Tensor, "B C H W"], labels: Int64[Tensor, "B H W"], target: Target
-    ) -> list[ShapleyValues]:
-        classes = resolve_target(self, self.model, images, target)
-        return [self._values(*one) for one in zip(images, labels, classes, strict=True)]
+        def ask(images: Tensor, classes: Tensor) -> list[ShapleyValues]:
+            labels = superpixels_of(self.segmenter, images)
+            return [self._shared(*one) for one in zip(images, labels, classes, strict=True)]
+
+        return self._answer(ask, images, target)
 
     def _values(
+        self,
+        image: Float[Tensor, "C H W"],
+        labels: Int64[Tensor, "H W"],
+        target: Int64[Tensor, "..."],
+    ) -> Float[Tensor, " n"]:
+        return self._shared(image, labels, target).values
+
+    def _shared(
         self,
         image: Float[Tensor, "C H W"],
         labels: Int64[Tensor, "H W"],
@@ -122,37 +117,14 @@ class Shapley:
         n = int(labels.max()) + 1
         if n <= self.max_exact:
             coalitions = _all_coalitions(n)
-            values = _exact(self._scores(image, labels, target, coalitions))
+            values = _exact(self._scores_of_shown(image, labels, target, coalitions))
             return ShapleyValues(values, torch.zeros_like(values), len(coalitions))
         orders = _paired_orders(n, self.n_pairs, self.seed)
         coalitions, index = torch.unique(_growing(orders), dim=0, return_inverse=True)
-        scores = self._scores(image, labels, target, coalitions)[index.view(-1, n + 1)]
+        scores = self._scores_of_shown(image, labels, target, coalitions)[index.view(-1, n + 1)]
         pairs = _contributions(scores, orders).view(self.n_pairs, 2, n).mean(1)
         error = pairs.std(0) / math.sqrt(self.n_pairs)
         return ShapleyValues(pairs.mean(0), error, len(coalitions))
-
-    @torch.no_grad()
-    def _scores(
-        self,
-        image: Float[Tensor, "C H W"],
-        labels: Int64[Tensor, "H W"],
-        target: Int64[Tensor, "..."],
-        coalitions: Coalitions,
-    ) -> Float[Tensor, " n"]:
-        """The logit with the superpixels of each coalition shown; float64, on the CPU."""
-        image, labels = image.to(self.model.device), labels.to(self.model.device)
-        hidden = self.model.mean.to(image)
-
-        def ask(part: slice) -> Tensor:
-            shown = coalitions[part].to(labels.device)[:, labels]
-            points = torch.where(shown[:, None], image, hidden)
-            classes = target.expand(len(points), *target.shape)
-            return target_scores(self.model, points, classes).double().cpu()
-
-        size = batch_size_on(self.model.device, self.batch_size)
-        scores = torch.cat(list(in_batches(ask, len(coalitions), size)))
-        check_finite(self, scores)
-        return scores
 
 
 def _all_coalitions(n: int) -> Coalitions:

@@ -1,17 +1,24 @@
-"""Superpixels for methods that work on regions: a segmenter's, or SLIC's where none is given.
+"""Superpixels for methods that work on regions, and the scores of photos of which some are hidden.
 
-Images (B, C, H, W) in [0, 1] -> labels (B, H, W) int64, from 0 without gaps in each image. Methods
-know segmenters only as callables whose result has ``superpixels``.
+Images (B, C, H, W) in [0, 1] -> labels (B, H, W) int64, from 0 without gaps in each image: a
+segmenter's, or SLIC's where none is given. Methods know segmenters only as callables whose result
+has ``superpixels``. Hidden means the mean colour of the model's standardisation; the score is the
+logit.
 """
 
-from typing import Protocol, runtime_checkable
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass
+from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from naspix.errors import InputError
+from naspix.errors import InputError, ModelError
+from naspix.models.batches import in_batches
+from naspix.saliency.base import Attribution, Need
 
 # as many as ``naspix.SLIC`` makes by default
 N_SEGMENTS = 50
@@ -37,13 +44,89 @@ class Segmenter(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class SuperpixelAttribution(Attribution):
+    """What methods share that hide superpixels: one value for each, from scores alone.
+
+    Any network will do. Images are explained one by one, partly hidden ones in batches. What is
+    random is drawn on the CPU by a generator of the method's own.
+    """
+
+    needs: ClassVar[Need] = "scores"
+
+    _: KW_ONLY
+    segmenter: Segmenter | None = None
+
+    def _attribute(
+        self, images: Float[Tensor, "B C H W"], target: Int64[Tensor, "B ..."]
+    ) -> Float[Tensor, "B H W"]:
+        labels = superpixels_of(self.segmenter, images)
+        heats = [
+            self._values(image, each, of)[each.cpu()]
+            for image, each, of in zip(images, labels, target, strict=True)
+        ]
+        return torch.stack(heats)
+
+    @abstractmethod
+    def _values(
+        self,
+        image: Float[Tensor, "C H W"],
+        labels: Int64[Tensor, "H W"],
+        target: Int64[Tensor, "..."],
+    ) -> Float[Tensor, " n"]:
+        """The value of each superpixel of one image, on the CPU."""
+
+    def _scores_of_shown(
+        self,
+        image: Float[Tensor, "C H W"],
+        labels: Int64[Tensor, "H W"],
+        target: Int64[Tensor, "..."],
+        shown: Bool[Tensor, "rows n"],
+    ) -> Float[Tensor, " rows"]:
+        """The logit with the superpixels of each row shown; double precision, on the CPU."""
+        labels = labels.to(self.model.device)
+        return self._scores_of_masks(
+            image, target, len(shown), lambda part: shown[part].to(labels.device)[:, labels]
+        )
+
+    @torch.no_grad()
+    def _scores_of_masks(
+        self,
+        image: Float[Tensor, "C H W"],
+        target: Int64[Tensor, "..."],
+        n_masks: int,
+        masks: Callable[[slice], Bool[Tensor, "n H W"]],
+    ) -> Float[Tensor, " rows"]:
+        """The logit with the pixels of each mask shown; double precision, on the CPU.
+
+        Args:
+            image: Values in [0, 1].
+            target: A class, or a pair.
+            n_masks: How many there are.
+            masks: Makes some of them, where the model is.
+        """
+        image, target = image.to(self.model.device), target.to(self.model.device)
+        hidden = self.model.mean.to(image)
+
+        def ask(part: slice) -> Tensor:
+            points = torch.where(masks(part)[:, None], image, hidden)
+            classes = target.expand(len(points), *target.shape)
+            return self._target_scores(points, classes).double().cpu()
+
+        scores = torch.cat(list(in_batches(ask, n_masks, self._at_once)))
+        if not bool(scores.isfinite().all()):
+            raise ModelError(
+                "the network's scores are not finite (NaN or infinite); run the network in float32"
+            )
+        return scores
+
+
 def superpixels_of(
-    method: object, segmenter: Segmenter | None, images: Float[Tensor, "B C H W"]
+    segmenter: Segmenter | None, images: Float[Tensor, "B C H W"]
 ) -> Int64[Tensor, "B H W"]:
     """The superpixels of the images, numbered from 0 without gaps in each.
 
     Args:
-        method: Who asks, for errors.
         segmenter: Any; None is SLIC on the colours.
         images: Values in [0, 1].
 
@@ -58,8 +141,8 @@ def superpixels_of(
     expected = (len(images), *images.shape[-2:])
     if tuple(labels.shape) != expected or labels.is_floating_point():
         raise InputError(
-            f"{type(method).__name__}: the segmenter's superpixels are {labels.dtype} of shape "
-            f"{tuple(labels.shape)}, not integers of shape {expected}"
+            f"the segmenter's superpixels are {labels.dtype} of shape {tuple(labels.shape)}, not "
+            f"integers of shape {expected}"
         )
     consecutive = [torch.unique(each, return_inverse=True)[1] for each in labels]
     return torch.stack(consecutive).to(images.device)

@@ -6,17 +6,16 @@ map over each. The superpixels follow colours, gradients, or both; or come from 
 
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from naspix.errors import InputError, ModelError
-from naspix.models import Classifier, check_images
-from naspix.saliency.backprop import VanillaGradient
-from naspix.saliency.method import Target, check_counts, check_finite, resolve_target
+from naspix.errors import InputError
+from naspix.saliency.base import Attribution, as_given, check_finite
+from naspix.saliency.gradients import VanillaGradient
 from naspix.saliency.superpixels import N_SEGMENTS, Segmenter, slic_labels, superpixels_of
 from naspix.superpixelify import superpixelify
 
@@ -26,7 +25,7 @@ _LIGHTEST = 100.0  # in Lab
 
 
 @dataclass(frozen=True)
-class SWAG:
+class SWAG(Attribution):
     """SWAG: each superpixel weighs the average gradient inside it.
 
     Needs gradients, unless ``gradients`` does not; costs what ``gradients`` costs, one forward and
@@ -42,6 +41,8 @@ class SWAG:
         gradients: Any saliency method. naspix's choice is the plain gradient's magnitude, summed
             over channels, as every network has it; ``GuidedBackprop(model)`` is sharper.
         n_segments: About how many superpixels SLIC makes; naspix's choice.
+        batch_size: How many images pass the network at once for the plain gradient: few on a CPU,
+            many on a GPU by default.
 
     Source:
         Hartley, Sidorov, Willis, Marshall: SWAG: Superpixels Weighted by Average Gradients for
@@ -56,54 +57,39 @@ class SWAG:
         torch.Size([1, 64, 64])
     """
 
-    model: Classifier
+    title: ClassVar[str] = "SWAG"
+
     _: KW_ONLY
     follow: Follow = "image+gradients"
     segmenter: Segmenter | None = None
     gradients: Callable[..., Tensor] | None = None
     n_segments: int = N_SEGMENTS
+    batch_size: int | None = None
 
     def __post_init__(self) -> None:
-        if self.follow not in get_args(Follow):
-            raise InputError(
-                f"SWAG: follow is one of {', '.join(get_args(Follow))}, not {self.follow!r}"
-            )
-        check_counts(self, n_segments=self.n_segments)
+        super().__post_init__()
+        self._check_choice("follow", get_args(Follow))
+        self._check_counts("n_segments")
 
-    def __call__(
-        self, images: Float[Tensor, "B C H W"], target: Target = None
+    def _attribute(
+        self, images: Float[Tensor, "B C H W"], target: Int64[Tensor, "B ..."]
     ) -> Float[Tensor, "B H W"]:
-        """Return the average gradient of each pixel's superpixel.
-
-        Args:
-            images: Values in [0, 1].
-            target: A class for all, one for each image, the predicted ones, or a pair of these.
-
-        Raises:
-            InputError: images or classes out of range, or maps or superpixels of another shape.
-            ModelError: gradients that are not finite.
-        """
-        check_images(images, self.model.in_channels)
-        classes = resolve_target(self, self.model, images, target)
-        gradients = self.gradients or VanillaGradient(self.model, reduce="sum_abs")
-        # pairs as they came: other methods may not know them resolved
-        try:
-            heat = gradients(images, target if isinstance(target, tuple) else classes).detach()
-        except ModelError as error:
-            raise type(error)(f"SWAG by {error}") from None
+        gradients = self.gradients or VanillaGradient(
+            self.model, reduce="sum_abs", batch_size=self.batch_size
+        )
+        heat = gradients(images, as_given(target)).detach()
         if heat.shape != images[:, 0].shape:
             raise InputError(
-                f"SWAG: the gradients have shape {tuple(heat.shape)}, not "
-                f"{tuple(images[:, 0].shape)}"
+                f"the gradients have shape {tuple(heat.shape)}, not {tuple(images[:, 0].shape)}"
             )
-        check_finite(self, heat)
+        check_finite(heat)
         return superpixelify(heat.to(images), self._superpixels(images, heat))
 
     def _superpixels(
         self, images: Float[Tensor, "B C H W"], heat: Float[Tensor, "B H W"]
     ) -> Int64[Tensor, "B H W"]:
         if self.segmenter is not None:
-            return superpixels_of(self, self.segmenter, images)
+            return superpixels_of(self.segmenter, images)
         colors = images.detach().float().permute(0, 2, 3, 1).cpu().numpy()
         maps = heat.float().cpu().numpy()
         labels = [

@@ -6,9 +6,10 @@ the lightest value, and Felzenszwalb's segments at six scales. How regions grow 
 ``growing.py``'s business.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass
-from typing import get_args
+from types import MappingProxyType
+from typing import Any, ClassVar, get_args
 
 import numpy as np
 import torch
@@ -16,20 +17,16 @@ from jaxtyping import Bool, Float, Int, Int64, UInt8
 from torch import Tensor
 
 from naspix.errors import InputError
-from naspix.models import Classifier, check_images
-from naspix.models.batches import batch_size_on, in_batches
-from naspix.saliency.growing import GrownRegions, Pixels, Variant, grow_regions
-from naspix.saliency.method import (
+from naspix.models.batches import in_batches
+from naspix.saliency.base import (
+    Attribution,
     SaliencyMethod,
     Target,
-    check_counts,
+    as_given,
     check_finite,
-    gradients_enabled,
-    pixel_gradients,
     reduce_channels,
-    resolve_target,
-    target_scores,
 )
+from naspix.saliency.growing import Pixels, Variant, grow_regions
 from naspix.saliency.superpixels import Segmenter, superpixels_of
 
 # the authors' constants
@@ -54,7 +51,7 @@ class XRAIRegions:
 
 
 @dataclass(frozen=True)
-class XRAI:
+class XRAI(Attribution):
     """XRAI: the image painted region by region, each time the one of the densest attribution.
 
     Needs gradients, unless an attribution is given; costs twice ``n_steps`` forwards and backwards
@@ -91,7 +88,9 @@ class XRAI:
         torch.Size([1, 64, 64])
     """
 
-    model: Classifier
+    title: ClassVar[str] = "XRAI"
+    quick: ClassVar[Mapping[str, Any]] = MappingProxyType({"n_steps": 15})
+
     _: KW_ONLY
     attribution: Callable[..., Tensor] | SaliencyMethod | None = None
     segmenter: Segmenter | tuple[Segmenter, ...] | None = None
@@ -102,40 +101,38 @@ class XRAI:
     batch_size: int | None = None
 
     def __post_init__(self) -> None:
-        if self.variant not in get_args(Variant):
-            raise InputError(
-                f"XRAI: variant is one of {', '.join(get_args(Variant))}, not {self.variant!r}"
-            )
-        check_counts(
-            self, min_pixels=self.min_pixels, n_steps=self.n_steps, batch_size=self.batch_size
-        )
+        super().__post_init__()
+        self._check_choice("variant", get_args(Variant))
+        self._check_counts("min_pixels", "n_steps")
         if not 0 <= self.area_threshold <= 1:
             raise InputError(f"XRAI: area_threshold is from 0 to 1, not {self.area_threshold}")
 
-    def __call__(
-        self, images: Float[Tensor, "B C H W"], target: Target = None
-    ) -> Float[Tensor, "B H W"]:
-        """Return the density of attribution of each pixel's region.
-
-        Args:
-            images: Values in [0, 1].
-            target: A class for all, one for each image, the predicted ones, or a pair of these.
-
-        Raises:
-            InputError: images or classes out of range, or an attribution or superpixels of
-                another shape than the images.
-            ModelError: an attribution that is not finite.
-        """
-        return self.regions(images, target).map
+    def passes(self, shape: torch.Size) -> tuple[int, int]:
+        """Count the steps from the two baselines; those of another attribution are not known."""
+        return 2 * self.n_steps, 2 * self.n_steps
 
     def regions(self, images: Float[Tensor, "B C H W"], target: Target = None) -> XRAIRegions:
         """Return the map with the regions' ranks."""
-        check_images(images, self.model.in_channels)
-        classes = resolve_target(self, self.model, images, target)
-        attributions = self._attributions(images, classes, target)
-        check_finite(self, attributions)
+        return self._answer(self._regions, images, target)
+
+    def _attribute(
+        self, images: Float[Tensor, "B C H W"], target: Int64[Tensor, "B ..."]
+    ) -> Float[Tensor, "B H W"]:
+        return self._regions(images, target).map
+
+    def _regions(
+        self, images: Float[Tensor, "B C H W"], target: Int64[Tensor, "B ..."]
+    ) -> XRAIRegions:
+        attributions = self._attributions(images, target)
+        check_finite(attributions)
         grown = [
-            self._grow(attribution, masks)
+            grow_regions(
+                attribution,
+                masks,
+                variant=self.variant,
+                area_threshold=self.area_threshold,
+                min_pixels=self.min_pixels,
+            )
             for attribution, masks in zip(
                 attributions.detach().double().cpu().numpy(), self._masks(images), strict=True
             )
@@ -144,35 +141,20 @@ class XRAI:
         ranks = torch.from_numpy(np.stack([each.ranks for each in grown]))
         return XRAIRegions(density.to(images), ranks.to(images.device))
 
-    def _grow(self, attribution: Float[np.ndarray, "H W"], masks: list[Pixels]) -> GrownRegions:
-        return grow_regions(
-            attribution,
-            masks,
-            variant=self.variant,
-            area_threshold=self.area_threshold,
-            min_pixels=self.min_pixels,
-        )
-
     def _attributions(
-        self,
-        images: Float[Tensor, "B C H W"],
-        classes: Int64[Tensor, "B ..."],
-        target: Target,
+        self, images: Float[Tensor, "B C H W"], target: Int64[Tensor, "B ..."]
     ) -> Float[Tensor, "B H W"]:
         if self.attribution is None:
             values = torch.stack(
-                [self._integrated(image, of) for image, of in zip(images, classes, strict=True)]
+                [self._integrated(image, of) for image, of in zip(images, target, strict=True)]
             )
         else:
-            # pairs as they came: other methods may not know them resolved
-            values = self.attribution(images, target if isinstance(target, tuple) else classes)
+            values = self.attribution(images, as_given(target))
         expected = (len(images), *images.shape[-2:])
         if values.ndim == 4:
             values = reduce_channels(values, "max")
         if tuple(values.shape) != expected:
-            raise InputError(
-                f"XRAI: the attribution has shape {tuple(values.shape)}, not {expected}"
-            )
+            raise InputError(f"the attribution has shape {tuple(values.shape)}, not {expected}")
         return values
 
     def _integrated(
@@ -196,20 +178,17 @@ class XRAI:
         target: Int64[Tensor, "..."],
     ) -> Float[Tensor, "1 C H W"]:
         """The mean of the gradients on the way, both ends counted like the points between."""
-        shares = torch.linspace(0, 1, self.n_steps, device=end.device)[:, None, None, None]
+        shares = torch.linspace(0, 1, self.n_steps, device=end.device, dtype=torch.float32)
+        shares = shares[:, None, None, None]
 
         def summed(part: slice) -> Tensor:
-            with gradients_enabled():
-                points = torch.lerp(start, end, shares[part])
-                # convolutions and their gradients are faster in this layout, also on CPUs
-                points = points.contiguous(memory_format=torch.channels_last).requires_grad_()
-                classes = target.clone().expand(len(points), *target.shape)
-                scores = target_scores(self.model, points, classes)
-                gradients = pixel_gradients(self, self.model, scores, points)
+            points = torch.lerp(start, end, shares[part])
+            # convolutions and their gradients are faster in this layout, also on CPUs
+            points = points.contiguous(memory_format=torch.channels_last)
+            _, gradients = self._pixel_gradients(points, target.expand(len(points), *target.shape))
             return gradients.float().sum(0, keepdim=True)
 
-        size = batch_size_on(self.model.device, self.batch_size, backwards=True)
-        total = sum(in_batches(summed, self.n_steps, size), torch.zeros_like(end))
+        total = sum(in_batches(summed, self.n_steps, self._at_once), torch.zeros_like(end))
         return total / self.n_steps
 
     def _masks(self, images: Float[Tensor, "B C H W"]) -> Iterator[list[Pixels]]:
@@ -220,9 +199,9 @@ class XRAI:
                 yield felzenszwalb_masks(array)
             return
         several = self.segmenter if isinstance(self.segmenter, tuple) else (self.segmenter,)
-        labels = [superpixels_of(self, segmenter, images).cpu().numpy() for segmenter in several]
+        labels = [superpixels_of(segmenter, images).cpu().numpy() for segmenter in several]
         for maps in zip(*labels, strict=True):
-            yield [pixels for each in maps for pixels in _regions(each)]
+            yield [pixels for each in maps for pixels in _pixels_of_each(each)]
 
 
 def felzenszwalb_masks(array: Float[np.ndarray, "H W C"]) -> list[Pixels]:
@@ -282,7 +261,7 @@ def _disk(radius: int) -> UInt8[np.ndarray, "side side"]:
     return inside.astype(np.uint8)
 
 
-def _regions(labels: Int64[np.ndarray, "H W"]) -> list[Pixels]:
+def _pixels_of_each(labels: Int64[np.ndarray, "H W"]) -> list[Pixels]:
     """The flat indices of each label's pixels."""
     order = labels.ravel().argsort(kind="stable")
     _, counts = np.unique(labels, return_counts=True)

@@ -122,6 +122,8 @@ class SLIC(_Seeded):
         tensor([16])
     """
 
+    title: ClassVar[str] = "SLIC"
+
     compactness: float | int = 10.0
     sigma: float | int = 0.0
     max_num_iter: int = 10
@@ -167,6 +169,8 @@ class Felzenszwalb(_Baseline):
         >>> Felzenszwalb(scale=100)(torch.zeros(1, 3, 16, 16)).n_superpixels
         tensor([1])
     """
+
+    title: ClassVar[str] = "Felzenszwalb"
 
     scale: float | int = 100.0
     sigma: float | int = 0.8
@@ -217,6 +221,8 @@ class Quickshift(_Baseline):
         >>> Quickshift()(torch.rand(1, 3, 16, 16)).clusters.shape
         torch.Size([1, 16, 16])
     """
+
+    title: ClassVar[str] = "Quickshift"
 
     kernel_size: float | int = 3.0
     max_dist: float | int = 6.0
@@ -275,6 +281,8 @@ class Watershed(_Seeded):
         tensor([16])
     """
 
+    title: ClassVar[str] = "Watershed"
+
     compactness: float | int = 0.001
 
     def __post_init__(self) -> None:
@@ -314,6 +322,8 @@ class NormalizedCut(_Baseline):
         >>> NormalizedCut(n_regions=20)(torch.rand(1, 3, 32, 32)).clusters.shape
         torch.Size([1, 32, 32])
     """
+
+    title: ClassVar[str] = "Normalized cut"
 
     n_regions: int = 200
     compactness: float | int = 20.0
@@ -360,6 +370,8 @@ class Grid(_Seeded):
         >>> Grid(n_segments=2)(torch.rand(1, 3, 2, 4)).superpixels
         tensor([[[0, 0, 1, 1], [0, 0, 1, 1]]])
     """
+
+    title: ClassVar[str] = "Grid"
 
     def _labels(self, image: ChannelLast) -> LabelMap:
         height, width = image.shape[:2]

@@ -7,7 +7,7 @@ In: images ``(B, C, H, W)`` in [0, 1], or activations already at hand. Out: a ``
 
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import Literal, final
+from typing import ClassVar, Literal, final
 
 import numpy as np
 import torch
@@ -119,6 +119,8 @@ class NAS:
         >>> seg.clusters.shape, seg.clusters.unique()
         (torch.Size([1, 224, 224]), tensor([0, 1, 2, 3]))
     """
+
+    title: ClassVar[str] = "NAS"
 
     model: Classifier
     _: KW_ONLY

@@ -8,7 +8,6 @@ import naspix
 from naspix.errors import DeviceError, InputError
 from naspix.models.batches import in_batches
 from naspix.saliency import GradCAM, IntegratedGradients
-from naspix.saliency.method import resolve_target
 
 
 @pytest.fixture
@@ -34,7 +33,7 @@ def test_a_contrast_is_the_difference_of_two_maps_where_the_method_is_linear(mod
 
 def test_a_contrast_may_name_the_predicted_class(model, images):
     predicted = model(images).argmax(1)
-    classes = resolve_target(object(), model, images, (None, 1))
+    classes = GradCAM(model)._resolve(images, (None, 1))
     assert classes.tolist() == [[int(p), 1] for p in predicted]
 
 

@@ -12,16 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from naspix.saliency.lrp_rules import Layer, Rule
-
-
-@dataclass(frozen=True)
-class Composite:
-    """Which rule serves which layer: those that see the pixels, convolutions, linear layers."""
-
-    first: Rule | None
-    convolution: Rule
-    linear: Rule
+from naspix.saliency.lrp.rules import Layer, Rule
 
 
 @dataclass(frozen=True)
@@ -29,7 +20,9 @@ class Propagation:
     """What one forward has to remember.
 
     Attributes:
-        composite: The layers' rules.
+        first: The rule of layers that see the pixels; None where it is that of the others.
+        convolution: The rule of convolutions.
+        linear: The rule of linear layers.
         epsilon: Keeps other denominators from zero.
         n_images: The batch's size.
         absorbed: What constants took (biases, class tokens, ...), ``(B,)`` for each of them.
@@ -38,7 +31,9 @@ class Propagation:
         layers: A layer's output -> the layer, its rule and input, for a batch norm to merge into.
     """
 
-    composite: Composite
+    first: Rule | None
+    convolution: Rule
+    linear: Rule
     epsilon: float
     n_images: int
     absorbed: list[Tensor] = field(default_factory=list)
@@ -94,7 +89,7 @@ def layer_output(state: Propagation, value: Tensor, layer: Layer, rule: Rule, x:
     """A layer's output, whose relevance goes to its input and bias by ``rule``."""
 
     def backward(relevance: Tensor, x: Tensor) -> tuple[Tensor]:
-        received, kept = rule(layer, x, relevance)
+        received, kept = rule(layer, x, relevance, state.epsilon)
         state.absorb(kept)
         return (received,)
 

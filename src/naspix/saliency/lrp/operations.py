@@ -8,16 +8,15 @@ fixed. Other products give half to each factor (Achtibat et al.: AttnLRP, 2024).
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from naspix.models.operations import first_argument, on_path, with_first
-from naspix.saliency.lrp_rules import Layer, epsilon_rule, shared, stabilized
-from naspix.saliency.lrp_state import Propagation, layer_output, passed, ruled
+from naspix.saliency.lrp.propagation import Propagation, layer_output, passed, ruled
+from naspix.saliency.lrp.rules import Layer, epsilon_rule, shared, stabilized
+from naspix.saliency.operations import first_argument, on_path, with_first
 
 Arguments = tuple[Any, ...]
 Options = dict[str, Any]
@@ -40,8 +39,8 @@ def linear_map(state: Propagation, func: Any, args: Arguments, options: Options)
 
     x = first_argument(args, options)
     args, options = with_first(x.detach(), args, options)
-    rule = partial(epsilon_rule, epsilon=state.epsilon)
-    return layer_output(state, again(x.detach(), x), Layer(again, x.new_zeros(0)), rule, x)
+    this = Layer(again, x.new_zeros(0))
+    return layer_output(state, again(x.detach(), x), this, epsilon_rule, x)
 
 
 def layer(state: Propagation, name: str, func: Any, args: Arguments, options: Options) -> Tensor:
@@ -58,8 +57,8 @@ def layer(state: Propagation, name: str, func: Any, args: Arguments, options: Op
 
     if bias is not None and name != "linear":
         bias = bias.view(-1, *[1] * (weight.ndim - 2))
-    usual = state.composite.linear if name == "linear" else state.composite.convolution
-    rule = (x in state.pixels and state.composite.first) or usual
+    usual = state.linear if name == "linear" else state.convolution
+    rule = (x in state.pixels and state.first) or usual
     with torch.no_grad():
         value = func(*args, **options)
     this = Layer(apply, weight, bias)
@@ -300,8 +299,8 @@ def _normalization(
     weight = x.new_ones(()) if weight is None else weight
     with torch.no_grad():
         value = func(*args, **options)
-    rule = partial(epsilon_rule, epsilon=state.epsilon)
-    return layer_output(state, value, Layer(linear, weight, given.get("bias")), rule, x)
+    this = Layer(linear, weight, given.get("bias"))
+    return layer_output(state, value, this, epsilon_rule, x)
 
 
 def _signals(state: Propagation, factors: Any) -> list[Tensor]:

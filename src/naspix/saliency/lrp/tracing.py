@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from naspix.errors import ModelError
-from naspix.models.operations import (
+from naspix.saliency.lrp import operations as rules
+from naspix.saliency.lrp.propagation import Propagation
+from naspix.saliency.operations import (
     RECTIFIERS,
     calling_layer,
     first_argument,
@@ -26,8 +28,6 @@ from naspix.models.operations import (
     scripted_layer,
     with_first,
 )
-from naspix.saliency import lrp_operations as rules
-from naspix.saliency.lrp_state import Propagation
 
 # they only move values, copy them or choose among them: relevance goes back where values came from
 _ROUTING = frozenset(
