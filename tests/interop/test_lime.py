@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import naspix
 from naspix.errors import InputError
@@ -89,3 +90,67 @@ def test_map_of_an_explanation_puts_weights_where_regions_are():
 def test_any_segmenter_will_do(images):
     labels = segmentation_fn(naspix.SLIC(n_segments=6))(images[0].permute(1, 2, 0).numpy())
     assert labels.min() == 0
+
+
+def _grey() -> naspix.Classifier:
+    """The score of the first class is the mean of the lower left quarter."""
+    network = nn.Sequential(nn.Conv2d(1, 2, 1, bias=False), nn.AvgPool2d(4), nn.Flatten())
+    network[0].weight.data = torch.tensor([4.0, -4.0]).view(2, 1, 1, 1)
+    picked = nn.Linear(8, 2, bias=False)
+    picked.weight.data = torch.zeros(2, 8)
+    picked.weight.data[0, 2] = picked.weight.data[1, 6] = 1.0
+    return naspix.wrap_model(
+        nn.Sequential(network, picked), mean=[0.0], std=[1.0], input_size=(8, 8), levels=["0.0"]
+    )
+
+
+def test_one_channel():
+    """LIME knows colours only: a grey picture has three equal ones, which the model sees grey."""
+    model, images = _grey(), torch.full((1, 1, 8, 8), 0.9)
+    array = images[0].expand(3, -1, -1).permute(1, 2, 0).double().numpy()
+    asked = classifier_fn(model)(array[None])
+    with torch.no_grad():
+        expected = model.probabilities(images)
+    np.testing.assert_allclose(asked, expected.numpy(), rtol=1e-5)
+    method = LimeExplainer(model, naspix.Grid(n_segments=4), n_samples=60, hide_color=0.0)
+    heat = method(images, 0)
+    assert heat.shape == (1, 8, 8)
+    assert heat[0, 4:, :4].min() > 5 * heat[0, :4].abs().max()
+
+
+def test_one_channel_cut_by_nas():
+    network = nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    )
+    model = naspix.wrap_model(network, mean=[0.5], std=[0.3], input_size=(16, 16), levels=["1"])
+    images = torch.full((1, 1, 16, 16), 0.2)
+    images[:, :, 3:9, 4:13] = 0.9
+    nas = naspix.NAS(model, levels=(0,), n_clusters=2)
+    array = images[0].expand(3, -1, -1).permute(1, 2, 0).double().numpy()
+    assert np.array_equal(nas.as_lime()(array), nas(images).superpixels[0].numpy())
+    assert LimeExplainer(model, nas, n_samples=10)(images, 0).shape == (1, 16, 16)
+
+
+def test_without_a_segmenter_grey_pictures_are_cut_too():
+    assert LimeExplainer(_grey(), n_samples=10)(torch.rand(1, 1, 8, 8), 0).shape == (1, 8, 8)
+
+
+def test_other_numbers_of_channels_are_refused():
+    network = nn.Sequential(nn.Conv2d(2, 3, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    model = naspix.wrap_model(
+        network, mean=[0.5] * 2, std=[0.5] * 2, input_size=(8, 8), levels=["0"]
+    )
+    with pytest.raises(InputError, match="one channel or three, and this takes 2"):
+        classifier_fn(model)
+    with pytest.raises(InputError, match="one channel or three, and this takes 2"):
+        LimeExplainer(model)(torch.rand(1, 2, 8, 8), 0)
+
+
+def test_nothing_is_printed_and_the_package_stays_as_it_is(linear, capsys):
+    from lime.lime_image import LimeImageExplainer
+
+    before = LimeImageExplainer.data_labels
+    LimeExplainer(linear, naspix.Grid(n_segments=4), n_samples=20)(torch.rand(1, 3, 8, 8), 1)
+    assert capsys.readouterr() == ("", "")
+    assert LimeImageExplainer.data_labels is before
+    assert "tqdm" in before.__globals__

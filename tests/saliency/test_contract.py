@@ -1,13 +1,30 @@
-"""What holds for every saliency method of the registry."""
+"""What holds for every saliency method of the registry.
+
+On a network of a few hundred weights and with few samples: what is shown does not depend on either.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 from torch import nn
 
 import naspix
-from naspix.errors import InputError
+from naspix.errors import InputError, ModelError
 from naspix.registry import SALIENCY
 from naspix.saliency import SaliencyMethod
+
+SIZE = (12, 10)
+FEW = {
+    "integrated_gradients": {"n_steps": 8, "tolerance": 0.2},
+    "smoothgrad": {"n_samples": 6},
+    "rise": {"n_masks": 40},
+    "xrai": {"n_steps": 6, "segmenter": naspix.Grid(n_segments=12), "min_pixels": 5},
+    "lime": {"n_samples": 60, "segmenter": naspix.Grid(n_segments=12)},
+    "kernel_shap": {"n_samples": 60, "segmenter": naspix.Grid(n_segments=12)},
+    "shapley": {"n_pairs": 3, "max_exact": 6, "segmenter": naspix.Grid(n_segments=12)},
+}
+SEEDED = [name for name, kind in SALIENCY.items() if "seed" in kind.__dataclass_fields__]
 
 
 class _Network(nn.Module):
@@ -28,25 +45,40 @@ def network() -> nn.Module:
     return _Network()
 
 
+def _model(network: nn.Module) -> naspix.Classifier:
+    return naspix.wrap_model(
+        network, mean=[0.5] * 3, std=[0.3] * 3, input_size=SIZE, levels=["first", "second"]
+    )
+
+
+def _method(name: str, network: nn.Module) -> SaliencyMethod:
+    return SALIENCY[name](_model(network), **FEW.get(name, {}))
+
+
 @pytest.fixture(params=SALIENCY)
 def method(request, network) -> SaliencyMethod:
-    model = naspix.wrap_model(
-        network, mean=[0.5] * 3, std=[0.3] * 3, input_size=(12, 10), levels=["first", "second"]
-    )
-    return SALIENCY[request.param](model)
+    return _method(request.param, network)
 
 
 @pytest.fixture
 def images() -> torch.Tensor:
-    return torch.rand(3, 3, 12, 10)
+    return torch.rand(3, 3, *SIZE)
+
+
+@pytest.mark.parametrize("name", SALIENCY)
+def test_settings_for_a_first_look(name, network, images):
+    kind = SALIENCY[name]
+    assert kind(_model(network), **kind.quick)(images[:1]).shape == (1, *SIZE)
 
 
 def test_shape_and_protocol(method, images):
     assert isinstance(method, SaliencyMethod)
     heat = method(images)
-    assert heat.shape == (3, 12, 10)
+    assert heat.shape == (3, *SIZE)
     assert heat.dtype == images.dtype
+    assert heat.device == images.device
     assert not heat.requires_grad
+    assert torch.equal(heat, method(images))
 
 
 def test_targets(method, images):
@@ -56,15 +88,25 @@ def test_targets(method, images):
     assert not torch.equal(method(images, 2), method(images, 3))
 
 
-@pytest.mark.parametrize("target", [6, -1, torch.tensor([0, 1, 9]), torch.tensor([0, 1])])
+@pytest.mark.parametrize("target", [6, -1, torch.tensor([0, 1, 9]), torch.tensor([0, 1]), (0, 6)])
 def test_targets_out_of_range(method, images, target):
     with pytest.raises(InputError, match=f"^{type(method).__name__}: "):
         method(images, target)
 
 
 def test_images_out_of_range(method, images):
-    with pytest.raises(InputError, match="0 to 255"):
+    with pytest.raises(InputError, match=f"^{type(method).__name__}: .*0 to 255"):
         method(images * 255)
+    images[1, 0, 3, 3] = torch.nan
+    with pytest.raises(InputError, match=f"^{type(method).__name__}: .*(NaN|finite)"):
+        method(images)
+
+
+def test_scores_that_are_not_finite(method, network, images):
+    with torch.no_grad():
+        network.head.weight[2, 3] = torch.nan
+    with pytest.raises(ModelError, match=f"^{type(method).__name__}: .* not finite"):
+        method(images, 2)
 
 
 def test_batch_equals_one_by_one(method, images):
@@ -79,6 +121,18 @@ def test_under_the_callers_modes(method, images):
         torch.testing.assert_close(method(images), expected)
     with torch.inference_mode():
         torch.testing.assert_close(method(images.clone()), expected)
+
+
+def test_under_the_callers_default_type(method, images):
+    """Another type of new tensors changes neither what is drawn nor how it is computed."""
+    expected = method(images, 2)
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = method(images, 2)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected)
 
 
 def test_frozen_network(method, network, images):
@@ -101,6 +155,31 @@ def test_leaves_no_trace(method, network, images, training):
     assert all(parameter.requires_grad for parameter in network.parameters())
     assert not any(m._forward_hooks or m._backward_hooks for m in network.modules())
     assert torch.equal(torch.get_rng_state(), random)
+
+
+@pytest.mark.parametrize("name", SEEDED)
+def test_a_seed_is_a_seed_in_every_thread(name, network, images):
+    """Two threads on one network draw the same, and leave the caller's random numbers alone."""
+    method = _method(name, network)
+    expected = method(images, 2)
+    torch.manual_seed(7)
+    alone = [float(torch.rand(())) for _ in range(300)]
+    with ThreadPoolExecutor(2) as pool:
+        torch.manual_seed(7)
+        asked = [pool.submit(method, images, 2) for _ in range(4)]
+        drawn = [float(torch.rand(())) for _ in range(100)]
+        found = [each.result() for each in asked]
+        drawn += [float(torch.rand(())) for _ in range(200)]
+    for heat in found:
+        torch.testing.assert_close(heat, expected)
+    assert drawn == alone
+
+
+@pytest.mark.parametrize("name", SEEDED)
+def test_another_seed_draws_something_else(name, network, images):
+    kind, model = SALIENCY[name], _model(network)
+    one, other = (kind(model, **FEW.get(name, {}), seed=seed)(images, 2) for seed in (0, 1))
+    assert not torch.equal(one, other)
 
 
 def test_repr_says_what_made_it(method):

@@ -121,6 +121,62 @@ def test_lime_is_limes(curved, images):
     np.testing.assert_allclose(ours, expected, atol=0.1 * np.abs(expected).max())
 
 
+def _by_captum(kind, model, images, target, mask, **settings):
+    """A captum attribution of superpixels, drawn from the process' generator seeded by 0."""
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        found = kind(model).attribute(
+            images,
+            target=target,
+            baselines=model.mean.expand_as(images).contiguous(),
+            feature_mask=mask[:, None],
+            perturbations_per_eval=8,
+            **settings,
+        )
+    return found[:, 0]
+
+
+def test_lime_and_kernel_shap_are_captums(curved, images):
+    """The same draws and the same regressions, but for captum's in single precision."""
+    from captum._utils.models.linear_model import SkLearnRidge
+    from captum.attr import KernelShap, Lime
+
+    def similarity(whole, hidden, kept, **_):
+        return float(np.exp(-((1 - float(kept.float().mean()) ** 0.5) ** 2) / (2 * 0.25**2)))
+
+    def lime(model):
+        return Lime(model, interpretable_model=SkLearnRidge(alpha=1.0), similarity_func=similarity)
+
+    labels = GRID(images).superpixels
+    for kind, ours in ((lime, LIME), (KernelShap, KernelSHAP)):
+        heat = ours(curved, segmenter=GRID, n_samples=80)(images[:1], 2)
+        expected = _by_captum(kind, curved, images[:1], 2, labels[:1], n_samples=80)
+        torch.testing.assert_close(heat, expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(("window", "stride"), [(4, 2), (5, 4), (12, 7)])
+def test_occlusion_is_captums(curved, images, window, stride):
+    """Also where the windows' strides do not end at the border."""
+    from captum.attr import FeatureAblation
+    from captum.attr import Occlusion as CaptumOcclusion
+
+    with torch.no_grad():
+        expected = CaptumOcclusion(curved).attribute(
+            images,
+            sliding_window_shapes=(3, window, window),
+            strides=(3, stride, stride),
+            baselines=curved.mean.expand_as(images).contiguous(),
+            target=2,
+        )[:, 0]
+    heat = Occlusion(curved, window=window, stride=stride)(images, 2)
+    torch.testing.assert_close(heat, expected, rtol=1e-4, atol=1e-5)
+    labels = GRID(images).superpixels
+    whole = _by_captum(FeatureAblation, curved, images[:1], 2, labels[:1])
+    torch.testing.assert_close(
+        Occlusion(curved, segmenter=GRID)(images[:1], 2), whole, rtol=1e-4, atol=1e-5
+    )
+
+
 def test_occlusion_by_windows_taken_literally(curved, images):
     heat = Occlusion(curved, window=4, stride=2)(images, 2)
     total, count = torch.zeros(2, *SIZE), torch.zeros(SIZE)

@@ -7,6 +7,7 @@ whole of it as a saliency method. LIME's arrays are ``(H, W, 3)``, eight-bit or 
 
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
+from types import FunctionType
 from typing import Any, final
 
 import numpy as np
@@ -14,13 +15,17 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from naspix.errors import InputError
 from naspix.interop._libraries import library
 from naspix.models import Classifier, read_image
 from naspix.segmentation import ArraySegmenter, Segmentation
 
 
 def segmentation_fn(
-    segmenter: Callable[[Tensor], Segmentation], *, input_size: tuple[int, int] | None = None
+    segmenter: Callable[[Tensor], Segmentation],
+    *,
+    input_size: tuple[int, int] | None = None,
+    channels: int = 3,
 ) -> ArraySegmenter:
     """Make any segmenter into LIME's ``segmentation_fn``.
 
@@ -28,6 +33,7 @@ def segmentation_fn(
         segmenter: Any callable ``images -> Segmentation``.
         input_size: Height and width to which the picture is scaled before it is segmented; its own
             if None. The regions have the picture's frame either way.
+        channels: How many the segmenter takes: 3, or 1 for grey.
 
     Example:
         >>> import naspix
@@ -35,7 +41,7 @@ def segmentation_fn(
         array([[0, 1],
                [0, 1]])
     """
-    return ArraySegmenter(segmenter, input_size)
+    return ArraySegmenter(segmenter, input_size, channels)
 
 
 def classifier_fn(
@@ -44,7 +50,11 @@ def classifier_fn(
     """Make a model into LIME's ``classifier_fn``: arrays in, probabilities out.
 
     Args:
-        model: Asked for the softmax of its logits.
+        model: Asked for the softmax of its logits; of one channel or three, as LIME's arrays always
+            have three. A model of one channel sees the pictures in grey.
+
+    Raises:
+        InputError: The model takes another number of channels.
 
     Example:
         >>> import naspix
@@ -52,9 +62,13 @@ def classifier_fn(
         >>> ask(np.zeros((2, 64, 64, 3), np.uint8)).shape
         (2, 1000)
     """
+    channels = model.in_channels
+    if channels not in (1, 3):
+        raise InputError(f"LIME explains models of one channel or three, and this takes {channels}")
 
     def ask(arrays: Any) -> Float[np.ndarray, "n n_classes"]:
-        images = torch.stack([read_image(np.asarray(array)) for array in arrays])
+        pictures = [read_image(np.asarray(array), channels=channels) for array in arrays]
+        images = torch.stack(pictures)
         with torch.no_grad():
             probabilities = model.probabilities(images)
         answer: np.ndarray = probabilities.double().cpu().numpy()
@@ -117,25 +131,47 @@ class LimeExplainer:
         """Return the weights of the regions of ``images`` in [0, 1] for ``target``.
 
         Raises:
+            InputError: If the model takes neither one channel nor three.
             MissingExtraError: If lime is not installed.
         """
-        lime_image = library("lime.lime_image", "lime", "LimeExplainer")
+        explainer = _silent_explainer()
+        ask = classifier_fn(self.model)
         classes = self.model.resolve_target(images, target).tolist()
-        arrays = images.detach().float().cpu().permute(0, 2, 3, 1).double().numpy()
+        colours = images.detach().float().cpu().expand(-1, 3, -1, -1)  # LIME knows no other
+        arrays = colours.permute(0, 2, 3, 1).double().numpy()
+        segment = None
+        if self.segmenter is not None:
+            segment = ArraySegmenter(self.segmenter, channels=self.model.in_channels)
         maps = []
         for array, label in zip(arrays, classes, strict=True):
-            explanation = lime_image.LimeImageExplainer(
-                random_state=self.seed, verbose=False
-            ).explain_instance(
-                array,
-                classifier_fn(self.model),
+            explanation = explainer(random_state=self.seed, verbose=False).explain_instance(
+                array.copy(),
+                ask,
                 labels=(label,),
                 top_labels=None,
                 hide_color=self.hide_color,
                 num_samples=self.n_samples,
                 batch_size=self.batch_size,
-                segmentation_fn=None if self.segmenter is None else ArraySegmenter(self.segmenter),
+                segmentation_fn=segment,
                 random_seed=self.seed,
             )
             maps.append(saliency_map(explanation, label))
         return torch.stack(maps).to(images.device)
+
+
+def _silent_explainer() -> Any:
+    """LIME's explainer of pictures, whose loop shows no progress bar.
+
+    The loop is the package's own code, run with an iterator where it looks for its bar: nothing of
+    the package is changed for who else uses it.
+    """
+    explainer = library("lime.lime_image", "lime", "LimeExplainer").LimeImageExplainer
+    loop = explainer.data_labels
+    silent = FunctionType(
+        loop.__code__,
+        {**loop.__globals__, "tqdm": lambda rows, **_: rows},
+        loop.__name__,
+        loop.__defaults__,
+        loop.__closure__,
+    )
+    return type("LimeImageExplainer", (explainer,), {"data_labels": silent})

@@ -6,6 +6,7 @@ them as Ward's tree of the network's activations does. The values of a group's s
 what the group is worth as a whole, whatever the regions inside it do to each other.
 """
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass
@@ -21,6 +22,8 @@ from naspix.errors import InputError
 from naspix.interop._libraries import library
 from naspix.models import Classifier
 from naspix.segmentation import NAS, Segmentation
+
+_one_at_a_time = threading.Lock()
 
 
 @final
@@ -172,10 +175,14 @@ class OwenValues:
 
 @contextmanager
 def _numpy_seed(seed: int) -> Iterator[None]:
-    """Seed numpy's global generator, which shap draws from, and put it back."""
-    state = np.random.get_state()  # noqa: NPY002 - shap knows no other
-    np.random.seed(seed)  # noqa: NPY002
-    try:
-        yield
-    finally:
-        np.random.set_state(state)  # noqa: NPY002
+    """Seed numpy's global generator, which shap draws from, and put it back.
+
+    One thread at a time, so that each draws what its seed says.
+    """
+    with _one_at_a_time:
+        state = np.random.get_state()  # noqa: NPY002 - shap knows no other
+        np.random.seed(seed)  # noqa: NPY002
+        try:
+            yield
+        finally:
+            np.random.set_state(state)  # noqa: NPY002

@@ -40,6 +40,7 @@ class ArraySegmenter:
         segmenter: Any callable ``images -> Segmentation``.
         input_size: Height and width to which the picture is scaled before it is segmented; its own
             size if None. The regions always have the picture's own frame.
+        channels: How many the segmenter takes: 3, or 1 for grey.
 
     Example:
         >>> from naspix.segmentation import Grid
@@ -51,6 +52,7 @@ class ArraySegmenter:
 
     segmenter: Callable[[torch.Tensor], Segmentation]
     input_size: tuple[int, int] | None = None
+    channels: int = 3
 
     def __call__(self, image: Shaped[np.ndarray, "H W C"]) -> Int64[np.ndarray, "H W"]:
         """Segment one picture.
@@ -61,7 +63,7 @@ class ArraySegmenter:
         Raises:
             InputError: If the array is no such picture.
         """
-        pixels = read_image(image)[None]
+        pixels = read_image(image, channels=self.channels)[None]
         frame = (image.shape[0], image.shape[1])
         if self.input_size is not None:
             if len(self.input_size) != 2 or min(self.input_size) < 1:
@@ -200,7 +202,7 @@ class NAS:
             >>> nas.as_lime(input_size=(224, 224))(skimage.data.chelsea()).shape
             (300, 451)
         """
-        return ArraySegmenter(self, input_size)
+        return ArraySegmenter(self, input_size, channels=self.model.in_channels)
 
     def _cluster(self, features: UpsampledFeatures) -> Segmentation:
         tree = None
