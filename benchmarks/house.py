@@ -113,7 +113,7 @@ def walked(title: str, package: Path, command: list[str]) -> dict[str, object]:
 
     def look(frame: FrameType, event: str, argument: object) -> None:
         code = frame.f_code
-        if event == "call" and code.co_filename.startswith(home) and not code.co_name[0] == "<":
+        if event == "call" and code.co_filename.startswith(home) and code.co_name[0] != "<":
             passed.add((code.co_filename, code.co_qualname))
 
     _called(command)

@@ -76,7 +76,8 @@ class Evaluation:
             n_items: How many pictures there will be.
         """
         matched = run.find("matched", self.matched_parameters)
-        run.find("categories", lambda: list(self.model.categories or ()))
+        if self.settings.task == "semantics":
+            run.find("categories", lambda: list(self.model.categories or ()))
         self.settings.make_measure().prepared(self.dataset, self.framing, run.folder, n_items)
         return MakeEvaluator(self.settings, matched, os.fspath(run.folder.absolute()), self)
 

@@ -8,13 +8,11 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
+from naspix.evaluation.page import settings_of
 from naspix.paper.experiment import Experiment, Shown, Table, Value, subruns
 from naspix.paper.published import PAPER
-from naspix.report.document import flattened
+from naspix.report.pages import render
 from naspix.runs import Run
 
 NOT_AT_HAND = "not at hand"
@@ -81,29 +79,22 @@ def _render(
     *,
     is_whole: bool,
 ) -> str:
-    environment = Environment(
-        loader=PackageLoader("naspix.paper"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "numeric_columns": _numeric_columns,
-        "settings": _settings,
-        "texts": shown_cells,
-        "webp": _webp,
-        "zip": zip,
-    }
-    return environment.get_template("paper.html.j2").render(
-        title=title,
+    return render(
+        "paper.html.j2",
+        "naspix.paper",
+        title=f"naspix: {title}",
+        heading=title,
         words=words,
-        style=files("naspix.report").joinpath("page.css").read_text("utf-8"),
         is_whole=is_whole,
         failed=failed,
         all_drawn=all_drawn,
         verdict_words=_WORDS,
         not_at_hand=NOT_AT_HAND,
+        numeric_columns=_numeric_columns,
+        texts=shown_cells,
+        settings_of=settings_of,
+        webp=_webp,
+        items_of=lambda failures: [(each.item, each.reason) for each in failures],
     )
 
 
@@ -139,15 +130,6 @@ def shown_cells(table: Table) -> list[list[str]]:
             ]
         )
     return [list(row) for row in zip(*columns, strict=True)]
-
-
-def _settings(run: Run) -> list[tuple[str, str]]:
-    """Settings, what was found, times and machines."""
-    entries = [*flattened(run.settings), *flattened(run.header["found"])]
-    entries += [(f"seconds of {name}", f"{value:.1f}") for name, value in run.seconds.items()]
-    for machine in run.machines:
-        entries += [(name, str(value)) for name, value in machine.items() if value]
-    return [*entries, ("begun", str(run.header["created"]))]
 
 
 def _webp(png: bytes) -> str:

@@ -8,8 +8,7 @@ should be believed.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from html import escape
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -17,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from naspix.metrics import saliency_agreement
+from naspix.report.pages import render
 from naspix.superpixelify import variance_kept
 
 
@@ -81,7 +81,30 @@ class Agreement:
 
     def to_html(self) -> str:
         """Tables for a page: methods are numbered, so that many fit beside each other."""
-        return "\n".join(self._table(place) for place in range(len(self.segmenters)))
+        return render("agreement.html.j2", table=self.to_plain())
+
+    def to_plain(self) -> dict[str, Any]:
+        """What a page shows: a table a segmenter, with texts and colours of the cells."""
+        return {
+            "methods": self.methods,
+            "averaged": self._averaged,
+            "tables": [
+                {
+                    "segmenter": name,
+                    "rows": [
+                        {
+                            "method": method,
+                            "cells": [
+                                {"text": _number(value), "colour": _colour(value)} for value in row
+                            ],
+                            "kept": _share(kept),
+                        }
+                        for _, method, row, kept in self._rows(place)
+                    ],
+                }
+                for place, name in enumerate(self.segmenters)
+            ],
+        }
 
     def _text(self, place: int) -> str:
         width = max(len(name) for name in self.methods) + 4
@@ -95,27 +118,6 @@ class Agreement:
             values = "".join(f"{_number(value):>7}" for value in row)
             lines.append(f"{number:>2}  {name:<{width - 4}}{values}{_share(kept):>7}")
         return "\n".join(lines)
-
-    def _table(self, place: int) -> str:
-        numbers = "".join(
-            f'<th title="{escape(name, quote=True)}">{number}</th>'
-            for number, name in enumerate(self.methods, start=1)
-        )
-        rows = "\n".join(
-            f'<tr><td>{number}</td><th scope="row">{escape(name)}</th>'
-            + "".join(
-                f'<td style="background:{_colour(value)}">{_number(value)}</td>' for value in row
-            )
-            + f"<td>{_share(kept)}</td></tr>"
-            for number, name, row, kept in self._rows(place)
-        )
-        return (
-            '<div class="wide"><table class="agreement">'
-            f"<caption>Over {escape(self.segmenters[place])}: rank correlation of the superpixels"
-            f"{self._averaged}</caption>\n"
-            f"<thead><tr><th></th><th></th>{numbers}<th>variance kept</th></tr></thead>\n"
-            f"<tbody>\n{rows}\n</tbody></table></div>"
-        )
 
     def _rows(self, place: int) -> list[tuple[int, str, list[float], float]]:
         correlations = self.mean_rank_correlation[place].tolist()

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 
 from naspix import plots
 from naspix.plots import Scale
 from naspix.report.record import PhotoExplanation
 
-_SIDE = 448  # pixels a picture has at least; smaller photos are drawn larger by a whole factor
+# pixels that a picture has at least; smaller photos are drawn larger by a whole factor
+_SIDE, _SMALL_SIDE = 448, 160
 
 
 @dataclass(frozen=True)
@@ -140,3 +141,48 @@ def _pooled_pictures(
 
 def _counted(n: int, thing: str) -> str:
     return f"{n} {thing}" if n == 1 else f"{n} {thing}s"
+
+
+def cards(photo: PhotoExplanation) -> Iterator[tuple[str, list[CaptionedPicture]]]:
+    """Several methods side by side: each method's title, with its small pictures on one scale.
+
+    The map as it is first, then over each segmenter, from 0 to 1, so that fifteen methods over
+    several segmenters fit on a page and into its bytes. The folder's PNG files keep each map's own
+    scale.
+    """
+    zoom = max(1, -(-_SMALL_SIDE // max(photo.image.shape[:2])))
+    for method, raw in photo.raw.items():
+        title = photo.title(method)
+        pictures = [_small_picture(title, "as it is", raw, zoom, pooled=False)]
+        pictures += [
+            _small_picture(
+                title,
+                f"over {photo.title(segmenter)}",
+                photo.pooled[method, segmenter],
+                zoom,
+                pooled=True,
+            )
+            for segmenter in photo.segmentations
+        ]
+        yield title, pictures
+
+
+def _small_picture(
+    title: str, how: str, heat: Float[np.ndarray, "H W"], zoom: int, *, pooled: bool
+) -> CaptionedPicture:
+    scale = plots.unit_scale(heat, outliers=0.01 if pooled else 0.005)
+    return CaptionedPicture(
+        kind="",
+        caption=how,
+        description=(
+            f"Saliency of {title}, {how}, from {_short(float(heat.min()))} to "
+            f"{_short(float(heat.max()))}"
+        ),
+        draw=partial(plots.saliency_picture, heat, scale, zoom=zoom),
+        flat=pooled,
+        note=f"{_short(float(heat.min()))} to {_short(float(heat.max()))}",
+    )
+
+
+def _short(value: float) -> str:
+    return f"{value:.2g}".replace("-", "\N{MINUS SIGN}")
