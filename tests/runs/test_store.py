@@ -303,8 +303,8 @@ def _change(folder: Path, statement: str, *values: object) -> None:
 
 
 def _header(folder: Path, **values: object) -> None:
-    from naspix.runs import store
+    from naspix.runs import file
 
     with closing(sqlite3.connect(folder / STORE)) as connection, connection:
         for name, value in values.items():
-            store._put(connection, name, json.loads(json.dumps(value)))
+            file.put(connection, name, json.loads(json.dumps(value)))

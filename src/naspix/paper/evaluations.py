@@ -34,7 +34,7 @@ from naspix.paper.networks import TITLES
 from naspix.paper.published import published
 from naspix.pipeline import RAW
 from naspix.runs import Engine, OpenRun, Run, read_run
-from naspix.runs.store import STORE
+from naspix.runs.file import STORE
 from naspix.settings import settable
 
 METHODS = ("grad_cam_plus_plus", "integrated_gradients", "lrp", "rise", "xrai")

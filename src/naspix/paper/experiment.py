@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from naspix.paper.data import Conditions, Source
 from naspix.paper.networks import find_networks, sentence_on
 from naspix.runs import Engine, OpenRun, Run, read_run
-from naspix.runs.store import STORE
+from naspix.runs.file import STORE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -25,7 +25,7 @@ from naspix.paper.published import paper_title
 from naspix.paper.run_times import Table5
 from naspix.paper.semantics import Figure4, Table1
 from naspix.runs import Engine, InProcess, Run, open_run, read_run
-from naspix.runs.store import STORE
+from naspix.runs.file import STORE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -12,15 +12,12 @@ from naspix.runs.engines import (
     make_engine,
     share_of_cores,
 )
+from naspix.runs.file import STORE, Kind, Row, Span
 from naspix.runs.store import (
-    STORE,
     Failure,
-    Kind,
     OpenRun,
     Part,
-    Row,
     Run,
-    Span,
     is_run,
     locked,
     open_run,

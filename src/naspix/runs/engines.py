@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol, final, runtime_checkable
 
 from naspix.errors import DeviceError, InputError, MissingExtraError, NaspixError
-from naspix.runs.store import OpenRun, Part, Span
+from naspix.runs.file import Span
+from naspix.runs.store import OpenRun, Part
 
 _MOST_DEATHS = 3  # of workers, without a part between them
 _QUEUED = 2  # spans a worker has ahead of it
