@@ -9,7 +9,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from types import MappingProxyType
 from typing import (
     Any,
     ClassVar,
@@ -36,6 +35,14 @@ Target = OneTarget | tuple[OneTarget, OneTarget]
 ReduceChannels = Literal["sum", "abs_sum", "sum_abs", "max_abs", "max"]
 # what a method asks of the network; what serves one method of a kind serves all of it
 Need = Literal["scores", "gradients", "guided gradients", "relevance", "a layer's map"]
+
+Images = Float[Tensor, "B C H W"]  # in [0, 1]
+Maps = Float[Tensor, "B H W"]
+Classes = Int64[Tensor, "B ..."]  # (B,), or for pairs (B, 2)
+Image = Float[Tensor, "C H W"]  # one of them, and what is asked of it
+OneClass = Int64[Tensor, "..."]
+Labels = Int64[Tensor, "H W"]
+Settings = Mapping[str, Any]
 
 _Result = TypeVar("_Result")
 _PREDICTED_AT_ONCE = 32
@@ -65,7 +72,7 @@ class Attribution(ABC):
 
     title: ClassVar[str]
     needs: ClassVar[Need] = "gradients"
-    quick: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+    quick: ClassVar[Settings] = {}
 
     model: Classifier
 
@@ -78,9 +85,7 @@ class Attribution(ABC):
         self._check_counts("batch_size")
 
     @final
-    def __call__(
-        self, images: Float[Tensor, "B C H W"], target: Target = None
-    ) -> Float[Tensor, "B H W"]:
+    def __call__(self, images: Images, target: Target = None) -> Maps:
         """Return how relevant each pixel is for the class; the method says in which units.
 
         Args:
@@ -109,9 +114,7 @@ class Attribution(ABC):
         return 1, 1
 
     @abstractmethod
-    def _attribute(
-        self, images: Float[Tensor, "B C H W"], target: Int64[Tensor, "B ..."]
-    ) -> Float[Tensor, "B H W"]:
+    def _attribute(self, images: Images, target: Classes) -> Maps:
         """The map of checked images for ``(B,)`` classes, or ``(B, 2)`` for pairs."""
 
     def _answer(
@@ -134,7 +137,7 @@ class Attribution(ABC):
             )
         return heat.detach().to(images)
 
-    def _resolve(self, images: Float[Tensor, "B C H W"], target: Target) -> Int64[Tensor, "B ..."]:
+    def _resolve(self, images: Images, target: Target) -> Classes:
         """The class asked about for each image, as given or predicted; two for a pair."""
         pair = isinstance(target, tuple)
         asked = target if isinstance(target, tuple) else (target,)
@@ -179,9 +182,7 @@ class Attribution(ABC):
             )
         )
 
-    def _target_scores(
-        self, images: Float[Tensor, "B C H W"], target: Int64[Tensor, "B ..."]
-    ) -> Float[Tensor, " B"]:
+    def _target_scores(self, images: Images, target: Classes) -> Float[Tensor, " B"]:
         """The class scores before the softmax, in float32 at least; differences for pairs."""
         scores = pick_scores(self.model(images), target)
         return scores.float() if scores.dtype in (torch.float16, torch.bfloat16) else scores
@@ -210,8 +211,8 @@ class Attribution(ABC):
             ) from error
 
     def _pixel_gradients(
-        self, points: Float[Tensor, "B C H W"], target: Int64[Tensor, "B ..."]
-    ) -> tuple[Float[Tensor, " B"], Float[Tensor, "B C H W"]]:
+        self, points: Images, target: Classes
+    ) -> tuple[Float[Tensor, " B"], Images]:
         """The classes' scores of images, and the gradients with respect to them.
 
         Raises:
@@ -223,9 +224,7 @@ class Attribution(ABC):
             scores = self._target_scores(points, target.clone())
             return scores.detach(), self._gradients_of(scores, points)
 
-    def _gradients_of(
-        self, scores: Float[Tensor, " B"], points: Float[Tensor, "B C H W"]
-    ) -> Float[Tensor, "B C H W"]:
+    def _gradients_of(self, scores: Float[Tensor, " B"], points: Images) -> Images:
         """The gradients of scores with respect to the images they were computed from."""
         gradients = self.differentiate(scores, points)
         if gradients is None:
@@ -266,15 +265,11 @@ class ChannelAttribution(Attribution):
         self._check_choice("reduce", get_args(ReduceChannels))
 
     @final
-    def _attribute(
-        self, images: Float[Tensor, "B C H W"], target: Int64[Tensor, "B ..."]
-    ) -> Float[Tensor, "B H W"]:
+    def _attribute(self, images: Images, target: Classes) -> Maps:
         return reduce_channels(self._channels(images, target), self.reduce)
 
     @abstractmethod
-    def _channels(
-        self, images: Float[Tensor, "B C H W"], target: Int64[Tensor, "B ..."]
-    ) -> Float[Tensor, "B C H W"]:
+    def _channels(self, images: Images, target: Classes) -> Images:
         """The value of each channel of each pixel."""
 
 

@@ -11,13 +11,21 @@ from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar, final
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from naspix.errors import ModelError, NaspixWarning
 from naspix.models.activations import recording
-from naspix.saliency.base import Attribution, Need, check_finite, gradients_enabled
+from naspix.saliency.base import (
+    Attribution,
+    Classes,
+    Images,
+    Maps,
+    Need,
+    check_finite,
+    gradients_enabled,
+)
 
 
 @dataclass(frozen=True)
@@ -34,9 +42,7 @@ class ClassActivationMap(Attribution):
     layer: int | str | None = None
     batch_size: int | None = None
 
-    def _attribute(
-        self, images: Float[Tensor, "B C H W"], target: Int64[Tensor, "B ..."]
-    ) -> Float[Tensor, "B H W"]:
+    def _attribute(self, images: Images, target: Classes) -> Maps:
         maps, gradients = self._in_batches(self._maps_and_gradients, images, target)
         return self.from_gradients(maps, gradients, images, target)
 
@@ -52,9 +58,9 @@ class ClassActivationMap(Attribution):
         self,
         maps: Float[Tensor, "B c h w"],
         gradients: Float[Tensor, "B c h w"] | None,
-        images: Float[Tensor, "B C H W"],
-        classes: Int64[Tensor, "B ..."],
-    ) -> Float[Tensor, "B H W"]:
+        images: Images,
+        classes: Classes,
+    ) -> Maps:
         """The saliency from a layer's maps and the gradients of the classes' scores there.
 
         Args:
@@ -93,7 +99,7 @@ class ClassActivationMap(Attribution):
         return resized[:, 0].to(images.dtype)
 
     def _maps_and_gradients(
-        self, images: Float[Tensor, "B C H W"], classes: Int64[Tensor, "B ..."]
+        self, images: Images, classes: Classes
     ) -> tuple[Float[Tensor, "B c h w"], Float[Tensor, "B c h w"]]:
         """The layer's maps, and the gradients of the classes' scores with respect to them."""
         name = self.layer_name

@@ -5,20 +5,19 @@ differentiated; standardising is part of the network. The score is the logit bef
 Integrals along a path are ``integrated.py``, layers' maps ``cam.py``.
 """
 
-from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
-from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
-from jaxtyping import Float, Int64
-from torch import Tensor
 
 from naspix.errors import InputError
 from naspix.saliency.base import (
     ChannelAttribution,
+    Classes,
+    Images,
     Need,
     ReduceChannels,
+    Settings,
     Target,
     gradients_enabled,
 )
@@ -29,20 +28,14 @@ from naspix.saliency.guided import check_guided, guided
 class PixelGradient(ChannelAttribution):
     """What methods share that ask for the gradient of the class's score at the pixels."""
 
-    def attributions(
-        self, images: Float[Tensor, "B C H W"], target: Target = None
-    ) -> Float[Tensor, "B C H W"]:
+    def attributions(self, images: Images, target: Target = None) -> Images:
         """Return what the method finds, signed, for each channel of each pixel."""
         return self._answer(self._channels, images, target)
 
-    def _channels(
-        self, images: Float[Tensor, "B C H W"], target: Int64[Tensor, "B ..."]
-    ) -> Float[Tensor, "B C H W"]:
+    def _channels(self, images: Images, target: Classes) -> Images:
         return self._in_batches(self._gradient, images, target)
 
-    def _gradient(
-        self, images: Float[Tensor, "B C H W"], target: Int64[Tensor, "B ..."]
-    ) -> Float[Tensor, "B C H W"]:
+    def _gradient(self, images: Images, target: Classes) -> Images:
         """The gradient for each channel of each pixel, of one batch."""
         return self._pixel_gradients(images, target)[1]
 
@@ -107,9 +100,7 @@ class InputXGradient(PixelGradient):
     reduce: ReduceChannels = "sum"
     batch_size: int | None = None
 
-    def _channels(
-        self, images: Float[Tensor, "B C H W"], target: Int64[Tensor, "B ..."]
-    ) -> Float[Tensor, "B C H W"]:
+    def _channels(self, images: Images, target: Classes) -> Images:
         return images * super()._channels(images, target)
 
 
@@ -142,7 +133,7 @@ class SmoothGrad(PixelGradient):
     """
 
     title: ClassVar[str] = "SmoothGrad"
-    quick: ClassVar[Mapping[str, Any]] = MappingProxyType({"n_samples": 12})
+    quick: ClassVar[Settings] = {"n_samples": 12}
 
     _: KW_ONLY
     noise: float = 0.15
@@ -163,9 +154,7 @@ class SmoothGrad(PixelGradient):
         """Count one forward and one backward for each noisy copy."""
         return self.n_samples, self.n_samples
 
-    def _channels(
-        self, images: Float[Tensor, "B C H W"], target: Int64[Tensor, "B ..."]
-    ) -> Float[Tensor, "B C H W"]:
+    def _channels(self, images: Images, target: Classes) -> Images:
         range_ = images.amax((1, 2, 3)) - images.amin((1, 2, 3))
         sigma = (self.noise * range_)[:, None, None, None]
         generator = torch.Generator().manual_seed(self.seed)
@@ -226,9 +215,7 @@ class GuidedBackprop(PixelGradient):
     reduce: ReduceChannels = "sum_abs"
     batch_size: int | None = None
 
-    def _gradient(
-        self, images: Float[Tensor, "B C H W"], target: Int64[Tensor, "B ..."]
-    ) -> Float[Tensor, "B C H W"]:
+    def _gradient(self, images: Images, target: Classes) -> Images:
         with gradients_enabled():
             points = images.clone().requires_grad_()
             with guided(self.model.network):

@@ -9,10 +9,9 @@ what many do everywhere.
 """
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
-from types import MappingProxyType
-from typing import Any, ClassVar, Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import numpy as np
 import torch
@@ -21,7 +20,16 @@ from torch import Tensor
 
 from naspix.errors import InputError, NaspixWarning
 from naspix.models.batches import halving
-from naspix.saliency.base import ChannelAttribution, ReduceChannels, Target
+from naspix.saliency.base import (
+    ChannelAttribution,
+    Classes,
+    Image,
+    Images,
+    OneClass,
+    ReduceChannels,
+    Settings,
+    Target,
+)
 
 _FEWEST_PLACES = 3  # fewer are no finer than the plain integral
 _FIRST = 32  # intervals to begin with: as wide as two neighbours may look alike by chance
@@ -98,7 +106,7 @@ class IntegratedGradients(ChannelAttribution):
     """
 
     title: ClassVar[str] = "Integrated Gradients"
-    quick: ClassVar[Mapping[str, Any]] = MappingProxyType({"n_steps": 20, "tolerance": 0.2})
+    quick: ClassVar[Settings] = {"n_steps": 20, "tolerance": 0.2}
 
     _: KW_ONLY
     baseline: Baseline | tuple[Baseline, ...] = "mean"
@@ -118,9 +126,7 @@ class IntegratedGradients(ChannelAttribution):
         """Count the first steps and the scores of both ends; not what is added where they miss."""
         return self.n_steps + 2, self.n_steps
 
-    def attributions(
-        self, images: Float[Tensor, "B C H W"], target: Target = None
-    ) -> IntegratedAttributions:
+    def attributions(self, images: Images, target: Target = None) -> IntegratedAttributions:
         """Return a value for each channel of each pixel, with the completeness error.
 
         Warns:
@@ -128,14 +134,10 @@ class IntegratedGradients(ChannelAttribution):
         """
         return self._answer(self._integrated, images, target)
 
-    def _channels(
-        self, images: Float[Tensor, "B C H W"], target: Int64[Tensor, "B ..."]
-    ) -> Float[Tensor, "B C H W"]:
+    def _channels(self, images: Images, target: Classes) -> Images:
         return self._integrated(images, target).values
 
-    def _integrated(
-        self, images: Float[Tensor, "B C H W"], target: Int64[Tensor, "B ..."]
-    ) -> IntegratedAttributions:
+    def _integrated(self, images: Images, target: Classes) -> IntegratedAttributions:
         baselines = self.baseline if isinstance(self.baseline, tuple) else (self.baseline,)
         parts = [self._from(self._start(name, images), images, target) for name in baselines]
         result = IntegratedAttributions(
@@ -155,12 +157,7 @@ class IntegratedGradients(ChannelAttribution):
             )
         return result
 
-    def _from(
-        self,
-        baseline: Float[Tensor, "B C H W"],
-        images: Float[Tensor, "B C H W"],
-        target: Int64[Tensor, "B ..."],
-    ) -> IntegratedAttributions:
+    def _from(self, baseline: Images, images: Images, target: Classes) -> IntegratedAttributions:
         """Integrate by Gauss-Legendre, and finer each image that is not exact enough by it."""
         with torch.no_grad():
             end, start = (
@@ -183,9 +180,7 @@ class IntegratedGradients(ChannelAttribution):
             torch.tensor([each.n_places for each in found], device=images.device),
         )
 
-    def _exact_enough(
-        self, ask: Ask, way: Float[Tensor, "C H W"], gained: float, allowed: float
-    ) -> RefinedIntegral:
+    def _exact_enough(self, ask: Ask, way: Image, gained: float, allowed: float) -> RefinedIntegral:
         """One image's integral by Gauss and Legendre, or a finer one where it misses too much."""
         values = halving(lambda size: self._gauss(ask, way, size), self._at_once)
         missing = abs(float(values.double().sum()) - gained)
@@ -203,12 +198,7 @@ class IntegratedGradients(ChannelAttribution):
             return RefinedIntegral(refined.values, refined.missing, n_steps)
         return RefinedIntegral(values, missing, n_steps)
 
-    def _path(
-        self,
-        start: Float[Tensor, "C H W"],
-        way: Float[Tensor, "C H W"],
-        target: Int64[Tensor, "..."],
-    ) -> Ask:
+    def _path(self, start: Image, way: Image, target: OneClass) -> Ask:
         """The scores and gradients at places on the way from the baseline to one image."""
 
         def ask(places: Tensor) -> tuple[Tensor, Tensor]:
@@ -219,7 +209,7 @@ class IntegratedGradients(ChannelAttribution):
 
         return ask
 
-    def _gauss(self, ask: Ask, way: Float[Tensor, "C H W"], size: int) -> Float[Tensor, "C H W"]:
+    def _gauss(self, ask: Ask, way: Image, size: int) -> Image:
         """The integral by the places and weights of Gauss and Legendre."""
         places, weights = (
             torch.from_numpy(each) for each in np.polynomial.legendre.leggauss(self.n_steps)
@@ -230,9 +220,7 @@ class IntegratedGradients(ChannelAttribution):
             total += torch.tensordot(of.to(gradients), gradients, dims=1)
         return total * way
 
-    def _start(
-        self, baseline: Baseline, images: Float[Tensor, "B C H W"]
-    ) -> Float[Tensor, "B C H W"]:
+    def _start(self, baseline: Baseline, images: Images) -> Images:
         """The baseline of each image."""
         if isinstance(baseline, Tensor):
             try:

@@ -10,10 +10,11 @@ from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from naspix.errors import InputError
+from naspix.saliency.base import Classes, Image, Images, Labels, Maps, OneClass
 from naspix.saliency.superpixels import N_SEGMENTS, SuperpixelAttribution
 
 
@@ -67,9 +68,7 @@ class Occlusion(SuperpixelAttribution):
             return N_SEGMENTS + 1, 0
         return len(self._windows(shape[1], shape[2])) + 1, 0
 
-    def _attribute(
-        self, images: Float[Tensor, "B C H W"], target: Int64[Tensor, "B ..."]
-    ) -> Float[Tensor, "B H W"]:
+    def _attribute(self, images: Images, target: Classes) -> Maps:
         if self.segmenter is not None:
             return super()._attribute(images, target)
         hidden = self._windows(*images.shape[-2:])
@@ -78,22 +77,14 @@ class Occlusion(SuperpixelAttribution):
         ]
         return torch.stack(heats)
 
-    def _values(
-        self,
-        image: Float[Tensor, "C H W"],
-        labels: Int64[Tensor, "H W"],
-        target: Int64[Tensor, "..."],
-    ) -> Float[Tensor, " n"]:
+    def _values(self, image: Image, labels: Labels, target: OneClass) -> Float[Tensor, " n"]:
         n = int(labels.max()) + 1
         shown = torch.cat([torch.ones(1, n, dtype=torch.bool), ~torch.eye(n, dtype=torch.bool)])
         scores = self._scores_of_shown(image, labels, target, shown)
         return scores[0] - scores[1:]
 
     def _over_windows(
-        self,
-        image: Float[Tensor, "C H W"],
-        target: Int64[Tensor, "..."],
-        windows: list[tuple[slice, slice]],
+        self, image: Image, target: OneClass, windows: list[tuple[slice, slice]]
     ) -> Float[Tensor, "H W"]:
         """The mean fall of the score over the windows that hide each pixel."""
 

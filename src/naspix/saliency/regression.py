@@ -5,16 +5,15 @@ Which superpixels are shown is drawn as captum draws it, by a generator of the m
 CPU: a seed means the same in every thread and on every device.
 """
 
-from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
-from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 
 from naspix.errors import InputError
+from naspix.saliency.base import Image, Labels, OneClass, Settings
 from naspix.saliency.superpixels import SuperpixelAttribution
 
 _ENDS = 1e6  # the weight of the whole and of the hidden photo, which stands for infinity
@@ -52,7 +51,7 @@ class LIME(SuperpixelAttribution):
     """
 
     title: ClassVar[str] = "LIME"
-    quick: ClassVar[Mapping[str, Any]] = MappingProxyType({"n_samples": 150})
+    quick: ClassVar[Settings] = {"n_samples": 150}
 
     _: KW_ONLY
     n_samples: int = 1000
@@ -71,12 +70,7 @@ class LIME(SuperpixelAttribution):
         """Count a forward for each sample."""
         return self.n_samples, 0
 
-    def _values(
-        self,
-        image: Float[Tensor, "C H W"],
-        labels: Int64[Tensor, "H W"],
-        target: Int64[Tensor, "..."],
-    ) -> Float[Tensor, " n"]:
+    def _values(self, image: Image, labels: Labels, target: OneClass) -> Float[Tensor, " n"]:
         from sklearn.linear_model import Ridge
 
         generator = torch.Generator().manual_seed(self.seed)
@@ -120,7 +114,7 @@ class KernelSHAP(SuperpixelAttribution):
     """
 
     title: ClassVar[str] = "KernelSHAP"
-    quick: ClassVar[Mapping[str, Any]] = MappingProxyType({"n_samples": 250})
+    quick: ClassVar[Settings] = {"n_samples": 250}
 
     _: KW_ONLY
     n_samples: int = 2048
@@ -135,12 +129,7 @@ class KernelSHAP(SuperpixelAttribution):
         """Count a forward for each sample."""
         return self.n_samples, 0
 
-    def _values(
-        self,
-        image: Float[Tensor, "C H W"],
-        labels: Int64[Tensor, "H W"],
-        target: Int64[Tensor, "..."],
-    ) -> Float[Tensor, " n"]:
+    def _values(self, image: Image, labels: Labels, target: OneClass) -> Float[Tensor, " n"]:
         from sklearn.linear_model import LinearRegression
 
         n = int(labels.max()) + 1

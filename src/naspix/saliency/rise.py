@@ -7,10 +7,8 @@ device a round at a time from grids drawn beforehand; no stack of masks is ever 
 
 import math
 import warnings
-from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
-from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -18,7 +16,18 @@ from torch import Tensor
 
 from naspix.errors import InputError, NaspixWarning
 from naspix.models.batches import in_batches
-from naspix.saliency.base import Attribution, Need, Target, pick_scores
+from naspix.saliency.base import (
+    Attribution,
+    Classes,
+    Image,
+    Images,
+    Maps,
+    Need,
+    OneClass,
+    Settings,
+    Target,
+    pick_scores,
+)
 
 # Masks between two looks at the standard error, whatever the batch size: a batch size must not
 # decide where a run ends.
@@ -81,7 +90,7 @@ class RISE(Attribution):
 
     title: ClassVar[str] = "RISE"
     needs: ClassVar[Need] = "scores"
-    quick: ClassVar[Mapping[str, Any]] = MappingProxyType({"n_masks": 300})
+    quick: ClassVar[Settings] = {"n_masks": 300}
 
     _: KW_ONLY
     n_masks: int = 2000
@@ -103,7 +112,7 @@ class RISE(Attribution):
         """Count a forward for each mask."""
         return self.n_masks, 0
 
-    def estimate(self, images: Float[Tensor, "B C H W"], target: Target = None) -> RISEEstimate:
+    def estimate(self, images: Images, target: Target = None) -> RISEEstimate:
         """Return the map with its standard error.
 
         Warns:
@@ -111,14 +120,10 @@ class RISE(Attribution):
         """
         return self._answer(self._estimate, images, target)
 
-    def _attribute(
-        self, images: Float[Tensor, "B C H W"], target: Int64[Tensor, "B ..."]
-    ) -> Float[Tensor, "B H W"]:
+    def _attribute(self, images: Images, target: Classes) -> Maps:
         return self._estimate(images, target).map
 
-    def _estimate(
-        self, images: Float[Tensor, "B C H W"], target: Int64[Tensor, "B ..."]
-    ) -> RISEEstimate:
+    def _estimate(self, images: Images, target: Classes) -> RISEEstimate:
         size = (images.shape[-2], images.shape[-1])
         means = _RunningMeans.zeros(len(images), size)
         going = torch.ones(len(images), dtype=torch.bool)
@@ -144,10 +149,7 @@ class RISE(Attribution):
 
     @torch.no_grad()
     def _scores(
-        self,
-        image: Float[Tensor, "C H W"],
-        masks: Float[Tensor, "n H W"],
-        target: Int64[Tensor, "..."],
+        self, image: Image, masks: Float[Tensor, "n H W"], target: OneClass
     ) -> Float[Tensor, " n"]:
         """The class's probability for the image under each mask."""
         image = image.to(masks)

@@ -6,16 +6,14 @@ the logit. Each coalition is evaluated once, coalitions in batches.
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
-from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from naspix.saliency.base import Target
+from naspix.saliency.base import Image, Images, Labels, OneClass, Settings, Target
 from naspix.saliency.superpixels import (
     N_SEGMENTS,
     SuperpixelAttribution,
@@ -72,7 +70,7 @@ class Shapley(SuperpixelAttribution):
     """
 
     title: ClassVar[str] = "Shapley values"
-    quick: ClassVar[Mapping[str, Any]] = MappingProxyType({"n_pairs": 2})
+    quick: ClassVar[Settings] = {"n_pairs": 2}
 
     _: KW_ONLY
     max_exact: int = 12
@@ -89,9 +87,7 @@ class Shapley(SuperpixelAttribution):
         """Count the forwards for as many superpixels as SLIC makes."""
         return 2 * self.n_pairs * (N_SEGMENTS - 1) + 2, 0
 
-    def values(
-        self, images: Float[Tensor, "B C H W"], target: Target = None
-    ) -> list[ShapleyValues]:
+    def values(self, images: Images, target: Target = None) -> list[ShapleyValues]:
         """Return the values of each image's superpixels, with standard errors."""
 
         def ask(images: Tensor, classes: Tensor) -> list[ShapleyValues]:
@@ -100,20 +96,10 @@ class Shapley(SuperpixelAttribution):
 
         return self._answer(ask, images, target)
 
-    def _values(
-        self,
-        image: Float[Tensor, "C H W"],
-        labels: Int64[Tensor, "H W"],
-        target: Int64[Tensor, "..."],
-    ) -> Float[Tensor, " n"]:
+    def _values(self, image: Image, labels: Labels, target: OneClass) -> Float[Tensor, " n"]:
         return self._shared(image, labels, target).values
 
-    def _shared(
-        self,
-        image: Float[Tensor, "C H W"],
-        labels: Int64[Tensor, "H W"],
-        target: Int64[Tensor, "..."],
-    ) -> ShapleyValues:
+    def _shared(self, image: Image, labels: Labels, target: OneClass) -> ShapleyValues:
         n = int(labels.max()) + 1
         if n <= self.max_exact:
             coalitions = _all_coalitions(n)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from naspix.errors import InputError, ModelError
 from naspix.models.batches import in_batches
-from naspix.saliency.base import Attribution, Need
+from naspix.saliency.base import Attribution, Classes, Image, Images, Labels, Maps, Need, OneClass
 
 # as many as ``naspix.SLIC`` makes by default
 N_SEGMENTS = 50
@@ -57,9 +57,7 @@ class SuperpixelAttribution(Attribution):
     _: KW_ONLY
     segmenter: Segmenter | None = None
 
-    def _attribute(
-        self, images: Float[Tensor, "B C H W"], target: Int64[Tensor, "B ..."]
-    ) -> Float[Tensor, "B H W"]:
+    def _attribute(self, images: Images, target: Classes) -> Maps:
         labels = superpixels_of(self.segmenter, images)
         heats = [
             self._values(image, each, of)[each.cpu()]
@@ -68,20 +66,11 @@ class SuperpixelAttribution(Attribution):
         return torch.stack(heats)
 
     @abstractmethod
-    def _values(
-        self,
-        image: Float[Tensor, "C H W"],
-        labels: Int64[Tensor, "H W"],
-        target: Int64[Tensor, "..."],
-    ) -> Float[Tensor, " n"]:
+    def _values(self, image: Image, labels: Labels, target: OneClass) -> Float[Tensor, " n"]:
         """The value of each superpixel of one image, on the CPU."""
 
     def _scores_of_shown(
-        self,
-        image: Float[Tensor, "C H W"],
-        labels: Int64[Tensor, "H W"],
-        target: Int64[Tensor, "..."],
-        shown: Bool[Tensor, "rows n"],
+        self, image: Image, labels: Labels, target: OneClass, shown: Bool[Tensor, "rows n"]
     ) -> Float[Tensor, " rows"]:
         """The logit with the superpixels of each row shown; double precision, on the CPU."""
         labels = labels.to(self.model.device)
@@ -92,8 +81,8 @@ class SuperpixelAttribution(Attribution):
     @torch.no_grad()
     def _scores_of_masks(
         self,
-        image: Float[Tensor, "C H W"],
-        target: Int64[Tensor, "..."],
+        image: Image,
+        target: OneClass,
         n_masks: int,
         masks: Callable[[slice], Bool[Tensor, "n H W"]],
     ) -> Float[Tensor, " rows"]:

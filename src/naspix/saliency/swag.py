@@ -14,7 +14,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from naspix.errors import InputError
-from naspix.saliency.base import Attribution, as_given, check_finite
+from naspix.saliency.base import Attribution, Classes, Images, Maps, as_given, check_finite
 from naspix.saliency.gradients import VanillaGradient
 from naspix.saliency.superpixels import N_SEGMENTS, Segmenter, slic_labels, superpixels_of
 from naspix.superpixelify import superpixelify
@@ -71,9 +71,7 @@ class SWAG(Attribution):
         self._check_choice("follow", get_args(Follow))
         self._check_counts("n_segments")
 
-    def _attribute(
-        self, images: Float[Tensor, "B C H W"], target: Int64[Tensor, "B ..."]
-    ) -> Float[Tensor, "B H W"]:
+    def _attribute(self, images: Images, target: Classes) -> Maps:
         gradients = self.gradients or VanillaGradient(
             self.model, reduce="sum_abs", batch_size=self.batch_size
         )
@@ -85,9 +83,7 @@ class SWAG(Attribution):
         check_finite(heat)
         return superpixelify(heat.to(images), self._superpixels(images, heat))
 
-    def _superpixels(
-        self, images: Float[Tensor, "B C H W"], heat: Float[Tensor, "B H W"]
-    ) -> Int64[Tensor, "B H W"]:
+    def _superpixels(self, images: Images, heat: Maps) -> Int64[Tensor, "B H W"]:
         if self.segmenter is not None:
             return superpixels_of(self.segmenter, images)
         colors = images.detach().float().permute(0, 2, 3, 1).cpu().numpy()

@@ -6,10 +6,9 @@ the lightest value, and Felzenszwalb's segments at six scales. How regions grow 
 ``growing.py``'s business.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import KW_ONLY, dataclass
-from types import MappingProxyType
-from typing import Any, ClassVar, get_args
+from typing import ClassVar, get_args
 
 import numpy as np
 import torch
@@ -20,7 +19,13 @@ from naspix.errors import InputError
 from naspix.models.batches import in_batches
 from naspix.saliency.base import (
     Attribution,
+    Classes,
+    Image,
+    Images,
+    Maps,
+    OneClass,
     SaliencyMethod,
+    Settings,
     Target,
     as_given,
     check_finite,
@@ -89,7 +94,7 @@ class XRAI(Attribution):
     """
 
     title: ClassVar[str] = "XRAI"
-    quick: ClassVar[Mapping[str, Any]] = MappingProxyType({"n_steps": 15})
+    quick: ClassVar[Settings] = {"n_steps": 15}
 
     _: KW_ONLY
     attribution: Callable[..., Tensor] | SaliencyMethod | None = None
@@ -111,18 +116,14 @@ class XRAI(Attribution):
         """Count the steps from the two baselines; those of another attribution are not known."""
         return 2 * self.n_steps, 2 * self.n_steps
 
-    def regions(self, images: Float[Tensor, "B C H W"], target: Target = None) -> XRAIRegions:
+    def regions(self, images: Images, target: Target = None) -> XRAIRegions:
         """Return the map with the regions' ranks."""
         return self._answer(self._regions, images, target)
 
-    def _attribute(
-        self, images: Float[Tensor, "B C H W"], target: Int64[Tensor, "B ..."]
-    ) -> Float[Tensor, "B H W"]:
+    def _attribute(self, images: Images, target: Classes) -> Maps:
         return self._regions(images, target).map
 
-    def _regions(
-        self, images: Float[Tensor, "B C H W"], target: Int64[Tensor, "B ..."]
-    ) -> XRAIRegions:
+    def _regions(self, images: Images, target: Classes) -> XRAIRegions:
         attributions = self._attributions(images, target)
         check_finite(attributions)
         grown = [
@@ -141,9 +142,7 @@ class XRAI(Attribution):
         ranks = torch.from_numpy(np.stack([each.ranks for each in grown]))
         return XRAIRegions(density.to(images), ranks.to(images.device))
 
-    def _attributions(
-        self, images: Float[Tensor, "B C H W"], target: Int64[Tensor, "B ..."]
-    ) -> Float[Tensor, "B H W"]:
+    def _attributions(self, images: Images, target: Classes) -> Maps:
         if self.attribution is None:
             values = torch.stack(
                 [self._integrated(image, of) for image, of in zip(images, target, strict=True)]
@@ -157,9 +156,7 @@ class XRAI(Attribution):
             raise InputError(f"the attribution has shape {tuple(values.shape)}, not {expected}")
         return values
 
-    def _integrated(
-        self, image: Float[Tensor, "C H W"], target: Int64[Tensor, "..."]
-    ) -> Float[Tensor, "H W"]:
+    def _integrated(self, image: Image, target: OneClass) -> Float[Tensor, "H W"]:
         """The authors' Integrated Gradients of one image, mean of the two baselines."""
         standardized = self.model.standardize(image[None].detach()).float()
         mean, std = self.model.mean.to(standardized), self.model.std.to(standardized)
@@ -172,10 +169,7 @@ class XRAI(Attribution):
         return reduce_channels(torch.stack(parts).mean(0), "max")[0]
 
     def _mean_gradients(
-        self,
-        start: Float[Tensor, "1 C 1 1"],
-        end: Float[Tensor, "1 C H W"],
-        target: Int64[Tensor, "..."],
+        self, start: Float[Tensor, "1 C 1 1"], end: Float[Tensor, "1 C H W"], target: OneClass
     ) -> Float[Tensor, "1 C H W"]:
         """The mean of the gradients on the way, both ends counted like the points between."""
         shares = torch.linspace(0, 1, self.n_steps, device=end.device, dtype=torch.float32)
@@ -191,7 +185,7 @@ class XRAI(Attribution):
         total = sum(in_batches(summed, self.n_steps, self._at_once), torch.zeros_like(end))
         return total / self.n_steps
 
-    def _masks(self, images: Float[Tensor, "B C H W"]) -> Iterator[list[Pixels]]:
+    def _masks(self, images: Images) -> Iterator[list[Pixels]]:
         """The pixels of each region, image by image."""
         if self.segmenter is None:
             arrays = self.model.standardize(images.detach()).float().permute(0, 2, 3, 1).cpu()

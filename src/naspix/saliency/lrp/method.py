@@ -9,13 +9,15 @@ from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar, get_args
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from naspix.errors import InputError, ModelError
 from naspix.models import check_images
 from naspix.saliency.base import (
     ChannelAttribution,
+    Classes,
+    Images,
     Need,
     ReduceChannels,
     Target,
@@ -121,13 +123,11 @@ class LRP(ChannelAttribution):
         """Count one forward, and the layers' own backwards as about three."""
         return 1, 3
 
-    def attributions(
-        self, images: Float[Tensor, "B C H W"], target: Target = None
-    ) -> PropagatedRelevance:
+    def attributions(self, images: Images, target: Target = None) -> PropagatedRelevance:
         """Return the relevance of each channel of each pixel, and what did not reach them."""
         return self._answer(self._relevance, images, target)
 
-    def unruled(self, images: Float[Tensor, "B C H W"]) -> tuple[str, ...]:
+    def unruled(self, images: Images) -> tuple[str, ...]:
         """Return every layer with an operation for which there is no rule; costs a forward.
 
         Example:
@@ -140,19 +140,13 @@ class LRP(ChannelAttribution):
             logits, _ = self._traced(images.clone().requires_grad_())
             return tuple(dict.fromkeys(unruled(logits)))
 
-    def _channels(
-        self, images: Float[Tensor, "B C H W"], target: Int64[Tensor, "B ..."]
-    ) -> Float[Tensor, "B C H W"]:
+    def _channels(self, images: Images, target: Classes) -> Images:
         return self._relevance(images, target).values
 
-    def _relevance(
-        self, images: Float[Tensor, "B C H W"], target: Int64[Tensor, "B ..."]
-    ) -> PropagatedRelevance:
+    def _relevance(self, images: Images, target: Classes) -> PropagatedRelevance:
         return self._in_batches(self._propagate, images, target)
 
-    def _propagate(
-        self, images: Float[Tensor, "B C H W"], classes: Int64[Tensor, "B ..."]
-    ) -> PropagatedRelevance:
+    def _propagate(self, images: Images, classes: Classes) -> PropagatedRelevance:
         with gradients_enabled():
             # a tensor made under inference_mode cannot be differentiated: copies can
             images, classes = images.clone().requires_grad_(), classes.clone()
@@ -166,9 +160,7 @@ class LRP(ChannelAttribution):
         absorbed = torch.zeros_like(scores).detach()
         return PropagatedRelevance(values, sum(state.absorbed, absorbed), scores.detach())
 
-    def _traced(
-        self, images: Float[Tensor, "B C H W"]
-    ) -> tuple[Float[Tensor, "B n_classes"], Propagation]:
+    def _traced(self, images: Images) -> tuple[Float[Tensor, "B n_classes"], Propagation]:
         """The logits, whose backward propagates relevance, and what is remembered for it."""
         name = self.composite
         if name == "auto":

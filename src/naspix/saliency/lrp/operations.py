@@ -7,7 +7,7 @@ propagation of Ali et al. (XAI for Transformers, 2022), as is holding a normalis
 fixed. Other products give half to each factor (Achtibat et al.: AttnLRP, 2024).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -16,17 +16,44 @@ from torch.nn import functional as F
 
 from naspix.saliency.lrp.propagation import Propagation, layer_output, passed, ruled
 from naspix.saliency.lrp.rules import Layer, epsilon_rule, shared, stabilized
-from naspix.saliency.operations import first_argument, on_path, with_first
+from naspix.saliency.operations import (
+    RECTIFIERS,
+    first_argument,
+    on_path,
+    operation,
+    with_first,
+)
 
 Arguments = tuple[Any, ...]
 Options = dict[str, Any]
 
 
+def routing(state: Propagation, func: Any, args: Arguments, options: Options) -> Any:
+    """What only moves values, copies them or chooses among them takes relevance back."""
+    return func(*args, **options)
+
+
+def joining(state: Propagation, func: Any, args: Arguments, options: Options) -> Any:
+    """Constants among what is put together (class tokens) are counted in what they take."""
+    watched = []
+    for values in args[0]:
+        if not on_path(values) and values.is_floating_point():
+            values = values.detach().clone().requires_grad_()
+            values.register_hook(state.absorb)
+        watched.append(values)
+    return func(watched, *args[1:], **options)
+
+
+def dropout(state: Propagation, func: Any, args: Arguments, options: Options) -> Any:
+    """Dropout that is off does nothing."""
+    if options.get("training") is not False:
+        return NotImplemented
+    return first_argument(args, options)
+
+
 def activation(state: Propagation, func: Any, args: Arguments, options: Options) -> Tensor:
     """Relevance passes an activation unchanged."""
-    with torch.no_grad():
-        value: Tensor = func(*args, **options)
-    return passed(value, first_argument(args, options))
+    return passed(_value(func, args, options), first_argument(args, options))
 
 
 def linear_map(state: Propagation, func: Any, args: Arguments, options: Options) -> Tensor:
@@ -43,9 +70,10 @@ def linear_map(state: Propagation, func: Any, args: Arguments, options: Options)
     return layer_output(state, again(x.detach(), x), this, epsilon_rule, x)
 
 
-def layer(state: Propagation, name: str, func: Any, args: Arguments, options: Options) -> Tensor:
+def layer(state: Propagation, func: Any, args: Arguments, options: Options) -> Tensor:
     """A convolution or linear layer has the composite's rule."""
-    given = dict(zip(("input", "weight", "bias"), args, strict=False)) | options
+    name, _ = operation(func, options)
+    given = _given("input weight bias", args, options)
     x, weight, bias = given["input"], given["weight"], given.get("bias")
     others = {
         key: value for key, value in options.items() if key not in ("input", "weight", "bias")
@@ -59,10 +87,8 @@ def layer(state: Propagation, name: str, func: Any, args: Arguments, options: Op
         bias = bias.view(-1, *[1] * (weight.ndim - 2))
     usual = state.linear if name == "linear" else state.convolution
     rule = (x in state.pixels and state.first) or usual
-    with torch.no_grad():
-        value = func(*args, **options)
     this = Layer(apply, weight, bias)
-    result = layer_output(state, value, this, rule, x)
+    result = layer_output(state, _value(func, args, options), this, rule, x)
     # output channels are the second dimension of a transposed convolution's weight, in groups
     if "transpose" not in name:
         state.layers[result] = (this, rule, x)
@@ -71,22 +97,12 @@ def layer(state: Propagation, name: str, func: Any, args: Arguments, options: Op
 
 def batch_norm(state: Propagation, func: Any, args: Arguments, options: Options) -> Any:
     """Merged into the layer that it follows; relevance passes one that follows none unchanged."""
-    names = (
-        "input",
-        "running_mean",
-        "running_var",
-        "weight",
-        "bias",
-        "training",
-        "momentum",
-        "eps",
-    )
-    given = dict(zip(names, args, strict=False)) | options
+    names = "input running_mean running_var weight bias training momentum eps"
+    given = _given(names, args, options)
     x, mean, variance = given["input"], given["running_mean"], given["running_var"]
     if given.get("training") or mean is None:
         return NotImplemented
-    with torch.no_grad():
-        value = func(*args, **options)
+    value = _value(func, args, options)
     if x not in state.layers:
         return passed(value, x)
     merged, rule, before = state.layers[x]
@@ -103,8 +119,7 @@ def batch_norm(state: Propagation, func: Any, args: Arguments, options: Options)
 
 def layer_norm(state: Propagation, func: Any, args: Arguments, options: Options) -> Any:
     """Linear with the deviation held fixed."""
-    names = ("input", "normalized_shape", "weight", "bias", "eps")
-    given = dict(zip(names, args, strict=False)) | options
+    given = _given("input normalized_shape weight bias eps", args, options)
     axes = tuple(range(-len(given["normalized_shape"]), 0))
     x, eps = given["input"], given.get("eps", 1e-5)
     scale = (x.detach().var(axes, correction=0, keepdim=True) + eps).rsqrt()
@@ -118,7 +133,7 @@ def layer_norm(state: Propagation, func: Any, args: Arguments, options: Options)
 
 def rms_norm(state: Propagation, func: Any, args: Arguments, options: Options) -> Any:
     """Linear with the root mean square held fixed."""
-    given = dict(zip(("input", "normalized_shape", "weight", "eps"), args, strict=False)) | options
+    given = _given("input normalized_shape weight eps", args, options)
     axes = tuple(range(-len(given["normalized_shape"]), 0))
     x, eps = given["input"], given.get("eps")
     eps = torch.finfo(x.dtype).eps if eps is None else eps
@@ -128,8 +143,7 @@ def rms_norm(state: Propagation, func: Any, args: Arguments, options: Options) -
 
 def group_norm(state: Propagation, func: Any, args: Arguments, options: Options) -> Any:
     """Linear with the deviation held fixed."""
-    names = ("input", "num_groups", "weight", "bias", "eps")
-    given = dict(zip(names, args, strict=False)) | options
+    given = _given("input num_groups weight bias eps", args, options)
     x, eps = given["input"], given.get("eps", 1e-5)
     trailing = [1] * (x.ndim - 2)
     for name in ("weight", "bias"):
@@ -221,18 +235,16 @@ def bilinear(state: Propagation, func: Any, args: Arguments, options: Options) -
             for place in places
         )
 
-    with torch.no_grad():
-        value = func(*args)
-    return ruled(value, tuple(factors[place] for place in places), rule, tuple(factors))
+    receiving = tuple(factors[place] for place in places)
+    return ruled(_value(func, args, {}), receiving, rule, tuple(factors))
 
 
 def attention(state: Propagation, func: Any, args: Arguments, options: Options) -> Any:
     """The weights held fixed, attention is linear in the values."""
-    names = ("query", "key", "value")
-    given = dict(zip(names, args, strict=False)) | options
-    others = {key: value for key, value in options.items() if key not in names}
+    given = _given("query key value", args, options)
+    others = {key: value for key, value in options.items() if key not in ("query", "key", "value")}
     dropout = others.get("dropout_p", args[4] if len(args) > 4 else 0.0)
-    query, key, values = (given[name] for name in names)
+    query, key, values = given["query"], given["key"], given["value"]
     if dropout or not on_path(values):
         return NotImplemented
     epsilon = state.epsilon
@@ -244,9 +256,7 @@ def attention(state: Propagation, func: Any, args: Arguments, options: Options) 
 
         return (shared(mixed, [(values, values)], None, relevance, epsilon)[0],)
 
-    with torch.no_grad():
-        value = func(*args, **options)
-    return ruled(value, (values,), rule, (query, key, values))
+    return ruled(_value(func, args, options), (values,), rule, (query, key, values))
 
 
 def multi_head_attention(
@@ -297,10 +307,8 @@ def _normalization(
 ) -> Tensor:
     x, weight = given["input"], given.get("weight")
     weight = x.new_ones(()) if weight is None else weight
-    with torch.no_grad():
-        value = func(*args, **options)
     this = Layer(linear, weight, given.get("bias"))
-    return layer_output(state, value, this, epsilon_rule, x)
+    return layer_output(state, _value(func, args, options), this, epsilon_rule, x)
 
 
 def _signals(state: Propagation, factors: Any) -> list[Tensor]:
@@ -341,3 +349,58 @@ def _sum(state: Propagation, a: Any, b: Any, weight_a: float, weight_b: float) -
 
 def _scaled(x: Any, weight: float) -> Any:
     return x if weight == 1 else x * weight
+
+
+def _given(names: str, args: Arguments, options: Options) -> Options:
+    """The arguments by name."""
+    return dict(zip(names.split(), args, strict=False)) | options
+
+
+def _value(func: Any, args: Arguments, options: Options) -> Tensor:
+    """The operation's own value, as a constant."""
+    with torch.no_grad():
+        value: Tensor = func(*args, **options)
+    return value
+
+
+Operation = Callable[[Propagation, Any, Arguments, Options], Any]
+# what depends on the pixels by their first argument alone, or has no rule
+OF_ONE: tuple[Operation, ...] = (activation, linear_map, layer, dropout)
+_DIMENSIONS = (1, 2, 3)
+_ROUTING = """view view_as reshape reshape_as flatten unflatten permute transpose swapaxes swapdims
+    movedim moveaxis t adjoint squeeze unsqueeze contiguous clone to float double half bfloat16 type
+    type_as expand expand_as repeat tile repeat_interleave split chunk tensor_split unbind iter
+    select getitem setitem narrow index_select gather take_along_dim roll flip rot90 pad unfold copy
+    where masked_fill channel_shuffle pixel_shuffle pixel_unshuffle amax max max_pool1d max_pool2d
+    max_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d cpu cuda
+    detach""".split()  # noqa: SIM905 -- a list to read
+# which rule each operation gets, by its name; what is not here has none
+OPERATIONS: Mapping[str, Operation] = {
+    **dict.fromkeys(_ROUTING, routing),
+    **dict.fromkeys([f"{name} property" for name in ("T", "mT", "H", "mH")], routing),
+    **dict.fromkeys(("cat", "stack"), joining),
+    **dict.fromkeys(RECTIFIERS, activation),
+    **dict.fromkeys(("tanh", "sigmoid", "hardsigmoid", "logsigmoid"), activation),
+    **dict.fromkeys(("clamp", "clip", "clamp_min", "neg"), activation),
+    "normalize": activation,  # division by a norm, which takes no relevance
+    **dict.fromkeys(("mean", "sum", "interpolate", "upsample"), linear_map),
+    **dict.fromkeys([f"avg_pool{n}d" for n in _DIMENSIONS], linear_map),
+    **dict.fromkeys([f"adaptive_avg_pool{n}d" for n in _DIMENSIONS], linear_map),
+    **dict.fromkeys([f"conv{n}d" for n in _DIMENSIONS], layer),
+    **dict.fromkeys([f"conv_transpose{n}d" for n in _DIMENSIONS], layer),
+    "linear": layer,
+    **dict.fromkeys([f"dropout{n}d" for n in _DIMENSIONS], dropout),
+    **dict.fromkeys(("dropout", "alpha_dropout", "feature_alpha_dropout"), dropout),
+    "add": addition,
+    "sub": subtraction,
+    "rsub": subtraction,
+    "mul": product,
+    "div": quotient,
+    "matmul": bilinear,
+    "einsum": bilinear,
+    "batch_norm": batch_norm,
+    "layer_norm": layer_norm,
+    "group_norm": group_norm,
+    "rms_norm": rms_norm,
+    "scaled_dot_product_attention": attention,
+}

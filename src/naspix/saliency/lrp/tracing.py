@@ -18,7 +18,6 @@ from naspix.errors import ModelError
 from naspix.saliency.lrp import operations as rules
 from naspix.saliency.lrp.propagation import Propagation
 from naspix.saliency.operations import (
-    RECTIFIERS,
     calling_layer,
     first_argument,
     graph_nodes,
@@ -29,44 +28,7 @@ from naspix.saliency.operations import (
     with_first,
 )
 
-# they only move values, copy them or choose among them: relevance goes back where values came from
-_ROUTING = frozenset(
-    """view view_as reshape reshape_as flatten unflatten permute transpose swapaxes swapdims movedim
-    moveaxis t adjoint squeeze unsqueeze contiguous clone to float double half bfloat16 type type_as
-    expand expand_as repeat tile repeat_interleave stack split chunk tensor_split unbind iter select
-    getitem setitem narrow index_select gather take_along_dim roll flip rot90 pad unfold copy where
-    masked_fill channel_shuffle pixel_shuffle pixel_unshuffle amax max max_pool1d max_pool2d
-    max_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d cpu cuda detach
-    cat""".split()  # noqa: SIM905 -- a list to read
-) | {f"{name} property" for name in ("T", "mT", "H", "mH")}
-_ACTIVATIONS = RECTIFIERS | {
-    *("tanh", "sigmoid", "hardsigmoid", "logsigmoid", "clamp", "clip", "clamp_min", "neg"),
-    "normalize",  # division by a norm, which takes no relevance
-}
 _GATES = frozenset({"sigmoid", "hardsigmoid", "softmax"})
-_LINEAR_MAPS = frozenset(
-    f"{pool}{n}d" for pool in ("avg_pool", "adaptive_avg_pool") for n in (1, 2, 3)
-) | {"mean", "sum", "interpolate", "upsample"}
-_LAYERS = frozenset(f"{layer}{n}d" for layer in ("conv", "conv_transpose") for n in (1, 2, 3)) | {
-    "linear"
-}
-_DROPOUT = frozenset(
-    {"dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout"}
-)
-_SPECIAL: dict[str, Callable[..., Any]] = {
-    "add": rules.addition,
-    "sub": rules.subtraction,
-    "rsub": rules.subtraction,
-    "mul": rules.product,
-    "div": rules.quotient,
-    "matmul": rules.bilinear,
-    "einsum": rules.bilinear,
-    "batch_norm": rules.batch_norm,
-    "layer_norm": rules.layer_norm,
-    "group_norm": rules.group_norm,
-    "rms_norm": rules.rms_norm,
-    "scaled_dot_product_attention": rules.attention,
-}
 _AFFINE = frozenset({"add", "sub", "mul", "div"})
 
 
@@ -107,7 +69,7 @@ class propagating(TorchFunctionMode):
         if not any(map(on_path, _tensors(args, kwargs))):
             return func(*args, **kwargs)
         name, in_place = operation(func, kwargs)
-        if name in _ROUTING or not in_place:
+        if _is_routing(name) or not in_place:
             result = self._propagate(func, name, args, kwargs)
             self._remember(name, args, kwargs, result)
             return result
@@ -123,28 +85,15 @@ class propagating(TorchFunctionMode):
         self, func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """The operation's own result, with its rule."""
-        state = self._state
-        if name in ("cat", "stack"):
-            return func(self._watched(args[0]), *args[1:], **kwargs)
-        if name in _ROUTING:
-            return func(*args, **kwargs)
         if name == "multi_head_attention_forward":
-            with self:
+            with self:  # by its parts
                 result = rules.multi_head_attention(*args, **kwargs)
-        elif name in _SPECIAL:
-            result = _SPECIAL[name](state, func, args, kwargs)
-        elif not _only_first_on_path(args, kwargs):
-            result = NotImplemented
-        elif name in _DROPOUT and kwargs.get("training") is False:
-            result = first_argument(args, kwargs)
-        elif name in _ACTIVATIONS:
-            result = rules.activation(state, func, args, kwargs)
-        elif name in _LINEAR_MAPS:
-            result = rules.linear_map(state, func, args, kwargs)
-        elif name in _LAYERS:
-            result = rules.layer(state, name, func, args, kwargs)
         else:
-            result = NotImplemented
+            rule = rules.OPERATIONS.get(name)
+            if rule is None or (rule in rules.OF_ONE and not _only_first_on_path(args, kwargs)):
+                result = NotImplemented
+            else:
+                result = rule(self._state, func, args, kwargs)
         return self._without_rule(func, name, args, kwargs) if result is NotImplemented else result
 
     def _without_rule(
@@ -158,23 +107,13 @@ class propagating(TorchFunctionMode):
         result = func(*args, **kwargs)
         return type(result)(map(stopped, result)) if isinstance(result, tuple) else stopped(result)
 
-    def _watched(self, tensors: Any) -> list[Tensor]:
-        """Constants among what is put together (class tokens), counted in what they take."""
-        watched = []
-        for values in tensors:
-            if not on_path(values) and values.is_floating_point():
-                values = values.detach().clone().requires_grad_()
-                values.register_hook(self._state.absorb)
-            watched.append(values)
-        return watched
-
     def _remember(
         self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
     ) -> None:
         """Which values are still the pixels, and which are gates."""
         state = self._state
         inputs = [values for values in _tensors(args, kwargs) if on_path(values)]
-        routing = name in _ROUTING
+        routing = _is_routing(name)
         pixels = (routing or name in _AFFINE) and all(x in state.pixels for x in inputs)
         gates = name in _GATES or (routing and all(x in state.gates for x in inputs))
         for values in result if isinstance(result, tuple | list) else (result,):
@@ -182,6 +121,11 @@ class propagating(TorchFunctionMode):
                 state.pixels[values] = True
             if on_path(values) and gates:
                 state.gates[values] = True
+
+
+def _is_routing(name: str) -> bool:
+    """Whether the operation only moves values, or puts them together."""
+    return rules.OPERATIONS.get(name) in (rules.routing, rules.joining)
 
 
 def check_ruled(model_name: str, network: nn.Module, logits: Tensor) -> None:
