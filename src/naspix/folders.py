@@ -11,7 +11,7 @@ import json
 import os
 import warnings
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, final, runtime_checkable
@@ -202,7 +202,7 @@ def _run(
     _make_room(output, kind, json.loads(json.dumps(plain)))
     with open_run(output, kind=kind, settings=plain) as run:
         if run.run.n_items:
-            for row in _rows(run.run, ["told"]):
+            for row in run.run.rows(["told"]):
                 told(json.loads(row["told"]))
         run.find("record", lambda: worker.ask.record)
         n_done = 0
@@ -271,7 +271,7 @@ def _write_results(run: OpenRun, output: Path, finished: bool) -> None:
         created=header["created"],
     )
     with ResultsFolder(output, record) as results:
-        for row in _rows(run.run, ["name", "entry", "section", "words", "agreement"]):
+        for row in run.run.rows(["name", "entry", "section", "words", "agreement"]):
             results.append(
                 PhotoResult(
                     row["name"],
@@ -285,12 +285,6 @@ def _write_results(run: OpenRun, output: Path, finished: bool) -> None:
         for failure in run.run.failures:
             results.fail(failure.item, failure.reason)
         results.stopped = not finished
-
-
-def _rows(run: Run, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Rows of a run, a batch in memory at a time."""
-    for frame in run.batches(columns):
-        yield from frame.to_dict("records")
 
 
 def _plain(agreement: Agreement) -> dict[str, Any]:

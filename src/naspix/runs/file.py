@@ -16,16 +16,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from naspix.errors import InputError, NaspixWarning, OutputError
 from naspix.files import written
 from naspix.machine import versions
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 SCHEMA = 2
 STORE = "run.sqlite"
@@ -149,22 +146,18 @@ def read_columns(connection: sqlite3.Connection) -> dict[str, Kind]:
     return columns
 
 
-def read_frame(
+def read_records(
     connection: sqlite3.Connection, columns: Sequence[str] | None, clause: str
-) -> "DataFrame":
+) -> dict[str, Any]:
     """Chosen columns of the records that a clause selects."""
-    import pandas as pd
-
     kinds = read_columns(connection)
     wanted = list(kinds) if columns is None else list(columns)
     query = f"SELECT {_quoted(wanted)} FROM records {clause}" if kinds else "SELECT 1 WHERE 0"
     rows = connection.execute(query).fetchall()
-    return pd.DataFrame(
-        {
-            name: _decoded([row[place] for row in rows], kinds.get(name, "text"))
-            for place, name in enumerate(wanted)
-        }
-    )
+    return {
+        name: _decoded([row[place] for row in rows], kinds.get(name, "text"))
+        for place, name in enumerate(wanted)
+    }
 
 
 def read_spans(connection: sqlite3.Connection) -> list[Span]:

@@ -37,8 +37,8 @@ from naspix.runs.file import (
     put,
     put_header,
     read_columns,
-    read_frame,
     read_header,
+    read_records,
     read_spans,
     reading,
     set_aside_damage,
@@ -112,15 +112,17 @@ class Run:
         Raises:
             InputError: If there are none yet, or some are damaged.
         """
+        import pandas as pd
+
         self._check()
         with reading(self.folder) as connection:
-            found = read_frame(connection, columns, "ORDER BY _batch, _row")
+            found = pd.DataFrame(read_records(connection, columns, "ORDER BY _batch, _row"))
         if not len(found):
             raise InputError(f"{self.folder} has no records yet")
         return found
 
-    def batches(self, columns: Sequence[str] | None = None) -> "Iterator[DataFrame]":
-        """The records of one batch after the other, so that memory holds only one.
+    def rows(self, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """Records as plain values, one after the other; memory holds a batch of them.
 
         Args:
             columns: Only these.
@@ -132,7 +134,10 @@ class Run:
         with reading(self.folder) as connection:
             for span in read_spans(connection):
                 where = f"WHERE _batch = {span.start} ORDER BY _row"
-                yield read_frame(connection, columns, where)
+                found = read_records(connection, columns, where)
+                yield from (
+                    dict(zip(found, row, strict=True)) for row in zip(*found.values(), strict=True)
+                )
 
     @property
     def failures(self) -> list[Failure]:
