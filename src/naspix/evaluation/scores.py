@@ -9,6 +9,7 @@ are paired.
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from naspix.metrics import (
 )
 from naspix.metrics.overlaps import THRESHOLDS
 from naspix.pipeline import RAW
-from naspix.runs import Run
+from naspix.runs import Run, read_run
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -100,7 +101,14 @@ def scores_of(run: Run) -> list[Score]:
     """
     if run.kind not in _SCORERS:
         raise InputError(f"{run.folder} holds a run of {run.kind}, which is no evaluation")
-    return _SCORERS[run.kind](run)
+    return list(_scores_at(*run.state))
+
+
+@lru_cache(maxsize=8)
+def _scores_at(folder: Path, modified: int, size: int) -> tuple[Score, ...]:
+    """Once for each state of a run: tables, notes, page and command all show them."""
+    run = read_run(folder)
+    return tuple(_SCORERS[run.kind](run))
 
 
 def _lerf_scores(run: Run) -> list[Score]:
@@ -233,6 +241,12 @@ class MeaningRow:
 
 def meaning_of(run: Run) -> list[MeaningRow]:
     """Table 1 for each class, method and segmenter, from records."""
+    return list(_meaning_at(*run.state))
+
+
+@lru_cache(maxsize=8)
+def _meaning_at(folder: Path, modified: int, size: int) -> tuple[MeaningRow, ...]:
+    run = read_run(folder)
     columns = ["method", "segmenter", "label", "predicted", "sums", "weights", "area", "blank"]
     frame = run.records(columns)
     found = []
@@ -248,7 +262,7 @@ def meaning_of(run: Run) -> list[MeaningRow]:
             right = torch.tensor((group["predicted"] == group["label"]).to_numpy())
             table = saliency_by_cluster(measured, right, n_resamples=N_RESAMPLES)
             found += [MeaningRow(int(label), method, segmenter, row) for row in table.rows]
-    return found
+    return tuple(found)
 
 
 _SCORERS: Mapping[str, Callable[[Run], list[Score]]] = {

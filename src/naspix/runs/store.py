@@ -186,11 +186,16 @@ class Run:
             rows = connection.execute("SELECT about FROM batches ORDER BY start").fetchall()
         return [json.loads(about) for (about,) in rows]
 
+    @property
+    def state(self) -> tuple[Path, int, int]:
+        """What changes when the file does: what was computed of one state need not be again."""
+        status = (self.folder / STORE).stat()
+        return self.folder, status.st_mtime_ns, status.st_size
+
     def _check(self) -> None:
         """Raise unless every batch has its checksum; each state of the file is read once."""
         path = self.folder / STORE
-        status = path.stat()
-        if not is_whole(path, status.st_mtime_ns, status.st_size):
+        if not is_whole(path, *self.state[1:]):
             raise InputError(
                 f"{path} is damaged; run the same command again: what is whole is kept, the rest "
                 "is computed anew"
