@@ -78,8 +78,9 @@ class Attribution(ABC):
 
     @property
     @abstractmethod
-    def batch_size(self) -> int | None:
-        """How many images pass the network at once; a field of each method, its last."""
+    def batch_size(self) -> int | None:  # noqa: D102 - the fields' own documentation would repeat it
+        # how many images pass the network at once: a field of each method, its last
+        ...
 
     def __post_init__(self) -> None:
         self._check_counts("batch_size")
