@@ -9,7 +9,6 @@ Memory is read from /proc, so the last trial wants Linux.
 """
 
 import argparse
-import base64
 import io
 import json
 import random
@@ -20,6 +19,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.parse
 import urllib.request
 from pathlib import Path
 
@@ -35,29 +35,29 @@ _START = "import sys; from naspix.cli import main; sys.exit(main(sys.argv[1:]))"
 class Visitor:
     """One page, without a browser."""
 
-    def __init__(self, address: str, component: int) -> None:
-        self.address, self.component, self.key = address, component, secrets.token_hex(16)
+    def __init__(self, address: str) -> None:
+        self.address, self.key = address, secrets.token_hex(16)
 
-    def ask(self, action: str, **arguments: object) -> dict:
+    def ask(self, action: str, content: bytes = b"", **fields: object) -> dict:
         """Ask, and follow longer work to its end."""
-        answer = self._post({"key": self.key, "action": action, **arguments})
+        answer = self._post(action, content, fields)
         while "job" in answer:
-            answer = self._post({"key": self.key, "action": "follow", "job": answer["job"]})
+            answer = self._post(f"follow?job={answer['job']}", b"", {})
         return answer
 
-    def _post(self, request: dict) -> dict:
-        body = {"data": request, "component_id": self.component, "fn_name": "ask"}
-        asked = urllib.request.Request(
-            f"{self.address}/gradio_api/component_server/",
-            json.dumps({**body, "session_hash": self.key}).encode(),
-            {"Content-Type": "application/json"},
-        )
+    def _post(self, action: str, content: bytes, fields: dict) -> dict:
+        body, kind = json.dumps(fields).encode(), "application/json"
+        if action == "photo":
+            action, body = f"{action}?{urllib.parse.urlencode(fields)}", content
+            kind = "application/octet-stream"
+        headers = {"X-Naspix-Visitor": self.key, "Content-Type": kind}
+        asked = urllib.request.Request(f"{self.address}/api/{action}", body, headers)
         with urllib.request.urlopen(asked, timeout=120) as answer:
             return json.load(answer)
 
 
-def photo(seed: int, side: int = 480) -> str:
-    """Waves of random colours as a JPEG in base64."""
+def photo(seed: int, side: int = 480) -> bytes:
+    """Waves of random colours as a JPEG."""
     generator = np.random.default_rng(seed)
     y, x = np.mgrid[:side, :side] / side
     waves = sum(
@@ -66,18 +66,18 @@ def photo(seed: int, side: int = 480) -> str:
     )
     buffer = io.BytesIO()
     Image.fromarray((127 + 40 * waves).clip(0, 255).astype(np.uint8)).save(buffer, "jpeg")
-    return base64.b64encode(buffer.getvalue()).decode()
+    return buffer.getvalue()
 
 
-def clicking(address: str, component: int, n: int, seconds: float, pause: float) -> None:
+def clicking(address: str, n: int, seconds: float, pause: float) -> None:
     """Visitors click at once, each on its own photo."""
     times: list[float] = []
     wrong: list[str] = []
     ready = threading.Barrier(n)
 
     def visit(number: int) -> None:
-        visitor = Visitor(address, component)
-        state = visitor.ask("photo", data=photo(number), name=f"{number}.jpg")
+        visitor = Visitor(address)
+        state = visitor.ask("photo", content=photo(number), name=f"{number}.jpg")
         own = [(bar["index"], round(bar["before"], 6)) for bar in state["scores"]["bars"]]
         hidden: set[int] = set()
         ready.wait(300)
@@ -110,15 +110,15 @@ def clicking(address: str, component: int, n: int, seconds: float, pause: float)
     )
 
 
-def odd_files(address: str, component: int, n: int) -> None:
+def odd_files(address: str, n: int) -> None:
     """Each of many odd and hostile files is answered."""
-    visitor = Visitor(address, component)
+    visitor = Visitor(address)
     read = refused = silent = 0
     sentences: set[str] = set()
     slowest = 0.0
     for what, content in hostile_files(n):
         start = time.perf_counter()
-        answer = visitor.ask("photo", data=base64.b64encode(content).decode(), name="odd file")
+        answer = visitor.ask("photo", content=content, name="odd file")
         slowest = max(slowest, time.perf_counter() - start)
         if answer["ok"]:
             read += 1
@@ -136,7 +136,7 @@ def odd_files(address: str, component: int, n: int) -> None:
     )
 
 
-def uploads(address: str, component: int, n: int, process: int) -> None:
+def uploads(address: str, n: int, process: int) -> None:
     """Memory over many uploads, each by a visitor of its own."""
 
     def resident() -> float:
@@ -145,7 +145,7 @@ def uploads(address: str, component: int, n: int, process: int) -> None:
 
     marks = [(0, resident())]
     for i in range(n):
-        answer = Visitor(address, component).ask("photo", data=photo(i, 1200), name=f"{i}.jpg")
+        answer = Visitor(address).ask("photo", content=photo(i, 1200), name=f"{i}.jpg")
         assert answer["ok"], answer
         if i + 1 in (n // 4, n // 2, 3 * n // 4, n):
             marks.append((i + 1, resident()))
@@ -155,9 +155,9 @@ def uploads(address: str, component: int, n: int, process: int) -> None:
     )
 
 
-def slider(address: str, component: int) -> None:
+def slider(address: str) -> None:
     """The number of clusters is moved from 2 to 40, by k-means and along Ward's tree."""
-    visitor = Visitor(address, component)
+    visitor = Visitor(address)
     visitor.ask("sample", name="chelsea")
     for algorithm in ("kmeans", "ward"):
         start = time.perf_counter()
@@ -191,16 +191,13 @@ def main() -> None:
                 break
         address = line.split("the explorer is at ")[1].split()[0].rstrip("/")
         threading.Thread(target=server.stderr.read, daemon=True).start()
-        with urllib.request.urlopen(f"{address}/config", timeout=30) as answer:
-            components = json.load(answer)["components"]
-        component = next(c["id"] for c in components if c["props"].get("elem_id") == "naspix")
-        slider(address, component)
+        slider(address)
         if options.visitors:
-            clicking(address, component, options.visitors, options.seconds, options.pause)
+            clicking(address, options.visitors, options.seconds, options.pause)
         if options.files:
-            odd_files(address, component, options.files)
+            odd_files(address, options.files)
         if options.uploads:
-            uploads(address, component, options.uploads, server.pid)
+            uploads(address, options.uploads, server.pid)
     finally:
         server.terminate()
         server.wait()

@@ -1,4 +1,4 @@
-"""A desk with the default network, and a visitor who asks it."""
+"""A backend with the default network, and a visitor who asks it."""
 
 import sys
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import naspix
-from naspix.app import Desk, Shelf
+from naspix.app import Backend, Networks
 
 sys.path.insert(0, str(Path(__file__).parent))  # for the modules beside the tests
 
@@ -21,15 +21,15 @@ def model() -> naspix.Classifier:
 
 
 @pytest.fixture(scope="module")
-def desk(model: naspix.Classifier) -> Iterator[Desk]:
-    desk = Desk(Shelf({"efficientnet_lite0": lambda: model}))
-    yield desk
-    desk.close()
+def backend(model: naspix.Classifier) -> Iterator[Backend]:
+    backend = Backend(Networks({"efficientnet_lite0": lambda: model}))
+    yield backend
+    backend.close()
 
 
 @pytest.fixture
-def ask(desk: Desk) -> Ask:
-    return visitor_of(desk)
+def ask(backend: Backend) -> Ask:
+    return visitor_of(backend)
 
 
 @pytest.fixture

@@ -9,7 +9,11 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -19,12 +23,12 @@ from PIL import Image
 
 import naspix
 from naspix.app.hiding import hide
-from naspix.app.samples import sample_image
+from naspix.app.photos import sample_image
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = [
-    pytest.mark.skipif(importlib.util.find_spec("gradio") is None, reason="needs the extra app"),
+    pytest.mark.skipif(importlib.util.find_spec("fastapi") is None, reason="needs the extra app"),
     pytest.mark.skipif(CHROMIUM is None, reason="needs chromium"),
 ]
 
@@ -49,7 +53,8 @@ class Page:
     """A page of the explorer, with what it did wrong."""
 
     def __init__(self, chromium, address: str, **context: object) -> None:
-        options = {"viewport": {"width": 1280, "height": 1080}, **context}
+        # playwright waits for functions by eval, which the page's own policy forbids
+        options = {"viewport": {"width": 1280, "height": 1080}, "bypass_csp": True, **context}
         self.context = chromium.new_context(**options)
         self.context.set_default_timeout(WAIT)
         self.outside: list[str] = []
@@ -72,7 +77,7 @@ class Page:
     def settle(self) -> None:
         """Until the photo is there and drawn and nothing is under way."""
         self.tab.wait_for_selector(".nx[data-state=ready]")
-        self.tab.wait_for_function("!document.querySelector('[data-part=bars]').matches(':empty')")
+        self.tab.wait_for_selector("[data-part=bars] tr")
 
     def wait_hidden(self, numbers: list[int]) -> None:
         """Until the server has answered that these are hidden."""
@@ -347,6 +352,91 @@ def test_compare_contrast_and_save(page, tmp_path, model, chromium):
     assert widths
     assert min(widths) > 0
     context.close()
+
+
+def test_everything_is_allowed_by_the_pages_own_policy(chromium, address, tmp_path):
+    page = Page(chromium, address, bypass_csp=False)
+    path = tmp_path / "rocket.jpg"
+    Image.fromarray(sample_image("rocket")).save(path)
+    page.tab.set_input_files("[data-part=file]", path)
+    page.settle()
+    assert page.tab.inner_text("[data-part=name]") == "rocket.jpg"
+    page.click_superpixel(0.5, 0.5)
+    page.tab.wait_for_selector("[data-do=undo]:enabled")
+    page.tab.click("[data-do=compare]")
+    page.tab.wait_for_selector("[data-part=comparison] img")
+    widths = page.tab.evaluate(
+        "[...document.querySelectorAll('.nx-stack img')].map((one) => one.naturalWidth)"
+    )
+    assert min(widths) > 0
+    page.tab.click("#nx-tab-save")
+    assert "<html" in page.download("report", tmp_path).read_text()
+    page.tab.goto(f"{address}/docs")
+    page.tab.wait_for_selector("text=POST /api/toggle")
+    page.close()
+
+
+def test_in_a_notebooks_frame_the_address_names_the_visitor(chromium, tmp_path):
+    """A page of localhost frames one of 127.0.0.1: to a browser, these are different sites."""
+    notebook = HTTPServer(("127.0.0.1", 0), _Notebook)
+    threading.Thread(target=notebook.serve_forever, daemon=True).start()
+    command = [sys.executable, "-W", "ignore", "-c", _CELL]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
+        try:
+            _Notebook.cell = process.stdout.readline()
+            context = chromium.new_context()
+            tab = context.new_page()
+            tab.goto(f"http://localhost:{notebook.server_port}/")
+            frame = tab.frame_locator("iframe")
+            frame.locator("[data-part=bars] tr").first.wait_for(timeout=WAIT)
+            frame.locator("[data-part=canvas]").click()
+            frame.locator("[data-do=undo]:enabled").wait_for(timeout=WAIT)
+            assert frame.locator("[data-part=verdict]").inner_text().startswith("It sees")
+            context.close()
+        finally:
+            process.stdin.write("\n")
+            notebook.shutdown()
+            notebook.server_close()
+
+
+_CELL = """
+import naspix, skimage.data
+model = naspix.load_model("efficientnet_lite0")
+with naspix.explore(model, skimage.data.chelsea()) as explorer:
+    print(explorer._repr_html_(), flush=True)
+    input()
+"""
+
+
+class _Notebook(BaseHTTPRequestHandler):
+    cell = ""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.end_headers()
+        self.wfile.write(self.cell.encode())
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_no_other_page_shows_it_in_a_frame(chromium, address):
+    notebook = HTTPServer(("127.0.0.1", 0), _Notebook)
+    threading.Thread(target=notebook.serve_forever, daemon=True).start()
+    _Notebook.cell = f'<iframe src="{address}/"></iframe>'
+    context = chromium.new_context()
+    tab = context.new_page()
+    said: list[str] = []
+    tab.on("console", lambda message: said.append(message.text))
+    tab.goto(f"http://localhost:{notebook.server_port}/")
+    tab.wait_for_timeout(500)
+    assert any("frame-ancestors" in words for words in said)
+    assert tab.frame_locator("iframe").locator(".nx").count() == 0
+    context.close()
+    notebook.shutdown()
+    notebook.server_close()
 
 
 def test_several_photos_of_one_class(page, tmp_path):

@@ -1,6 +1,5 @@
 """Several photos of one class: what the page is told is what the Python interface finds."""
 
-import base64
 import io
 
 import pytest
@@ -9,14 +8,14 @@ from PIL import Image
 
 import naspix
 from naspix.app import group
-from naspix.app.samples import sample_image
+from naspix.app.photos import sample_image
 from naspix.errors import InputError
 
 
-def _sent(picture: Image.Image) -> str:
+def _sent(picture: Image.Image) -> bytes:
     buffer = io.BytesIO()
     picture.save(buffer, "png")
-    return base64.b64encode(buffer.getvalue()).decode()
+    return buffer.getvalue()
 
 
 @pytest.fixture
@@ -32,7 +31,7 @@ def cats() -> list[Image.Image]:
 
 def test_clusters_atlas_and_audit_are_the_python_interfaces(ask, model, cats):
     for i, picture in enumerate(cats):
-        answer = ask("group_add", data=_sent(picture), name=f"cat-{i}.png")
+        answer = ask("group_add", content=_sent(picture), name=f"cat-{i}.png")
         assert answer["n_photos"] == i + 1
         assert answer["added"]["picture"].startswith("data:image/png")
     found = ask("group_study", n_clusters=4)["group"]
@@ -62,12 +61,12 @@ def test_clusters_atlas_and_audit_are_the_python_interfaces(ask, model, cats):
 
 
 def test_what_cannot_be_done_is_told(ask, cats):
-    ask("group_add", data=_sent(cats[0]), name="one.png")
+    ask("group_add", content=_sent(cats[0]), name="one.png")
     assert "at least two" in ask("group_study", n_clusters=4)["sentence"]
-    ask("group_add", data=_sent(cats[1]), name="two.png")
+    ask("group_add", content=_sent(cats[1]), name="two.png")
     assert "number of clusters" in ask("group_study", n_clusters=50)["sentence"]
     assert "no saliency method" in ask("group_study", n_clusters=3, method="os")["sentence"]
-    assert "no picture" in ask("group_add", data=base64.b64encode(b"no").decode())["sentence"]
+    assert "no picture" in ask("group_add", content=b"no")["sentence"]
 
 
 def test_there_are_not_too_many():

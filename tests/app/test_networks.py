@@ -1,11 +1,11 @@
-"""The shelf: what the server's owner allowed, and nothing else."""
+"""Networks: what the server's owner allowed, and nothing else."""
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
 import naspix
-from naspix.app import Shelf, shelf_of
+from naspix.app import Networks, networks_of
 from naspix.errors import InputError, UnknownNameError
 
 
@@ -16,13 +16,13 @@ def test_networks_are_loaded_when_they_are_asked_for(model):
         loaded.append(1)
         return model
 
-    shelf = Shelf({"a": lambda: model, "b": load})
-    assert shelf.names == ("a", "b")
+    networks = Networks({"a": lambda: model, "b": load})
+    assert networks.names == ("a", "b")
     assert loaded == []
-    assert shelf.load("b") is shelf.load("b") is model
+    assert networks.load("b") is networks.load("b") is model
     assert loaded == [1]
-    assert shelf.load() is model
-    shelf.close()
+    assert networks.load() is model
+    networks.close()
 
 
 def test_checkpoints_of_a_folder_are_offered_by_name(tmp_path):
@@ -32,15 +32,15 @@ def test_checkpoints_of_a_folder_are_offered_by_name(tmp_path):
     save_file(state, tmp_path / "resnet18-mine.safetensors")
     (tmp_path / "notes.txt").write_text("not a network")
     (tmp_path / "resnet18-old.pth").write_bytes(b"never read")
-    shelf = shelf_of(folder=tmp_path)
-    assert shelf.names == ("efficientnet_lite0", "resnet18-mine")
-    assert shelf.line("resnet18-mine") == (
+    networks = networks_of(folder=tmp_path)
+    assert networks.names == ("efficientnet_lite0", "resnet18-mine")
+    assert networks.line("resnet18-mine") == (
         "model = naspix.load_model('resnet18', weights='resnet18-mine.safetensors')"
     )
-    assert shelf.line("efficientnet_lite0") == "model = naspix.load_model('efficientnet_lite0')"
+    assert networks.line("efficientnet_lite0") == "model = naspix.load_model('efficientnet_lite0')"
     images = torch.rand(1, 3, 64, 64)
-    torch.testing.assert_close(shelf.load("resnet18-mine")(images), network(images))
-    shelf.close()
+    torch.testing.assert_close(networks.load("resnet18-mine")(images), network(images))
+    networks.close()
 
 
 @pytest.mark.parametrize(
@@ -48,16 +48,16 @@ def test_checkpoints_of_a_folder_are_offered_by_name(tmp_path):
 )
 def test_nothing_else_is_reached(name, model):
     with pytest.raises(UnknownNameError, match="no network here"):
-        Shelf({"a": lambda: model}).load(name)
+        Networks({"a": lambda: model}).load(name)
 
 
 def test_a_folder_that_offers_nothing_is_refused(tmp_path):
     with pytest.raises(InputError, match="not a folder"):
-        shelf_of(folder=tmp_path / "absent")
+        networks_of(folder=tmp_path / "absent")
     with pytest.raises(InputError, match=r"no \.safetensors"):
-        shelf_of(folder=tmp_path)
+        networks_of(folder=tmp_path)
     (tmp_path / "mine.safetensors").write_bytes(b"")
     with pytest.raises(InputError, match="does not begin"):
-        shelf_of(folder=tmp_path)
+        networks_of(folder=tmp_path)
     with pytest.raises(InputError, match="at least one"):
-        Shelf({})
+        Networks({})

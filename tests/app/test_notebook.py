@@ -10,17 +10,18 @@ import torch
 from matplotlib.figure import Figure
 
 import naspix
-from naspix.app.samples import sample_image
+from naspix.app.photos import sample_image
 from naspix.cli import main
 from naspix.errors import InputError, MissingExtraError, NaspixWarning
 
 
 @pytest.fixture
-def without_gradio(monkeypatch):
-    monkeypatch.setitem(sys.modules, "gradio", None)
+def without_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "fastapi", None)
+    monkeypatch.delitem(sys.modules, "naspix.app.server", raising=False)
 
 
-def test_without_the_extra_there_is_a_figure_and_a_hint(without_gradio, model):
+def test_without_the_extra_there_is_a_figure_and_a_hint(without_the_extra, model):
     with pytest.warns(NaspixWarning, match=r"pip install 'naspix\[app\]'"):
         figure = naspix.explore(model, sample_image("chelsea"))
     assert isinstance(figure, Figure)
@@ -30,15 +31,15 @@ def test_without_the_extra_there_is_a_figure_and_a_hint(without_gradio, model):
     assert not model._forward_pre_hooks  # and the classifier is as it was
 
 
-def test_without_the_extra_the_command_says_how_to_get_it(without_gradio, capsys):
+def test_without_the_extra_the_command_says_how_to_get_it(without_the_extra, capsys):
     assert main(["app", "--port", "0"]) == 1
     assert "pip install 'naspix[app]'" in capsys.readouterr().err
 
 
-def test_the_core_needs_no_gradio():
-    code = "import naspix.app, sys; print('gradio' in sys.modules)"
+def test_the_rest_needs_no_extra():
+    code = "import naspix.app, sys; print({'fastapi', 'pydantic', 'uvicorn'} & {*sys.modules})"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "False"
+    assert found.stdout.strip() == "set()"
 
 
 def test_more_than_one_photo_is_refused(model):
@@ -63,7 +64,7 @@ def test_who_is_let_in_has_to_be_said(options, words, capsys, monkeypatch):
 
 
 _SCRIPT = """
-import naspix, skimage.data, sys, urllib.request
+import json, naspix, skimage.data, sys, urllib.request
 from PIL import Image
 Image.fromarray(skimage.data.chelsea()).save(sys.argv[1])
 model = naspix.load_model("efficientnet_lite0")
@@ -71,13 +72,17 @@ with naspix.explore(model, sys.argv[1]) as explorer:
     print(explorer.url)
     print(urllib.request.urlopen(explorer.url, timeout=30).status)
     print("<iframe" in explorer._repr_html_(), "127.0.0.1" in explorer._repr_html_())
-    answer = explorer.desk.wait(explorer.desk.ask({"key": "k" * 16, "action": "hello"}))
+    asked = urllib.request.Request(
+        explorer.url.split("?")[0] + "api/hello", b"{}",
+        {"X-Naspix-Visitor": explorer.url.split("visitor=")[1], "Content-Type": "application/json"},
+    )
+    answer = json.load(urllib.request.urlopen(asked, timeout=60))
     print(answer["photo"]["name"], answer["photo"]["predicted"]["name"])
 print(len(model._forward_pre_hooks))
 """
 
 
-@pytest.mark.skipif(importlib.util.find_spec("gradio") is None, reason="needs the extra app")
+@pytest.mark.skipif(importlib.util.find_spec("fastapi") is None, reason="needs the extra app")
 def test_with_it_the_page_opens_on_the_photo(tmp_path):
     command = [sys.executable, "-W", "ignore", "-c", _SCRIPT, str(tmp_path / "cat.png")]
     found = subprocess.run(command, capture_output=True, text=True, check=True)

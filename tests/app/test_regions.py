@@ -7,9 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from naspix.app.photos import sample_image
 from naspix.app.regions import Cut, Cutter, described, mean_saliency, ranks, run_lengths
-from naspix.app.samples import sample_image
-from naspix.errors import InputError, NaspixError
 from naspix.segmentation import NAS, Segmentation
 from naspix.superpixelify import rank_superpixels, superpixelify
 
@@ -70,10 +69,10 @@ def test_cuts_are_those_of_the_python_interface(model):
 def test_a_tree_is_built_once_and_its_cuts_nest(model):
     images = torch.nn.functional.interpolate(model.load_images(sample_image("coffee")), (48, 48))
     cutter, cut = Cutter(model, images), Cut("ward", 2, (3, 4))
-    assert not cutter.has_tree(cut)
+    assert not cutter.has_tree((3, 4))
     coarser, _ = cutter.segmentation(cut)
-    assert cutter.has_tree(Cut("ward", 30, (3, 4)))
-    assert not cutter.has_tree(Cut("ward", 2, (4,)))
+    assert cutter.has_tree((3, 4))
+    assert not cutter.has_tree((4,))
     built = NAS(model, levels=(3, 4), algorithm="ward", n_clusters=2)(images)
     assert coarser == built
     for k in (3, 7, 20, 40):
@@ -83,30 +82,3 @@ def test_a_tree_is_built_once_and_its_cuts_nest(model):
         pairs = torch.stack([finer.clusters.flatten(), coarser.clusters.flatten()]).unique(dim=1)
         assert pairs.shape[1] == len(finer.clusters.unique())  # each lies in one of the coarser
         coarser = finer
-
-
-@pytest.mark.parametrize(
-    "sent",
-    [
-        {"n_clusters": 1},
-        {"n_clusters": 41},
-        {"n_clusters": "5"},
-        {"n_clusters": True},
-        {"algorithm": "kmean"},
-        {"levels": [9]},
-        {"levels": ["features.0"]},
-        {"levels": "34"},
-        {"levels": [[3]]},
-        {"levels": [-1]},
-    ],
-)
-def test_what_a_page_sends_is_checked(model, sent):
-    with pytest.raises(NaspixError):
-        Cut.parsed(sent, model)
-
-
-def test_defaults_are_the_networks(model):
-    assert Cut.parsed({}, model) == Cut("kmeans", 5, tuple(model.default_levels))
-    assert Cut.parsed({"levels": [4, 3, 4]}, model).levels == (3, 4)
-    with pytest.raises(InputError):
-        Cut.parsed({"levels": 3}, model)

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 import naspix
-from naspix.app.samples import sample_image
+from naspix.app.photos import sample_image
 from naspix.app.saving import explanation, python_lines, stem
 from naspix.app.study import Study
 

@@ -2,7 +2,6 @@
 
 import base64
 import importlib.util
-import io
 import json
 import secrets
 import subprocess
@@ -10,18 +9,19 @@ import sys
 import threading
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 
 import pytest
 from explorer_process import explorer
 from hostile_files import hostile_files
-from PIL import Image
 
-from naspix.app.samples import SAMPLES
+from naspix.app.actions import ACTIONS
+from naspix.app.photos import SAMPLES
 
 pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("gradio") is None, reason="needs the extra app"
+    importlib.util.find_spec("fastapi") is None, reason="needs the extra app"
 )
 
 
@@ -31,95 +31,183 @@ def address() -> Iterator[str]:
         yield url
 
 
-def _status(address: str, path: str, **named) -> int:
-    request = urllib.request.Request(address + path, **named)
+def _asked(url: str, **named) -> tuple[int, str]:
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return answer.status
+        with urllib.request.urlopen(urllib.request.Request(url, **named), timeout=30) as answer:
+            return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
-        return error.code
+        return error.code, error.read().decode()
+
+
+def _status(address: str, path: str, **named) -> int:
+    return _asked(address + path, **named)[0]
 
 
 class Visitor:
-    """Asks as the page's script does."""
+    """Asks as the page's script does, but for the cookie."""
 
     def __init__(self, address: str) -> None:
         self.address, self.key = address, secrets.token_hex(16)
-        with urllib.request.urlopen(address + "/config", timeout=30) as answer:
-            components = json.load(answer)["components"]
-        self.component = next(
-            one["id"] for one in components if one["props"].get("elem_id") == "naspix"
-        )
 
-    def ask(self, action: str, **arguments: object) -> dict:
-        answer = self.post({"key": self.key, "action": action, **arguments})
+    def ask(self, action: str, content: bytes = b"", **fields: object) -> dict:
+        answer = self.post(action, content, **fields)
         while "job" in answer:
-            answer = self.post({"key": self.key, "action": "follow", "job": answer["job"]})
+            answer = self.post(f"follow?job={answer['job']}")
         return answer
 
-    def post(self, request: object) -> dict:
-        body = {
-            "data": request,
-            "component_id": self.component,
-            "fn_name": "ask",
-            "session_hash": self.key,
-        }
-        with urllib.request.urlopen(
-            urllib.request.Request(
-                self.address + "/gradio_api/component_server/",
-                json.dumps(body).encode(),
-                {"Content-Type": "application/json"},
-            ),
-            timeout=60,
-        ) as answer:
-            return json.load(answer)
+    def post(self, action: str, content: bytes = b"", **fields: object) -> dict:
+        body, kind = json.dumps(fields).encode(), "application/json"
+        if action in ("photo", "group_add"):
+            action = f"{action}?{urllib.parse.urlencode(fields)}"
+            body, kind = content, "application/octet-stream"
+        headers = {"X-Naspix-Visitor": self.key, "Content-Type": kind}
+        return json.loads(_asked(f"{self.address}/api/{action}", data=body, headers=headers)[1])
 
 
-def test_no_file_is_read_or_written_through_the_server(address):
+JSON = {"Content-Type": "application/json", "X-Naspix-Visitor": "v" * 16}
+HELLO = "/api/hello"
+
+
+def test_no_file_is_read_through_the_server(address):
     assert _status(address, "/") == 200
+    assert _status(address, "/static/page.css") == 200
     for path in (
-        "/gradio_api/file=/etc/passwd",
-        "/gradio_api/file=pyproject.toml",
-        "/gradio_api/file/etc/passwd",
-        "/file=/etc/passwd",
+        "/etc/passwd",
+        "/static/../actions.py",
         "/static/../../../../etc/passwd",
-        "/assets/..%2f..%2f..%2fetc/passwd",
-        "/gradio_api/proxy=https://example.com",
-        "/monitoring",
+        "/static/..%2f..%2f..%2fetc/passwd",
+        "/static/%2e%2e/server.py",
+        "/static//etc/passwd",
+        "/static/",
+        "/api/hello",
+        "/api/../pyproject.toml",
+        "/upload",
+        "/redoc",
     ):
-        assert _status(address, path) in (400, 403, 404), path
-    multipart = {"Content-Type": "multipart/form-data; boundary=x"}
+        assert _status(address, path) in (400, 404, 405), path
+    for path in ("/", "/static/page.css", "/upload", "/api/no_such"):
+        assert _status(address, path, data=b"{}", headers=JSON) in (404, 405), path
+
+
+def test_only_what_a_route_takes_is_read(address):
+    multipart = {**JSON, "Content-Type": "multipart/form-data; boundary=x"}
     body = (
         b'--x\r\nContent-Disposition: form-data; name="files"; filename="a"\r\n\r\nb\r\n--x--\r\n'
     )
-    assert _status(address, "/gradio_api/upload", data=body, headers=multipart) == 404
-    component = "/gradio_api/component_server"
-    assert _status(address, component, data=body, headers=multipart) == 415
-    pickled = {"Content-Type": "application/json", "Content-Length": f"{10**9}"}
-    assert _status(address, component, data=b"", headers=pickled) == 413
-    other = {"Content-Type": "application/json", "Origin": "https://evil.example"}
-    assert _status(address, component, data=b"{}", headers=other) == 403
-    assert _status(address, "/", headers={"Host": "evil.example"}) == 421
+    assert _status(address, HELLO, data=body, headers=multipart) == 422
+    plain = {**JSON, "Content-Type": "text/plain"}
+    assert _status(address, HELLO, data=b"{}", headers=plain) == 422
+    assert _status(address, HELLO, data=b"{}", headers={"Content-Type": "application/json"}) == 401
+    assert _status(address, HELLO, data=b"{}", headers={**JSON, "X-Naspix-Visitor": "a/b"}) == 401
+    assert _status(address, HELLO, data=b"{}", headers=JSON) == 200
 
 
-def test_only_the_one_function_is_called(address):
+def test_bodies_are_bounded_by_what_they_say_and_by_what_they_are(address):
+    long = {**JSON, "Content-Length": f"{10**9}"}
+    for route in (HELLO, "/api/photo", "/api/follow?job=1"):
+        assert _status(address, route, data=b"", headers=long) == 413, route
+    assert _status(address, HELLO, data=b" " * 200_000, headers=JSON) == 413
+    in_parts = (b" " * 50_000 for _ in range(5))  # chunks, of a length that nobody has said
+    assert _status(address, HELLO, data=in_parts, headers=JSON) == 413
     visitor = Visitor(address)
-    for name in ("__init__", "postprocess", "get_config", "close"):
-        body = {"data": {}, "component_id": visitor.component, "fn_name": name}
-        status = _status(
-            address,
-            "/gradio_api/component_server",
-            data=json.dumps({**body, "session_hash": "x"}).encode(),
-            headers={"Content-Type": "application/json"},
-        )
-        assert status == 404, name
+    assert "sentence" in visitor.ask("photo", content=b"x" * 19_000_000)
+    text = {"action": "x" * 200_000}
+    assert _status(address, HELLO, data=json.dumps(text).encode(), headers=JSON) == 413
+
+
+@pytest.mark.parametrize(
+    ("action", "fields", "words"),
+    [
+        ("toggle", {"number": "1"}, "valid integer"),
+        ("toggle", {"number": True}, "valid integer"),
+        ("toggle", {}, "number: Field required"),
+        ("segment", {"n_clusters": 500}, "less than or equal to 40"),
+        ("compare", {"methods": "grad_cam"}, "valid list"),
+        ("find_class", {"text": "x" * 81}, "at most 80 characters"),
+        ("hello", {"no_such": 1}, "not permitted"),
+        ("follow?job=7", {}, "this work is over"),
+    ],
+)
+def test_malformed_requests_are_answered_in_a_sentence(address, action, fields, words):
+    answer = Visitor(address).post(action, **fields)
+    assert answer["ok"] is False
+    assert words in answer["sentence"]
+    assert "\n" not in answer["sentence"]
+
+
+def test_another_hosts_page_is_refused(address):
+    name, port = address.removeprefix("http://").split(":")
+    for origin in (
+        "https://evil.example",
+        f"http://{name}:{int(port) + 1}",
+        f"http://{name}",
+        f"http://localhost:{port}",
+        "null",
+    ):
+        assert _status(address, HELLO, data=b"{}", headers={**JSON, "Origin": origin}) == 403
+        assert _status(address, "/", headers={"Origin": origin}) == 403
+    own = {**JSON, "Origin": address}
+    assert _status(address, HELLO, data=b"{}", headers=own) == 200
+    proxied = {**JSON, "Origin": "https://team.example", "X-Forwarded-Host": "team.example"}
+    assert _status(address, HELLO, data=b"{}", headers=proxied) == 200
+    for host in ("evil.example", f"evil.example:{port}", name, f"{name}:{int(port) + 1}"):
+        assert _status(address, "/", headers={"Host": host}) == 421, host
+    assert _status(address, "/", headers={"Host": f"localhost:{port}"}) == 200
+
+
+def test_the_browser_is_told_to_load_nothing_from_elsewhere(address):
+    with urllib.request.urlopen(f"{address}/", timeout=30) as answer:
+        policy = answer.headers["Content-Security-Policy"]
+        cookie = answer.headers["Set-Cookie"]
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert "default-src 'none'" in policy
+    assert "http" not in policy
+    assert "unsafe" not in policy.split("script-src")[1].split(";")[0]
+    assert "frame-ancestors 'none'" in policy
+    assert "HttpOnly" in cookie
+    assert "SameSite=strict" in cookie
+    known = {"Cookie": cookie.split(";")[0]}
+    request = urllib.request.Request(f"{address}/", headers=known)
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        assert answer.headers["Set-Cookie"] is None
+    assert (
+        _status(address, HELLO, data=b"{}", headers={**known, **JSON, "X-Naspix-Visitor": ""})
+        == 200
+    )
+
+
+def test_visitors_and_their_pages_are_told_apart(address):
+    visitor, other = Visitor(address), Visitor(address)
+    visitor.ask("sample", name="rocket")
+    assert "photo" not in other.ask("hello")
+    headers = {**JSON, "X-Naspix-Visitor": visitor.key, "X-Naspix-Page": "another-page-1234"}
+    assert "photo" not in json.loads(_asked(address + HELLO, data=b"{}", headers=headers)[1])
+    assert visitor.ask("hello")["photo"]["name"] == "rocket.png"
+    assert visitor.post("leave")["ok"]
+    assert "photo" not in visitor.ask("hello")
+
+
+def test_long_work_is_followed_and_cancelled(address):
+    visitor = Visitor(address)
+    visitor.ask("sample", name="chelsea")
+    standing = visitor.post("compare", methods=["rise"])
+    assert standing["note"] == "RISE"
+    assert visitor.post(f"follow?job={standing['job']}")["job"] == standing["job"]
+    assert visitor.post("cancel")["ok"]
+    assert visitor.ask(f"follow?job={standing['job']}")["cancelled"]
+
+
+def test_what_can_be_asked_is_described(address):
+    described = json.loads(_asked(f"{address}/openapi.json")[1])
+    assert {f"/api/{name}" for name in ACTIONS} <= {*described["paths"]}
+    assert described["components"]["schemas"]["Toggle"]["properties"]["number"]["type"] == "integer"
+    assert _status(address, "/docs") == 200
 
 
 def test_hostile_files_are_answered_and_the_server_lives_on(address):
     visitor = Visitor(address)
     for what, content in hostile_files(21, seed=11):
-        data = base64.b64encode(content).decode()
-        answer = visitor.ask("photo", data=data, name=f"<i>{what}</i>")
+        answer = visitor.ask("photo", content=content, name=f"<i>{what}</i>")
         assert answer["ok"] or "\n" not in answer["sentence"], what
     assert visitor.ask("sample", name="chelsea")["photo"]["predicted"]["index"] == 282
 
@@ -128,9 +216,7 @@ def test_visitors_click_at_once_and_each_has_its_own_photo_back(address):
     failed: list[str] = []
 
     def visit(number: int) -> None:
-        visitor, colour = Visitor(address), (40 * number, 255 - 40 * number, 90)
-        buffer = io.BytesIO()
-        Image.new("RGB", (64, 64), colour).save(buffer, "png")
+        visitor = Visitor(address)
         name = [*SAMPLES][number % 4]
         state = visitor.ask("sample", name=name)
         end = time.monotonic() + 3
@@ -166,27 +252,30 @@ def test_a_port_that_is_taken_is_told(address):
 
 def test_a_password_keeps_others_out():
     with explorer("--auth", "ada:secret: with colon") as address:
-        component = "/gradio_api/component_server"
-        json_type = {"Content-Type": "application/json"}
-        assert _status(address, component, data=b"{}", headers=json_type) == 401
-        assert _status(address, "/config") == 401
-        form = {"Content-Type": "application/x-www-form-urlencoded"}
-        wrong = b"username=ada&password=guess"
-        assert _status(address, "/login", data=wrong, headers=form) == 400
-        right = b"username=ada&password=secret%3A%20with%20colon"
-        assert _status(address, "/login", data=right, headers=form) == 200
+
+        def tried(words: str) -> dict[str, str]:
+            return {**JSON, "Authorization": f"Basic {base64.b64encode(words.encode()).decode()}"}
+
+        for path in ("/", "/static/page.css", "/openapi.json", HELLO):
+            assert _status(address, path) == 401
+            assert _status(address, path, headers=tried("ada:guess")) == 401
+        assert _status(address, "/", headers={"Authorization": "Basic %%%"}) == 401
+        assert _status(address, "/", headers={"Authorization": "Bearer ada"}) == 401
+        right = tried("ada:secret: with colon")
+        assert _status(address, "/", headers=right) == 200
+        assert _status(address, HELLO, data=b"{}", headers=right) == 200
 
 
-_GROWS_FOR_EVER = """
+_BUILDS_FOR_EVER = """
 import threading
 from naspix.app.regions import Cutter
-Cutter.grow = lambda *_: threading.Event().wait()
+Cutter.build_tree = lambda *_: threading.Event().wait()
 """
 
 
 def test_ctrl_c_does_not_wait_for_a_tree():
-    with explorer(first=_GROWS_FOR_EVER) as address:  # it asserts how the process ends
+    with explorer(first=_BUILDS_FOR_EVER) as address:  # it asserts how the process ends
         visitor = Visitor(address)
         visitor.ask("sample", name="chelsea")
-        answer = visitor.post({"key": visitor.key, "action": "segment", "algorithm": "ward"})
+        answer = visitor.post("segment", algorithm="ward")
         assert "tree" in answer["note"]

@@ -1,25 +1,14 @@
 """The explorer: a page on which people touch the regions that a network sees.
 
-``Desk`` answers requests in plain values and knows no page; ``page.py`` shows it by gradio (the
-extra ``app``), ``door.py`` guards its web server. Everything but ``page.py`` works without the
-extra.
+``server.py`` serves the page and its routes, by FastAPI (the extra ``app``); ``actions.py`` are
+their typed requests. Everything behind them is plain Python: who visits (``session.py``), whose
+turn it is (``queue.py``), a photo and its regions, scores, comparisons and files.
 """
 
-from naspix.app.desk import Desk
-from naspix.app.networks import Shelf, shelf_of
+from naspix.app.networks import Networks, networks_of
 from naspix.app.notebook import Explorer, explore
-from naspix.app.page import Address, serve
+from naspix.app.photos import Limits
+from naspix.app.session import Backend
 from naspix.app.study import Study
-from naspix.app.uploads import Limits
 
-__all__ = [
-    "Address",
-    "Desk",
-    "Explorer",
-    "Limits",
-    "Shelf",
-    "Study",
-    "explore",
-    "serve",
-    "shelf_of",
-]
+__all__ = ["Backend", "Explorer", "Limits", "Networks", "Study", "explore", "networks_of"]

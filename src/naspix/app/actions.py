@@ -1,299 +1,402 @@
-"""The actions that a page can ask for, by name: each reads its arguments and changes a study.
+"""What a page can ask for: each action is a typed request that answers itself.
 
-In: what the house offers, a visitor, the request, the job it runs in. Out: what the page is told.
+A request is a pydantic model: its fields are what is sent, its name and docstring stand on the
+OpenAPI page. ``answer`` runs in the queue, changes the session's study, and returns what the page
+is told, in plain values. Needs the extra ``app``.
 """
 
 import base64
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
+from torch import Tensor
 
 from naspix import registry
-from naspix.app import comparison, group, saving
-from naspix.app.jobs import Job
-from naspix.app.networks import Shelf
-from naspix.app.regions import MOST_CLUSTERS, Cut
-from naspix.app.samples import SAMPLES, sample_image, thumbnails
-from naspix.app.study import DEFAULT_METHOD, Study, made
-from naspix.app.trees import Nursery
-from naspix.app.uploads import Limits, decoded_base64, read_upload, shown_name
+from naspix.app import comparison, saving
+from naspix.app.group import MOST_PHOTOS, Group, described, thumbnail
+from naspix.app.photos import SAMPLES, read_upload, sample_image, sample_thumbnails, shown_name
+from naspix.app.queue import Answer, Job
+from naspix.app.regions import MOST_CLUSTERS, Algorithm, Cut
+from naspix.app.session import Backend, Session
+from naspix.app.study import DEFAULT_METHOD, Study
 from naspix.errors import InputError, UnknownNameError
-
-Answer = dict[str, Any]
+from naspix.models import Classifier
 
 _MOST_FOUND = 30  # classes in a search
-_LONGEST_SEARCH = 80
 
 
-@dataclass
-class House:
-    """What there is for every visitor.
+class Action(BaseModel):
+    """One request.
 
     Attributes:
-        shelf: The networks.
-        limits: Of uploads.
-        nursery: Grows Ward's trees.
-        given: A photo that is there when a page opens.
+        doing: What it is called while it runs.
+        is_long: Whether it may take long; a page has one long request at a time.
     """
 
-    shelf: Shelf
-    limits: Limits
-    nursery: Nursery
-    given: Study | None = None
+    model_config = ConfigDict(extra="forbid", strict=True)
+    doing: ClassVar[str] = "asking the network"
+    is_long: ClassVar[bool] = False
+
+    def answer(self, backend: Backend, session: Session, job: Job) -> Answer:
+        """Do what is asked, in the queue, and say what came of it.
+
+        Raises:
+            NaspixError: why it cannot be done.
+        """
+        return self._answer(backend, session, job)
+
+    def _answer(self, backend: Backend, session: Session, job: Job) -> Answer:
+        raise NotImplementedError
 
 
-class Visitor:
-    """One page that is open somewhere.
+class OnPhoto(Action):
+    """A request about the photo that the page shows; about another one it is refused."""
 
-    Attributes:
-        study: Its photo.
-        group: Photos of one class that it has put together.
-        jobs: Its work under way, by number.
-        heard: When it last asked, by ``time.monotonic``.
-    """
+    photo: str | None = Field(None, max_length=64, description="token of the photo that is shown")
+    cut: int | None = Field(None, description="number of the cut that is shown")
 
-    def __init__(self) -> None:
-        self.study: Study | None = None
-        self.group: group.Group | None = None
-        self.jobs: dict[str, Job] = {}
-        self.heard = time.monotonic()
-        self.n_jobs = 0
+    def study(self, session: Session) -> Study:
+        """The session's photo.
 
-    def drop(self) -> None:
-        """End its work and let go of its photos."""
-        for job in self.jobs.values():
-            job.cancel()
-        self.study = self.group = None
+        Raises:
+            InputError: there is none, or the page shows another.
+        """
+        study = session.study
+        if study is None:
+            raise InputError("the photo is not here any more; choose it again")
+        if self.photo not in (None, study.token):
+            raise InputError("another photo was chosen meanwhile")
+        return study
 
+    def _answer(self, backend: Backend, session: Session, job: Job) -> Answer:
+        study = self.study(session)
+        self._change(study, job)
+        return {"scores": study.scores_state()}
 
-def _hello(house: House, visitor: Visitor, request: Answer) -> Answer:
-    state: Answer = {
-        "networks": list(house.shelf.names),
-        "samples": thumbnails(),
-        "methods": [{"name": n, "title": registry.title_of(n)} for n in registry.SALIENCY],
-        "segmenters": [{"name": n, "title": registry.title_of(n)} for n in comparison.MATCHED],
-        "limits": {"bytes": house.limits.n_bytes, "pixels": house.limits.n_pixels},
-        "most_clusters": MOST_CLUSTERS,
-        "most_photos": group.MOST_PHOTOS,
-        "default_method": DEFAULT_METHOD,
-    }
-    if visitor.study is None and house.given is not None:
-        given = house.given
-        copy = Study(given.model, given.network, given.images, given.name, given.cut)
-        _begun(house, visitor, copy)
-    if visitor.study is not None:
-        state |= visitor.study.state()
-    return state
+    def _change(self, study: Study, job: Job) -> None:
+        """What is changed, where the scores are all that is told afterwards."""
+        raise NotImplementedError
 
 
-def _cancel(house: House, visitor: Visitor, request: Answer) -> Answer:
-    for number, job in visitor.jobs.items():
-        if request.get("job") in (None, number):
-            job.cancel()
-    return {}
+# --------------------------------------------------------------------- photos
 
 
-def _find_class(house: House, visitor: Visitor, request: Answer) -> Answer:
-    study = _study(visitor)
-    wanted = str(request.get("text", ""))[:_LONGEST_SEARCH].casefold().strip()
-    names = [study.model.category(index) for index in range(len(study.logits))]
-    found = [i for i, name in enumerate(names) if wanted in name.casefold() or wanted == str(i)]
-    found.sort(key=lambda i: (not names[i].casefold().startswith(wanted), names[i].casefold()))
-    return {"classes": [{"index": i, "name": names[i]} for i in found[:_MOST_FOUND]]}
+class Hello(Action):
+    """What there is to choose from, and the photo that this page had before it was loaded again."""
+
+    doing: ClassVar[str] = "opening"
+
+    def _answer(self, backend: Backend, session: Session, job: Job) -> Answer:
+        if session.study is None and (given := backend.given) is not None:
+            copy = Study(given.model, given.network, given.images, given.name, given.cut)
+            _begin(backend, session, copy)
+        return {
+            "networks": list(backend.networks.names),
+            "samples": sample_thumbnails(),
+            "methods": _titled(registry.SALIENCY),
+            "segmenters": _titled(comparison.MATCHED),
+            "limits": {"bytes": backend.limits.n_bytes, "pixels": backend.limits.n_pixels},
+            "most_clusters": MOST_CLUSTERS,
+            "most_photos": MOST_PHOTOS,
+            "default_method": DEFAULT_METHOD,
+            **(session.study.state() if session.study else {}),
+        }
 
 
-def _photo(house: House, visitor: Visitor, request: Answer, job: Job) -> Answer:
-    network = str(request.get("network") or house.shelf.names[0])
-    name = shown_name(request.get("name", "photo"))
-    content = decoded_base64(request.get("data"), house.limits)
-    model = house.shelf.load(network)
-    images = read_upload(content, model, house.limits, name=name)
-    return _begun(house, visitor, Study(model, network, images, name))
+class Sample(Action):
+    """Begin with one of the samples."""
+
+    doing: ClassVar[str] = "reading the photo"
+    name: str
+    network: str | None = None
+
+    def _answer(self, backend: Backend, session: Session, job: Job) -> Answer:
+        if self.name not in SAMPLES:
+            raise UnknownNameError.among("sample", self.name, SAMPLES)
+        network = self.network or backend.networks.names[0]
+        model = backend.networks.load(network)
+        images = model.load_images([sample_image(self.name)])
+        return _begin(backend, session, Study(model, network, images, f"{self.name}.png"))
 
 
-def _sample(house: House, visitor: Visitor, request: Answer, job: Job) -> Answer:
-    network = str(request.get("network") or house.shelf.names[0])
-    name = str(request.get("name"))
-    if name not in SAMPLES:
-        raise UnknownNameError.among("sample", name, SAMPLES)
-    model = house.shelf.load(network)
-    images = model.load_images([sample_image(name)])
-    return _begun(house, visitor, Study(model, network, images, f"{name}.png"))
+class Upload(Action):
+    """A photo that is sent as the request's body; the fields come in the query."""
+
+    doing: ClassVar[str] = "reading the photo"
+    name: str = Field("photo", max_length=1000, description="what it is called, for people")
+    network: str | None = None
+    _content: bytes = PrivateAttr(b"")
+
+    def attach(self, content: bytes) -> None:
+        """Add the body."""
+        self._content = content
+
+    def read(self, backend: Backend) -> tuple[Classifier, str, Tensor, str]:
+        """The network, its name, the image and what it is called."""
+        network, name = self.network or backend.networks.names[0], shown_name(self.name)
+        model = backend.networks.load(network)
+        return model, network, read_upload(self._content, model, backend.limits, name=name), name
 
 
-def _begun(house: House, visitor: Visitor, study: Study) -> Answer:
-    visitor.study = study
-    house.nursery.plan(study.cutter, study.cut.levels)
+class Photo(Upload):
+    """Begin with a photo."""
+
+    def _answer(self, backend: Backend, session: Session, job: Job) -> Answer:
+        return _begin(backend, session, Study(*self.read(backend)))
+
+
+# --------------------------------------------------------------------- regions and scores
+
+
+class Segment(OnPhoto):
+    """Cut the photo anew; nothing is hidden then."""
+
+    doing: ClassVar[str] = "cutting"
+    algorithm: Algorithm = "kmeans"
+    n_clusters: int = Field(5, ge=2, le=MOST_CLUSTERS)
+    levels: list[int] | None = Field(None, max_length=64, description="the network's, by number")
+
+    def _answer(self, backend: Backend, session: Session, job: Job) -> Answer:
+        study = self.study(session)
+        levels = tuple(sorted(set(self.levels or study.model.default_levels)))
+        study.model.level_names(levels)
+        cut, cutter = Cut(self.algorithm, self.n_clusters, levels), study.cutter
+        if cut.algorithm == "ward" and not cutter.has_tree(levels):
+            job.doing = "building Ward's tree, once for these levels"
+            cutter.prepare(levels)
+            backend.queue.wait_for(backend.trees.plan(cutter, levels, wanted=True), job)
+            if session.study is not study:
+                raise InputError("another photo was chosen meanwhile")
+        study.segment(cut)
+        if cut.algorithm != "ward":
+            backend.trees.plan(cutter, levels)
+        return {"regions": study.regions_state(), "scores": study.scores_state()}
+
+
+class Target(OnPhoto):
+    """Explain another class; what is hidden stays so."""
+
+    doing: ClassVar[str] = "asking about another class"
+    index: int
+
+    def _answer(self, backend: Backend, session: Session, job: Job) -> Answer:
+        study = self.study(session)
+        study.explain_class(self.index, job.expect)
+        return {"regions": study.regions_state(), "scores": study.scores_state()}
+
+
+class Rank(OnPhoto):
+    """Rank superpixels by another saliency method."""
+
+    doing: ClassVar[str] = "ranking superpixels"
+    is_long: ClassVar[bool] = True
+    method: str
+
+    def _answer(self, backend: Backend, session: Session, job: Job) -> Answer:
+        study = self.study(session)
+        study.rank_by(self.method, job.expect)
+        return {"regions": study.regions_state(), "scores": study.scores_state()}
+
+
+class Toggle(OnPhoto):
+    """Hide a superpixel, or show it again."""
+
+    number: int
+
+    def _change(self, study: Study, job: Job) -> None:
+        if self.cut not in (None, study.n_cuts):
+            raise InputError("the photo was cut anew meanwhile; click again")
+        study.hiding.toggle(self.number)
+
+
+class HideAll(OnPhoto):
+    """Hide every superpixel."""
+
+    def _change(self, study: Study, job: Job) -> None:
+        study.hiding.hide_all()
+
+
+class ShowAll(OnPhoto):
+    """Hide none."""
+
+    def _change(self, study: Study, job: Job) -> None:
+        study.hiding.show_all()
+
+
+class Invert(OnPhoto):
+    """Hide what is shown, and show what is hidden."""
+
+    def _change(self, study: Study, job: Job) -> None:
+        study.hiding.invert()
+
+
+class Undo(OnPhoto):
+    """Take the last change back."""
+
+    def _change(self, study: Study, job: Job) -> None:
+        study.hiding.undo()
+
+
+class StartCurve(OnPhoto):
+    """Show everything, and get ready to hide superpixels in the order of their saliency."""
+
+    order: Literal["lerf", "morf"] = "lerf"
+
+    def _change(self, study: Study, job: Job) -> None:
+        study.hiding.start_curve(study.saliency(), self.order)
+
+
+class Step(OnPhoto):
+    """Hide the next superpixels of the curve."""
+
+    doing: ClassVar[str] = "hiding superpixels"
+    n_steps: int
+
+    def _change(self, study: Study, job: Job) -> None:
+        study.hiding.step(self.n_steps, job.expect)
+
+
+# --------------------------------------------------------------------- comparisons and files
+
+
+class Compare(OnPhoto):
+    """Saliency methods and segmenters side by side."""
+
+    doing: ClassVar[str] = "comparing"
+    is_long: ClassVar[bool] = True
+    methods: list[str] = Field(max_length=100)
+    segmenters: list[str] = Field([], max_length=100)
+
+    def _answer(self, backend: Backend, session: Session, job: Job) -> Answer:
+        study = self.study(session)
+        found = comparison.compare(study, self.methods, self.segmenters, job.expect)
+        return {"comparison": found}
+
+
+class Contrast(OnPhoto):
+    """Which superpixels speak for one class rather than for another."""
+
+    doing: ClassVar[str] = "comparing two classes"
+    is_long: ClassVar[bool] = True
+    positive: int
+    negative: int
+    method: str = DEFAULT_METHOD
+
+    def _answer(self, backend: Backend, session: Session, job: Job) -> Answer:
+        study = self.study(session)
+        return {
+            "contrast": comparison.contrast(
+                study, self.positive, self.negative, self.method, job.expect
+            )
+        }
+
+
+class FindClass(OnPhoto):
+    """The network's classes whose names hold a text, or whose number it is."""
+
+    doing: ClassVar[str] = "looking for classes"
+    text: str = Field("", max_length=80)
+
+    def _answer(self, backend: Backend, session: Session, job: Job) -> Answer:
+        study, wanted = self.study(session), self.text.casefold().strip()
+        names = [study.model.category(index).casefold() for index in range(len(study.logits))]
+        found = [i for i, name in enumerate(names) if wanted in name or wanted == str(i)]
+        found.sort(key=lambda i: (not names[i].startswith(wanted), names[i]))
+        classes = [{"index": i, "name": study.model.category(i)} for i in found[:_MOST_FOUND]]
+        return {"classes": classes}
+
+
+class Save(OnPhoto):
+    """A file to keep, as base64: report, pictures, segmentation, coco or python."""
+
+    doing: ClassVar[str] = "making the file"
+    is_long: ClassVar[bool] = True
+    what: str
+
+    def _answer(self, backend: Backend, session: Session, job: Job) -> Answer:
+        study = self.study(session)
+        file = saving.download(study, self.what, backend.networks.line(study.network))
+        data = base64.b64encode(file.content).decode()
+        return {"file": {"name": file.name, "kind": file.kind, "data": data}}
+
+
+# --------------------------------------------------------------------- several photos
+
+
+class GroupAdd(Upload):
+    """Put a photo to the others of its class; those of another network go."""
+
+    doing: ClassVar[str] = "reading a photo"
+
+    def _answer(self, backend: Backend, session: Session, job: Job) -> Answer:
+        _, network, images, name = self.read(backend)
+        if session.group is None or session.group.network != network:
+            session.group = Group(network)
+        session.group.add(name, images)
+        return {
+            "n_photos": len(session.group),
+            "added": {"name": name, "picture": thumbnail(images)},
+        }
+
+
+class GroupClear(Action):
+    """Take the photos of a class away again."""
+
+    doing: ClassVar[str] = "clearing"
+
+    def _answer(self, backend: Backend, session: Session, job: Job) -> Answer:
+        session.group = None
+        return {"n_photos": 0}
+
+
+class GroupStudy(Action):
+    """The clusters that the photos of a class share, and which of them are suspect."""
+
+    doing: ClassVar[str] = "finding what they share"
+    is_long: ClassVar[bool] = True
+    n_clusters: int = 6
+    method: str = DEFAULT_METHOD
+
+    def _answer(self, backend: Backend, session: Session, job: Job) -> Answer:
+        photos = session.group or Group(backend.networks.names[0])
+        model = backend.networks.load(photos.network)
+        found = described(
+            photos, model, n_clusters=self.n_clusters, method=self.method, told=job.expect
+        )
+        return {"group": found}
+
+
+def _begin(backend: Backend, session: Session, study: Study) -> Answer:
+    session.study = study
+    backend.trees.plan(study.cutter, study.cut.levels)
     return study.state()
 
 
-def _segment(house: House, visitor: Visitor, request: Answer, job: Job) -> Answer:
-    study = _study(visitor, request)
-    cut = Cut.parsed(request, study.model)
-    if cut.algorithm == "ward" and not study.has_tree(cut):
-        job.doing = "building Ward's tree, once for these levels"
-        study.cutter.prepare(cut.levels)
-        job.wait_for(house.nursery.want(study.cutter, cut.levels))
-        study = _study(visitor, request)
-    study.segment(cut)
-    if cut.algorithm != "ward":
-        house.nursery.plan(study.cutter, cut.levels)
-    return {"regions": study.regions_state(), "scores": study.scores_state()}
+def _titled(names: Mapping[str, object] | tuple[str, ...]) -> list[dict[str, str]]:
+    return [{"name": name, "title": registry.title_of(name)} for name in names]
 
 
-def _toggle(house: House, visitor: Visitor, request: Answer, job: Job) -> Answer:
-    study = _study(visitor, request)
-    study.hiding.toggle(_whole(request, "number"))
-    return {"scores": study.scores_state()}
-
-
-def _simple(change: Callable[[Study], None]) -> "Work":
-    def work(house: House, visitor: Visitor, request: Answer, job: Job) -> Answer:
-        study = _study(visitor, request)
-        change(study)
-        return {"scores": study.scores_state()}
-
-    return work
-
-
-def _target(house: House, visitor: Visitor, request: Answer, job: Job) -> Answer:
-    study = _study(visitor, request)
-    study.explain_class(_whole(request, "index"))
-    job.expect(made(study.method, study.model).passes(study.images.shape[1:])[0])
-    return {"regions": study.regions_state(), "scores": study.scores_state()}
-
-
-def _rank(house: House, visitor: Visitor, request: Answer, job: Job) -> Answer:
-    study, method = _study(visitor, request), str(request.get("method"))
-    registry.find_method(method)
-    if not study.knows_heat(method):
-        passes = made(method, study.model).passes(study.images.shape[1:])
-        job.expect(passes[0], registry.title_of(method))
-    study.rank_by(method)
-    return {"regions": study.regions_state(), "scores": study.scores_state()}
-
-
-def _step(house: House, visitor: Visitor, request: Answer, job: Job) -> Answer:
-    study = _study(visitor, request)
-    study.hiding.step(_whole(request, "n_steps"), job.expect)
-    return {"scores": study.scores_state()}
-
-
-def _compare(house: House, visitor: Visitor, request: Answer, job: Job) -> Answer:
-    study = _study(visitor, request)
-    found = comparison.compare(
-        study, _names(request, "methods"), _names(request, "segmenters"), job.expect
-    )
-    return {"comparison": found}
-
-
-def _contrast(house: House, visitor: Visitor, request: Answer, job: Job) -> Answer:
-    study = _study(visitor, request)
-    method = str(request.get("method", DEFAULT_METHOD))
-    positive, negative = _whole(request, "positive"), _whole(request, "negative")
-    found = comparison.contrast(study, positive, negative, method, job.expect)
-    return {"contrast": found}
-
-
-def _save(house: House, visitor: Visitor, request: Answer, job: Job) -> Answer:
-    study = _study(visitor, request)
-    file = saving.download(study, str(request.get("what")), house.shelf.line(study.network))
-    return {
-        "file": {
-            "name": file.name,
-            "kind": file.kind,
-            "data": base64.b64encode(file.content).decode(),
-        }
-    }
-
-
-def _group_add(house: House, visitor: Visitor, request: Answer, job: Job) -> Answer:
-    network = str(request.get("network") or house.shelf.names[0])
-    name = shown_name(request.get("name", "photo"))
-    model = house.shelf.load(network)
-    images = read_upload(
-        decoded_base64(request.get("data"), house.limits), model, house.limits, name=name
-    )
-    if visitor.group is None or visitor.group.network != network:
-        visitor.group = group.Group(network)
-    visitor.group.add(name, images)
-    return {
-        "n_photos": len(visitor.group),
-        "added": {"name": name, "picture": group.thumbnail(images)},
-    }
-
-
-def _group_clear(house: House, visitor: Visitor, request: Answer) -> Answer:
-    visitor.group = None
-    return {"n_photos": 0}
-
-
-def _group_study(house: House, visitor: Visitor, request: Answer, job: Job) -> Answer:
-    photos = visitor.group or group.Group(house.shelf.names[0])
-    method = str(request.get("method", DEFAULT_METHOD))
-    registry.find_method(method)
-    found = group.described(
-        photos,
-        house.shelf.load(photos.network),
-        n_clusters=_whole(request, "n_clusters"),
-        method=method,
-        told=job.expect,
-    )
-    return {"group": found}
-
-
-def _study(visitor: Visitor, request: Answer | None = None) -> Study:
-    study = visitor.study
-    if study is None:
-        raise InputError("the photo is not here any more; choose it again")
-    token = (request or {}).get("token", study.token)
-    if token != study.token:
-        raise InputError("another photo was chosen meanwhile")
-    return study
-
-
-def _whole(request: Answer, name: str) -> int:
-    value = request.get(name)
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise InputError(f"{name} is a whole number")
-    return value
-
-
-def _names(request: Answer, name: str) -> list[str]:
-    value = request.get(name, [])
-    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
-        raise InputError(f"{name} is a list of names")
-    return value
-
-
-Work = Callable[[House, Visitor, Answer, Job], Answer]
-
-AT_ONCE: Mapping[str, Callable[[House, Visitor, Answer], Answer]] = {
-    "cancel": _cancel,
-    "find_class": _find_class,
-    "group_clear": _group_clear,
-}
-
-# action -> what does it, what it is called while it runs, whether it is long
-WORK: Mapping[str, tuple[Work, str, bool]] = {
-    "hello": (lambda d, v, r, job: _hello(d, v, r), "opening", False),
-    "photo": (_photo, "reading the photo", False),
-    "sample": (_sample, "reading the photo", False),
-    "segment": (_segment, "cutting", False),
-    "toggle": (_toggle, "asking the network", False),
-    "hide_all": (_simple(lambda study: study.hiding.hide_all()), "asking the network", False),
-    "show_all": (_simple(lambda study: study.hiding.show_all()), "asking the network", False),
-    "invert": (_simple(lambda study: study.hiding.invert()), "asking the network", False),
-    "undo": (_simple(lambda study: study.hiding.undo()), "asking the network", False),
-    "start_lerf": (_simple(lambda study: study.start_curve("lerf")), "asking the network", False),
-    "start_morf": (_simple(lambda study: study.start_curve("morf")), "asking the network", False),
-    "step": (_step, "hiding superpixels", False),
-    "target": (_target, "asking about another class", False),
-    "rank": (_rank, "ranking superpixels", True),
-    "compare": (_compare, "comparing", True),
-    "contrast": (_contrast, "comparing two classes", True),
-    "save": (_save, "making the file", True),
-    "group_add": (_group_add, "reading a photo", False),
-    "group_study": (_group_study, "finding what they share", True),
+# name in the address -> request
+ACTIONS: Mapping[str, type[Action]] = {
+    "hello": Hello,
+    "sample": Sample,
+    "photo": Photo,
+    "segment": Segment,
+    "target": Target,
+    "rank": Rank,
+    "toggle": Toggle,
+    "hide_all": HideAll,
+    "show_all": ShowAll,
+    "invert": Invert,
+    "undo": Undo,
+    "start_curve": StartCurve,
+    "step": Step,
+    "compare": Compare,
+    "contrast": Contrast,
+    "find_class": FindClass,
+    "save": Save,
+    "group_add": GroupAdd,
+    "group_clear": GroupClear,
+    "group_study": GroupStudy,
 }

@@ -5,7 +5,7 @@ share one scale; the other segmenters' parameters are chosen so that they have a
 as NAS has.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,18 +13,23 @@ import torch
 from torch import Tensor
 
 from naspix import registry
-from naspix.app.regions import mean_saliency, ranks
-from naspix.app.study import Study, made, png_url
+from naspix.app.regions import hex_colours, mean_saliency, ranks
+from naspix.app.study import Study, Told
 from naspix.errors import InputError, UnknownNameError
-from naspix.plots import boundary_picture, photo_picture, saliency_picture, saliency_scale
+from naspix.plots import (
+    Scale,
+    boundary_picture,
+    photo_picture,
+    saliency_picture,
+    saliency_scale,
+)
+from naspix.report.pages import data_url
 from naspix.segmentation import Segmentation
 from naspix.superpixelify import superpixelify
 
 MATCHED = ("slic", "felzenszwalb", "watershed", "quickshift")
 _ZOOM = 2
 _BEYOND = 0.005  # share of pixels beyond the last colour
-
-Told = Callable[[int, str], None]
 
 
 def compare(
@@ -41,29 +46,31 @@ def compare(
     Raises:
         InputError: no method, or a name that is not known.
     """
-    methods, segmenters = _known(methods, segmenters)
+    if not methods:
+        raise InputError("choose at least one saliency method")
+    for name in methods:
+        registry.find_method(name)
+    for name in segmenters:
+        if name not in MATCHED:
+            raise UnknownNameError.among("segmenter to compare with", name, MATCHED)
     cuts: dict[str, Segmentation] = {"nas": study.segmentation}
     wanted = int(study.segmentation.n_superpixels[0])
-    for name in segmenters:
+    for name in dict.fromkeys(segmenters):
         told(0, f"cutting with {registry.title_of(name)}")
         matched = registry.find_segmenter(name)().match(study.images, wanted)
         cuts[name] = matched(study.images)
     study.others = {name: cut for name, cut in cuts.items() if name != "nas"}
-    rows = []
-    for name in methods:
-        if not study.knows_heat(name):
-            told(made(name, study.model).passes(study.images.shape[1:])[0], registry.title_of(name))
-        rows.append(_row(study, name, study.heat(name), cuts))
+    rows = [_row(name, study.heat(name, told=told), cuts) for name in dict.fromkeys(methods)]
     array = study.array()
     return {
         "target": study.model.category(study.target),
-        "photo": png_url(photo_picture(array, zoom=_ZOOM)),
+        "photo": data_url(photo_picture(array, zoom=_ZOOM)),
         "segmenters": [
             {
                 "title": registry.title_of(name),
                 "n": int(cut.n_superpixels[0]),
                 # as large as it is shown, about: thin lines do not survive being scaled down
-                "picture": png_url(boundary_picture(array, cut.superpixels[0].cpu().numpy())),
+                "picture": data_url(boundary_picture(array, cut.superpixels[0].cpu().numpy())),
             }
             for name, cut in cuts.items()
         ],
@@ -84,9 +91,7 @@ def contrast(study: Study, positive: int, negative: int, method: str, told: Told
         raise InputError("choose two of the network's classes")
     if positive == negative:
         raise InputError("choose two different classes; there is no contrast of one with itself")
-    if not study.knows_heat(method, (positive, negative)):
-        told(made(method, study.model).passes(study.images.shape[1:])[0], registry.title_of(method))
-    heat = study.heat(method, (positive, negative))
+    heat = study.heat(method, (positive, negative), told)
     pooled = superpixelify(heat, study.segmentation.superpixels)
     scale = saliency_scale(pooled.cpu().numpy(), signed=True, outliers=_BEYOND)
     means = mean_saliency(study.segmentation, heat)
@@ -103,8 +108,8 @@ def contrast(study: Study, positive: int, negative: int, method: str, told: Told
         "low": scale.low,
         "high": scale.high,
         "colours": gradient(signed=True),
-        "photo": png_url(photo_picture(study.array(), zoom=_ZOOM)),
-        "picture": png_url(saliency_picture(pooled[0].cpu().numpy(), scale, zoom=_ZOOM)),
+        "photo": data_url(photo_picture(study.array(), zoom=_ZOOM)),
+        "picture": data_url(saliency_picture(pooled[0].cpu().numpy(), scale, zoom=_ZOOM)),
         "saliency": means.tolist(),
         "rank": ranks(means).tolist(),
         "fall": falls.tolist(),
@@ -115,19 +120,17 @@ def gradient(*, signed: bool) -> list[str]:
     """The colours from low to high, as CSS has them."""
     from matplotlib import colormaps
 
-    from naspix.plots import Scale
-
     colours = colormaps[Scale(0.0, 1.0, signed).colormap](np.linspace(0, 1, 9), bytes=True)
-    return [f"#{r:02x}{g:02x}{b:02x}" for r, g, b, _ in colours.tolist()]
+    return hex_colours(colours[:, :3])
 
 
-def _row(study: Study, method: str, heat: Tensor, cuts: dict[str, Segmentation]) -> dict[str, Any]:
+def _row(method: str, heat: Tensor, cuts: dict[str, Segmentation]) -> dict[str, Any]:
     pooled = {name: superpixelify(heat, cut.superpixels) for name, cut in cuts.items()}
     every = torch.cat([heat, *pooled.values()]).cpu().numpy()
     scale = saliency_scale(every, outliers=_BEYOND)
 
     def drawn(values: Tensor) -> str:
-        return png_url(saliency_picture(values[0].float().cpu().numpy(), scale, zoom=_ZOOM))
+        return data_url(saliency_picture(values[0].float().cpu().numpy(), scale, zoom=_ZOOM))
 
     return {
         "method": method,
@@ -143,15 +146,3 @@ def _row(study: Study, method: str, heat: Tensor, cuts: dict[str, Segmentation])
             ),
         ],
     }
-
-
-def _known(methods: Sequence[str], segmenters: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Each name once."""
-    if not methods:
-        raise InputError("choose at least one saliency method")
-    for name in methods:
-        registry.find_method(name)
-    for name in segmenters:
-        if name not in MATCHED:
-            raise UnknownNameError.among("segmenter to compare with", name, MATCHED)
-    return list(dict.fromkeys(methods)), list(dict.fromkeys(segmenters))

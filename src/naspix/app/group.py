@@ -5,29 +5,28 @@ cluster is strongest), table 1's mean saliency of each cluster, and the audit's 
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from naspix import registry
-from naspix.app.study import made, png_url
+from naspix.app.regions import hex_colours
+from naspix.app.study import Told, method_of
 from naspix.errors import InputError
-from naspix.metrics import Suspect, clever_hans_audit, cluster_saliency, saliency_by_cluster
+from naspix.metrics import clever_hans_audit, cluster_saliency, saliency_by_cluster
 from naspix.models import Classifier
-from naspix.plots import cluster_colours, cluster_picture
+from naspix.models.batches import in_batches
+from naspix.plots import cluster_colours, cluster_picture, photo_picture
+from naspix.report.pages import data_url
 from naspix.segmentation import ClassClustering, Segmentation
 
 MOST_PHOTOS = 24
 MOST_CLUSTERS = 20
 _EXAMPLES = 3  # patches shown of each cluster
 _AT_ONCE = 4  # photos that pass the network together
-
-Told = Callable[[int, str], None]
 
 
 @dataclass
@@ -82,16 +81,17 @@ def described(
         raise InputError("put at least two photos of one class together")
     if not 2 <= n_clusters <= MOST_CLUSTERS:
         raise InputError(f"the number of clusters is from 2 to {MOST_CLUSTERS}")
+    asked = method_of(method, model)
     images = group.images.to(model.device)
     told(len(images), "asking the network")
-    logits = _in_parts(model, images)
-    predicted = logits.argmax(1)
+    with torch.no_grad():
+        parts = in_batches(lambda part: model(images[part]), len(images), _AT_ONCE)
+        predicted = torch.cat(list(parts)).argmax(1)
     target = int(predicted.bincount().argmax())
     told(0, "finding what they share")
     clusters = ClassClustering(model, n_clusters=n_clusters).fit(images)
-    segmentation = clusters(images)
-    atlas = clusters.atlas(images, n_examples=_EXAMPLES)
-    asked = made(method, model)
+    maker = clusters.atlas_maker(n_examples=_EXAMPLES)
+    segmentation = clusters.show(images, maker)
     told(0, f"{registry.title_of(method)} of {len(images)} photos")
     heat = torch.cat([asked(one[None], target).detach() for one in images])
     measured = cluster_saliency(
@@ -99,7 +99,7 @@ def described(
     )
     means = saliency_by_cluster(measured, predicted.cpu() == target, n_resamples=200)
     suspects = {one.cluster: one for one in clever_hans_audit(measured)}
-    colours = cluster_colours(n_clusters)
+    colours = hex_colours(cluster_colours(n_clusters))
     return {
         "target": {"index": target, "name": model.category(target)},
         "n_right": int((predicted == target).sum()),
@@ -108,14 +108,16 @@ def described(
         "clusters": [
             {
                 "cluster": entry.cluster,
-                "colour": "#{:02x}{:02x}{:02x}".format(*colours[entry.cluster].tolist()),
+                "colour": colours[entry.cluster],
                 "area": entry.area,
                 "frequency": entry.frequency,
                 "saliency": _number(float(means.means[method, "all"][entry.cluster])),
-                **_suspicion(suspects[entry.cluster]),
-                "patches": [png_url(example.patch) for example in entry.examples],
+                "suspicion": _number(suspects[entry.cluster].score),
+                "contrast": _number(suspects[entry.cluster].contrast),
+                "n_images": suspects[entry.cluster].n_images,
+                "patches": [data_url(example.patch) for example in entry.examples],
             }
-            for entry in atlas.entries
+            for entry in maker.finish().entries
         ],
     }
 
@@ -134,18 +136,12 @@ def _photos(
         {
             "name": name,
             "predicted": model.category(int(predicted[i])),
-            "picture": png_url(cluster_picture(arrays[i], clusters[i], superpixels[i])),
+            "picture": data_url(
+                cluster_picture(arrays[i], clusters[i], superpixels[i]), lossless=True
+            ),
         }
         for i, name in enumerate(group.names)
     ]
-
-
-def _suspicion(suspect: Suspect) -> dict[str, Any]:
-    return {
-        "suspicion": _number(suspect.score),
-        "contrast": _number(suspect.contrast),
-        "n_images": suspect.n_images,
-    }
 
 
 def _number(value: float) -> float | None:
@@ -153,14 +149,7 @@ def _number(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _in_parts(model: Classifier, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B n_classes"]:
-    with torch.no_grad():
-        return torch.cat([model(part) for part in images.split(_AT_ONCE)])
-
-
 def thumbnail(images: Float[Tensor, "1 C H W"], side: int = 96) -> str:
     """A small picture of a photo as a data URL."""
     small = torch.nn.functional.interpolate(images.cpu(), (side, side), mode="area")[0]
-    rgb = small if len(small) == 3 else small[:1].expand(3, -1, -1)
-    pixels: UInt8[np.ndarray, "H W 3"] = rgb.mul(255).round().byte().permute(1, 2, 0).numpy()
-    return png_url(np.ascontiguousarray(pixels))
+    return data_url(photo_picture(small.permute(1, 2, 0).numpy()))

@@ -7,22 +7,24 @@ is first asked for.
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 
-from naspix.app.jobs import counted
 from naspix.errors import InputError, UnknownNameError
 from naspix.models import DEFAULT_MODEL, Classifier, list_models, load_model
 
 CHECKPOINT = ".safetensors"
 
 
-class Shelf:
+class Networks:
     """Networks by name, each loaded once.
 
     Args:
         makers: Name -> what loads it.
         lines: Name -> the Python line that loads it; the name alone by default.
+
+    Attributes:
+        watch: Opened around each network that is loaded, until ``close``.
     """
 
     def __init__(
@@ -35,7 +37,8 @@ class Shelf:
         self._makers = dict(makers)
         self._lines = dict(lines or {})
         self._loaded: dict[str, Classifier] = {}
-        self._counting = ExitStack()
+        self.watch: Callable[[Classifier], AbstractContextManager[None]] = lambda _: nullcontext()
+        self._watched = ExitStack()
         self._lock = threading.Lock()
 
     @property
@@ -55,7 +58,7 @@ class Shelf:
         with self._lock:
             if name not in self._loaded:
                 model = self._makers[name]()
-                self._counting.enter_context(counted(model))
+                self._watched.enter_context(self.watch(model))
                 self._loaded[name] = model
             return self._loaded[name]
 
@@ -65,23 +68,21 @@ class Shelf:
 
     def close(self) -> None:
         """Leave the networks as they came."""
-        self._counting.close()
+        self._watched.close()
 
 
-def shelf_of(
+def networks_of(
     names: Sequence[str] = (DEFAULT_MODEL,),
     *,
     folder: Path | None = None,
-    weights: str | None = "default",
     device: str = "auto",
-) -> Shelf:
+) -> Networks:
     """The networks of the command line's options.
 
     Args:
         names: As ``load_model`` knows them.
         folder: Checkpoints in it are offered too: ``resnet18.safetensors``, or
             ``resnet18-anything.safetensors``, whose name begins with the network's.
-        weights: As ``load_model`` takes them, for the networks by name.
         device: Where they run.
 
     Raises:
@@ -89,22 +90,18 @@ def shelf_of(
     """
 
     def by_name(name: str) -> Callable[[], Classifier]:
-        return lambda: load_model(name, weights=weights, device=device)
+        return lambda: load_model(name, device=device)
 
     def from_file(file: Path, network: str) -> Callable[[], Classifier]:
         return lambda: load_model(network, weights=file, device=device)
 
     makers = {name: by_name(name) for name in names}
     lines: dict[str, str] = {}
-    if weights != "default":
-        lines = {
-            name: f"model = naspix.load_model({name!r}, weights={weights!r})" for name in names
-        }
     for file in _checkpoints(folder) if folder else ():
         network = _network_of(file)
         makers[file.stem] = from_file(file, network)
         lines[file.stem] = f"model = naspix.load_model({network!r}, weights={file.name!r})"
-    return Shelf(makers, lines)
+    return Networks(makers, lines)
 
 
 def _checkpoints(folder: Path) -> list[Path]:

@@ -1,13 +1,14 @@
 """``naspix.explore``: the explorer on one photo, inside a notebook or beside a script."""
 
+import secrets
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from naspix.app.desk import Desk
-from naspix.app.networks import Shelf
+from naspix.app.networks import Networks
+from naspix.app.session import Backend
 from naspix.app.study import Study
 from naspix.errors import InputError, MissingExtraError, NaspixWarning
 from naspix.explain import explain
@@ -16,22 +17,28 @@ from naspix.models import Classifier
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from naspix.app.server import Server
+
 
 class Explorer:
     """A running explorer; in a notebook it shows itself.
 
+    A notebook and the page in its frame are different sites to a browser, which sends the page's
+    cookie to neither; so the address names the visitor.
+
     Attributes:
-        url: Where it is.
+        url: Where it is, and for whom.
+        backend: What answers the page.
     """
 
-    def __init__(self, desk: Desk, blocks: Any) -> None:
-        self.desk, self._blocks = desk, blocks
-        self.url: str = blocks.local_url
+    def __init__(self, backend: Backend, server: "Server") -> None:
+        self.backend, self._server = backend, server
+        self.url = f"{server.url}?visitor={secrets.token_urlsafe(16)}"
 
     def close(self) -> None:
         """End the server, and leave the classifier as it came."""
-        self._blocks.close(verbose=False)
-        self.desk.close()
+        self._server.close()
+        self.backend.close()
 
     def __enter__(self) -> "Explorer":
         return self
@@ -60,12 +67,11 @@ def explore(model: Classifier, image: object = None, *, port: int = 0) -> "Explo
 
     Returns:
         The running explorer, which a notebook shows as the page; ``close()`` ends it. Without
-        gradio (the extra ``app``) a figure of the same photo, and a warning that says how to get
-        the page.
+        the extra ``app`` a figure of the same photo, and a warning that says how to get the page.
 
     Raises:
         InputError: not exactly one image.
-        MissingExtraError: gradio is not installed, and there is no image for a figure either.
+        MissingExtraError: the extra is not installed, and there is no image for a figure either.
 
     Example:
         >>> import naspix, skimage.data
@@ -73,23 +79,25 @@ def explore(model: Classifier, image: object = None, *, port: int = 0) -> "Explo
         >>> explorer = naspix.explore(model, skimage.data.chelsea())  # doctest: +SKIP
         >>> explorer.close()  # doctest: +SKIP
     """
-    from naspix.app.page import Address, serve
-
     images = None if image is None else _one_image(model, image)
     name = Path(image).name if isinstance(image, str | Path) else "photo"
-    desk = Desk(Shelf({model.name: lambda: model}))
     try:
-        if images is not None:
-            desk.house.given = Study(desk.house.shelf.load(), model.name, images, name)
-        return Explorer(desk, serve(desk, Address(port=port)))
+        from naspix.app.server import Address, Server
     except MissingExtraError as missing:
-        desk.close()
         if images is None:
             raise
         warnings.warn(f"{missing}; this is a picture of what it would show", NaspixWarning, 2)
         return explain(model, images).plot()
+    address = Address(port=port, framed=True)
+    listening = address.listen()
+    backend = Backend(Networks({model.name: lambda: model}))
+    try:
+        if images is not None:
+            backend.given = Study(backend.networks.load(), model.name, images, name)
+        return Explorer(backend, Server(backend, address, listening))
     except BaseException:
-        desk.close()
+        listening.close()
+        backend.close()
         raise
 
 

@@ -7,13 +7,12 @@ before it is asked for (``trees.py``), then every number of clusters is a cut of
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
-from naspix.errors import InputError, UnknownNameError
 from naspix.models import Classifier
 from naspix.plots import cluster_colours, saliency_picture, saliency_scale
 from naspix.segmentation import NAS, Segmentation
@@ -30,34 +29,12 @@ class Cut:
     Attributes:
         algorithm: k-means, or Ward's linkage.
         n_clusters: From 2 to 40.
-        levels: Numbers of the network's levels.
+        levels: Numbers of the network's levels, in order.
     """
 
     algorithm: Algorithm = "kmeans"
     n_clusters: int = 5
     levels: tuple[int, ...] = ()
-
-    @classmethod
-    def parsed(cls, sent: dict[str, Any], model: Classifier) -> "Cut":
-        """Read what a page sent.
-
-        Raises:
-            InputError: values out of range.
-        """
-        levels = sent.get("levels") or model.default_levels
-        if not isinstance(levels, list | tuple) or not all(type(one) is int for one in levels):
-            raise InputError("levels are a list of whole numbers")
-        algorithm, n_clusters = sent.get("algorithm", "kmeans"), sent.get("n_clusters", 5)
-        if algorithm not in get_args(Algorithm):
-            raise UnknownNameError.among("algorithm", algorithm, get_args(Algorithm))
-        if type(n_clusters) is not int or not 2 <= n_clusters <= MOST_CLUSTERS:
-            raise InputError(f"the number of clusters is from 2 to {MOST_CLUSTERS}")
-        model.level_names(levels)
-        return cls(algorithm, n_clusters, tuple(sorted(set(levels))))
-
-    def segmenter(self, model: Classifier) -> NAS:
-        """The segmenter, as the Python interface has it."""
-        return NAS(model, levels=self.levels, n_clusters=self.n_clusters, algorithm=self.algorithm)
 
 
 @dataclass
@@ -67,27 +44,30 @@ class Cutter:
     Attributes:
         model: The classifier.
         images: ``(1, C, H, W)`` in [0, 1].
+        activations: Of the levels that were asked for last.
     """
 
     model: Classifier
     images: Float[Tensor, "1 C H W"]
-    _activations: dict[tuple[int, ...], list[Tensor]] = field(default_factory=dict)
+    activations: dict[tuple[int, ...], list[Tensor]] = field(default_factory=dict)
     _tree: dict[tuple[int, ...], Segmentation] = field(default_factory=dict)
 
-    def has_tree(self, cut: Cut) -> bool:
-        """Whether this cut needs no clustering."""
-        return cut.algorithm == "ward" and cut.levels in self._tree
+    def has_tree(self, levels: tuple[int, ...]) -> bool:
+        """Whether Ward's tree of these levels needs no clustering any more."""
+        return levels in self._tree
 
-    def prepare(self, levels: tuple[int, ...]) -> None:
-        """Ask the network for what its tree of these levels is grown from."""
-        self._activations_of(levels)
+    def prepare(self, levels: tuple[int, ...]) -> list[Tensor]:
+        """Ask the network for its activations at these levels, unless they are at hand."""
+        if levels not in self.activations:
+            self.activations = {levels: self.model.activations(self.images, levels)}
+        return self.activations[levels]
 
-    def grow(self, levels: tuple[int, ...]) -> None:
+    def build_tree(self, levels: tuple[int, ...]) -> None:
         """Build Ward's tree, in any thread, without the network.
 
         Nothing happens where there is one, or where other levels were prepared meanwhile.
         """
-        activations = self._activations.get(levels)
+        activations = self.activations.get(levels)
         if activations is not None and levels not in self._tree:
             self._tree = {levels: self._clustered(Cut("ward", levels=levels), activations)}
 
@@ -95,23 +75,21 @@ class Cutter:
         """The segmentation, and the seconds it took."""
         start = time.perf_counter()
         if cut.algorithm == "ward":
-            if cut.levels not in self._tree:
+            if not self.has_tree(cut.levels):
                 self.prepare(cut.levels)
-                self.grow(cut.levels)
+                self.build_tree(cut.levels)
             segmentation = self._tree[cut.levels].cut(cut.n_clusters)
         else:
-            segmentation = self._clustered(cut, self._activations_of(cut.levels))
+            segmentation = self._clustered(cut, self.prepare(cut.levels))
         segmentation.n_superpixels  # noqa: B018 - the superpixels are found when asked for
         return segmentation, time.perf_counter() - start
 
-    def _activations_of(self, levels: tuple[int, ...]) -> list[Tensor]:
-        if levels not in self._activations:
-            self._activations = {levels: self.model.activations(self.images, levels)}
-        return self._activations[levels]
-
     def _clustered(self, cut: Cut, activations: list[Tensor]) -> Segmentation:
         height, width = self.images.shape[2:]
-        return cut.segmenter(self.model).segment(activations, (height, width))
+        segmenter = NAS(
+            self.model, levels=cut.levels, n_clusters=cut.n_clusters, algorithm=cut.algorithm
+        )
+        return segmenter.segment(activations, (height, width))
 
 
 def run_lengths(labels: Int64[np.ndarray, "H W"]) -> list[int]:
@@ -136,25 +114,20 @@ def described(segmentation: Segmentation, saliency: Float[Tensor, "1 H W"]) -> d
     """
     labels = segmentation.superpixels[0].cpu().numpy()
     clusters = segmentation.clusters[0].cpu().numpy()
-    n = int(labels.max()) + 1
-    flat = labels.ravel()
-    areas = np.bincount(flat, minlength=n)
-    first = np.unique(flat, return_index=True)[1]
-    means = _means(saliency[0], flat, areas)
-    n_clusters = int(clusters.max()) + 1
-    scale = saliency_scale(means)
-    heat = saliency_picture(means[None], scale)[0]
+    _, first, areas = np.unique(labels, return_index=True, return_counts=True)
+    means = mean_saliency(segmentation, saliency)
+    heat = saliency_picture(means[None], saliency_scale(means))[0]
     return {
         "runs": run_lengths(labels),
-        "n": n,
+        "n": len(areas),
         "n_clusters": len(np.unique(clusters)),
-        "area": (areas / flat.size).round(6).tolist(),
+        "area": (areas / labels.size).round(6).tolist(),
         "cluster": clusters.ravel()[first].tolist(),
         "saliency": means.tolist(),
         "rank": ranks(means).tolist(),
-        "middle": _middles(labels, n),
-        "colours": _hex(cluster_colours(n_clusters)),
-        "heat": _hex(heat),
+        "middle": _middles(labels),
+        "colours": hex_colours(cluster_colours(int(clusters.max()) + 1)),
+        "heat": hex_colours(heat),
     }
 
 
@@ -163,7 +136,9 @@ def mean_saliency(
 ) -> Float[np.ndarray, " n"]:
     """The mean over each superpixel, in the order of their numbers."""
     flat = segmentation.superpixels[0].cpu().numpy().ravel()
-    return _means(saliency[0], flat, np.bincount(flat))
+    values = saliency[0].detach().double().cpu().numpy().ravel()
+    means: np.ndarray = np.bincount(flat, values) / np.bincount(flat)
+    return means
 
 
 def ranks(values: Float[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
@@ -179,27 +154,20 @@ def ranks(values: Float[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
     return places
 
 
-def _hex(colours: UInt8[np.ndarray, "n 3"]) -> list[str]:
+def hex_colours(colours: UInt8[np.ndarray, "n 3"]) -> list[str]:
+    """Colours as CSS has them."""
     return [f"#{r:02x}{g:02x}{b:02x}" for r, g, b in colours.tolist()]
 
 
-def _means(
-    saliency: Float[Tensor, "H W"], flat: Int64[np.ndarray, " P"], areas: Int64[np.ndarray, " n"]
-) -> Float[np.ndarray, " n"]:
-    values = saliency.detach().double().cpu().numpy().ravel()
-    means: np.ndarray = np.bincount(flat, values, minlength=len(areas)) / areas
-    return means
-
-
-def _middles(labels: Int64[np.ndarray, "H W"], n: int) -> list[Sequence[int]]:
+def _middles(labels: Int64[np.ndarray, "H W"]) -> list[Sequence[int]]:
     """For each superpixel its pixel nearest to its centre of mass, as (x, y)."""
     width = labels.shape[1]
     flat = labels.ravel()
-    counts = np.bincount(flat, minlength=n)
+    counts = np.bincount(flat)
     y, x = np.divmod(np.arange(flat.size), width)
     distance = np.hypot(
-        x - (np.bincount(flat, x, minlength=n) / counts)[flat],
-        y - (np.bincount(flat, y, minlength=n) / counts)[flat],
+        x - (np.bincount(flat, x) / counts)[flat],
+        y - (np.bincount(flat, y) / counts)[flat],
     )
     order = np.lexsort((distance, flat))
     nearest = order[np.concatenate([[0], np.cumsum(counts)[:-1]])]

@@ -12,11 +12,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from jaxtyping import UInt8
+from PIL import Image
 
 from naspix import registry
 from naspix.app.hiding import hide
-from naspix.app.study import Study, made, png
+from naspix.app.study import Study, method_of
 from naspix.errors import UnknownNameError
 from naspix.explain import Explanation
 from naspix.plots import photo_picture, with_colour_bar
@@ -51,18 +54,19 @@ def download(study: Study, what: str, line: str) -> Download:
     Raises:
         UnknownNameError: there is no such file.
     """
-    makers: Mapping[str, Callable[[], Download]] = {
-        "report": lambda: _text(study, "report.html", "text/html", explanation(study).to_html()),
-        "pictures": lambda: _named(study, "pictures.zip", "application/zip", _pictures(study)),
-        "segmentation": lambda: _named(
-            study, "segmentation.npz", "application/octet-stream", _npz(study)
-        ),
-        "coco": lambda: _text(study, "coco.json", "application/json", _coco(study)),
-        "python": lambda: _text(study, "explain.py", "text/x-python", python_lines(study, line)),
+    makers: Mapping[str, tuple[str, str, Callable[[], bytes | str]]] = {
+        "report": ("report.html", "text/html", lambda: explanation(study).to_html()),
+        "pictures": ("pictures.zip", "application/zip", lambda: _pictures(study)),
+        "segmentation": ("segmentation.npz", "application/octet-stream", lambda: _npz(study)),
+        "coco": ("coco.json", "application/json", lambda: _coco(study)),
+        "python": ("explain.py", "text/x-python", lambda: python_lines(study, line)),
     }
     if what not in makers:
         raise UnknownNameError.among("file", what, makers)
-    return makers[what]()
+    ending, kind, make = makers[what]
+    made = make()
+    content = made.encode() if isinstance(made, str) else made
+    return Download(f"{stem(study)}-{ending}", kind, content)
 
 
 def explanation(study: Study) -> Explanation:
@@ -100,9 +104,11 @@ def explanation(study: Study) -> Explanation:
         },
         settings={
             "model": study.model.name,
-            "methods": {name: repr(made(name, study.model)) for name in raw},
+            "methods": {name: repr(method_of(name, study.model)) for name in raw},
             "segmenters": {name: cut.source for name, cut in cuts.items()},
-            "hidden in the explorer": _hidden_words(study),
+            "hidden in the explorer": f"superpixels {', '.join(map(str, hidden))}"
+            if (hidden := sorted(study.hiding.hidden))
+            else "nothing",
         },
     )
 
@@ -124,6 +130,7 @@ def python_lines(study: Study, line: str) -> str:
         segment += "  # seg.cut(7) is at once another number of clusters"
     method = registry.find_method(study.method).__name__
     hidden = sorted(study.hiding.hidden)
+    category = " ".join(study.model.category(study.target).split())  # fit for the rest of a line
     return "\n".join(
         [
             "import torch",
@@ -135,7 +142,7 @@ def python_lines(study: Study, line: str) -> str:
             segmenter,
             segment,
             "",
-            f"target = {study.target}  # {_comment(study.model.category(study.target))}",
+            f"target = {study.target}  # {category}",
             f"heat = naspix.saliency.{method}(model)(images, target)",
             "pooled = naspix.superpixelify(heat, seg.superpixels)",
             "",
@@ -158,24 +165,6 @@ def stem(study: Study) -> str:
     return kept[:60] or "photo"
 
 
-def _hidden_words(study: Study) -> str:
-    hidden = sorted(study.hiding.hidden)
-    return "nothing" if not hidden else f"superpixels {', '.join(map(str, hidden))}"
-
-
-def _comment(text: str) -> str:
-    """Fit for the rest of a line."""
-    return " ".join(text.split())
-
-
-def _named(study: Study, ending: str, kind: str, content: bytes) -> Download:
-    return Download(f"{stem(study)}-{ending}", kind, content)
-
-
-def _text(study: Study, ending: str, kind: str, content: str) -> Download:
-    return _named(study, ending, kind, content.encode())
-
-
 def _npz(study: Study) -> bytes:
     with tempfile.TemporaryDirectory(prefix="naspix-") as folder:
         path = Path(folder) / "segmentation.npz"  # never a name that a visitor sent
@@ -195,10 +184,16 @@ def _pictures(study: Study) -> bytes:
             pixels = picture.draw()
             if picture.scale is not None:
                 pixels = with_colour_bar(pixels, picture.scale)
-            archive.writestr(f"{picture.kind}.png", png(pixels))
+            archive.writestr(f"{picture.kind}.png", _png(pixels))
         hidden = hide(
             study.model, study.images, study.segmentation.superpixels, study.hiding.hidden
         )
         values = hidden[0].permute(1, 2, 0).float().cpu().numpy()
-        archive.writestr("hidden.png", png(photo_picture(values)))
+        archive.writestr("hidden.png", _png(photo_picture(values)))
+    return buffer.getvalue()
+
+
+def _png(pixels: UInt8[np.ndarray, "H W 3"]) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "png")
     return buffer.getvalue()

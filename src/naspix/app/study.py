@@ -4,9 +4,8 @@ Plain Python under the page: every method changes the study, every ``..._state``
 values that fit JSON. Numbers are those of the Python interface, since they are made by it.
 """
 
-import base64
-import io
 import secrets
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,11 +14,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from naspix import registry
-from naspix.app.hiding import Hiding, Order
+from naspix.app.hiding import Hiding
 from naspix.app.regions import Cut, Cutter, described, mean_saliency
 from naspix.errors import InputError
 from naspix.models import Classifier
+from naspix.pipeline import Pipeline
 from naspix.plots import photo_picture
+from naspix.report.pages import data_url
 from naspix.saliency.base import Attribution
 from naspix.segmentation import Segmentation
 
@@ -27,6 +28,8 @@ N_CLASSES_SHOWN = 5
 DEFAULT_METHOD = "grad_cam_plus_plus"
 _MOST_HEATS = 40  # maps remembered
 _BATCH = 8  # images a forward of long methods: others are let in between two forwards
+
+Told = Callable[[int, str], None]  # how many images will pass the network, and what is done
 
 
 class Study:
@@ -41,6 +44,7 @@ class Study:
 
     Attributes:
         token: Names the study to its page, so that late answers about another are told apart.
+        n_cuts: How often it was cut, which tells one cut's superpixels from another's.
         target: The class that is explained.
         method: The saliency method by which superpixels are ranked.
         others: Other segmenters' superpixels, as many as NAS has, since they were compared.
@@ -57,16 +61,22 @@ class Study:
     ) -> None:
         self.model, self.network, self.images, self.name = model, network, images, name
         self.token = secrets.token_hex(8)
-        self.cut = cut or Cut(levels=model.default_levels)
-        hidden = model.mean.to(images).expand_as(images)
+        self.cut, self.n_cuts = cut or Cut(levels=tuple(model.default_levels)), 0
+        levels = model.level_names(self.cut.levels)
+        methods = {DEFAULT_METHOD: method_of(DEFAULT_METHOD, model)}
+        answers = Pipeline(model, methods, levels=tuple(levels))(images)
         with torch.no_grad():
-            self._ends: Tensor = model(torch.cat([images, hidden])).cpu()
-        self.logits: Tensor = self._ends[0]
+            hidden: Tensor = model(model.mean.to(images).expand_as(images))
+        self.logits = answers.logits[0].cpu()
+        self._ends = torch.stack([self.logits, hidden[0].cpu()])
         self.target = int(self.logits.argmax())
         self.method = DEFAULT_METHOD
-        self.others: dict[str, Segmentation] = {}
-        self.heats: dict[tuple[object, ...], Tensor] = {}
-        self.cutter = Cutter(model, images)
+        self.others: dict[str, Segmentation]
+        self.heats: dict[tuple[object, ...], Tensor] = {
+            (DEFAULT_METHOD, self.target): answers.raw[DEFAULT_METHOD]
+        }
+        maps = [answers.activations[level] for level in levels]
+        self.cutter = Cutter(model, images, {self.cut.levels: maps})
         self.segment(self.cut)
 
     # ----------------------------------------------------------------- what changes it
@@ -74,10 +84,11 @@ class Study:
     def segment(self, cut: Cut) -> None:
         """Cut it anew; nothing is hidden then."""
         self.segmentation, self.seconds = self.cutter.segmentation(cut)
-        self.cut = cut
+        self.cut, self.n_cuts = cut, self.n_cuts + 1
+        self.others = {}
         self._hide_nothing()
 
-    def explain_class(self, target: int) -> None:
+    def explain_class(self, target: int, told: Told | None = None) -> None:
         """Ask about another class; what is hidden stays so.
 
         Raises:
@@ -85,40 +96,41 @@ class Study:
         """
         if not 0 <= target < len(self.logits):
             raise InputError(f"there is no class {target}")
-        hidden = self.hiding.hidden
-        self.target = target
+        self.heat(self.method, target, told)
+        hidden, self.target = self.hiding.hidden, target
         self._hide_nothing()
-        if hidden:
-            self.hiding.hidden = hidden
+        self.hiding.hidden = hidden
 
-    def rank_by(self, method: str) -> None:
+    def rank_by(self, method: str, told: Told | None = None) -> None:
         """Rank superpixels by another method's saliency; a curve of the last one ends."""
-        registry.find_method(method)
-        self.heat(method)
+        self.heat(method, told=told)
         self.method = method
         self.hiding.curve = None
 
-    def heat(self, method: str, target: int | tuple[int, int] | None = None) -> Tensor:
-        """A method's map ``(1, H, W)`` with its default settings, computed once for each class."""
+    def heat(
+        self,
+        method: str,
+        target: int | tuple[int, int] | None = None,
+        told: Told | None = None,
+    ) -> Tensor:
+        """A method's map ``(1, H, W)`` with its default settings, computed once for each class.
+
+        Args:
+            method: Its name.
+            target: The class, or two of which the first is held against the second; the explained
+                one by default.
+            told: Is told before it is computed how many images that takes, and what is computed.
+        """
         wanted = self.target if target is None else target
         key = (method, wanted)
         if key not in self.heats:
-            self.heats[key] = made(method, self.model)(self.images, wanted).detach()
+            asked = method_of(method, self.model)
+            if told is not None:
+                told(asked.passes(self.images.shape[1:])[0], registry.title_of(method))
+            self.heats[key] = asked(self.images, wanted).detach()
             while len(self.heats) > _MOST_HEATS:
                 del self.heats[next(iter(self.heats))]
         return self.heats[key]
-
-    def knows_heat(self, method: str, target: int | tuple[int, int] | None = None) -> bool:
-        """Whether ``heat`` has it already."""
-        return (method, self.target if target is None else target) in self.heats
-
-    def has_tree(self, cut: Cut) -> bool:
-        """Whether this cut needs no clustering."""
-        return self.cutter.has_tree(cut)
-
-    def start_curve(self, kind: Order) -> None:
-        """Get ready to hide superpixels in the order of their saliency."""
-        self.hiding.start_curve(self.saliency(), kind)
 
     def saliency(self) -> Float[np.ndarray, " n"]:
         """Mean saliency of each superpixel."""
@@ -141,7 +153,7 @@ class Study:
             "network": self.network,
             "width": width,
             "height": height,
-            "source": png_url(photo_picture(self.array())),
+            "source": data_url(photo_picture(self.array())),
             "mean": mean if len(mean) == 3 else [mean[0]] * 3,
             "levels": list(self.model.levels),
             "predicted": self._class(int(self.logits.argmax())),
@@ -165,7 +177,7 @@ class Study:
         """What is hidden, and the scores before and after."""
         before, after = self.hiding.before, self.hiding.logits
         probable = [logits.double().softmax(0) for logits in (before, after)]
-        shown = dict.fromkeys(probable[0].topk(self._n_shown).indices.tolist())
+        shown = dict.fromkeys(probable[0].topk(min(N_CLASSES_SHOWN, len(before))).indices.tolist())
         for index in (self.target, int(after.argmax())):
             shown.setdefault(index)
         curve = self.hiding.curve
@@ -210,30 +222,12 @@ class Study:
         values: np.ndarray = self.images[0].permute(1, 2, 0).float().cpu().numpy()
         return values
 
-    @property
-    def _n_shown(self) -> int:
-        return min(N_CLASSES_SHOWN, len(self.logits))
-
     def _class(self, index: int) -> dict[str, Any]:
         return {"index": index, "name": self.model.category(index)}
 
 
-def made(method: str, model: Classifier) -> Attribution:
+def method_of(name: str, model: Classifier) -> Attribution:
     """The saliency method with its default settings, in batches between which others get a turn."""
-    kind: Any = registry.find_method(method)
+    kind: Any = registry.find_method(name)
     asked: Attribution = kind(model, batch_size=_BATCH)
     return asked
-
-
-def png_url(pixels: np.ndarray) -> str:
-    """Pixels ``(H, W, 3)`` as a data URL."""
-    return f"data:image/png;base64,{base64.b64encode(png(pixels)).decode()}"
-
-
-def png(pixels: np.ndarray) -> bytes:
-    """Pixels ``(H, W, 3)`` as the content of a PNG file."""
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "png")
-    return buffer.getvalue()

@@ -11,7 +11,6 @@ from naspix.cli import talk
 from naspix.errors import InputError
 
 _DEFAULT = ("efficientnet_lite0",)
-_LOCAL = ("127.0.0.1", "localhost", "::1", "[::1]")
 
 
 def explorer(
@@ -42,22 +41,25 @@ def explorer(
     """
     import threading
 
-    from naspix.app import Address, Desk, serve, shelf_of
+    from naspix.app import Backend, networks_of
+    from naspix.app.server import Address, Server
 
     address = Address(host, port, _credentials(host, auth, no_auth), root_path)
-    desk = Desk(shelf_of(model, folder=models, device=device))
-    try:
-        desk.house.shelf.load()
-        blocks = serve(desk, address)
-        talk.say(f"the explorer is at {blocks.local_url} (Ctrl-C ends it)")
+    networks = networks_of(model, folder=models, device=device)
+    with address.listen() as listening:
+        backend = Backend(networks)
         try:
-            threading.Event().wait()
+            networks.load()
+            server = Server(backend, address, listening)
+            talk.say(f"the explorer is at {server.url} (Ctrl-C ends it)")
+            try:
+                threading.Event().wait()
+            finally:
+                server.close()
         finally:
-            blocks.close(verbose=False)
-    finally:
-        desk.close()
-        if desk.house.nursery.is_growing:
-            _end_at_once()
+            backend.close()
+            if backend.trees.is_building:
+                _end_at_once()
     return 0
 
 
@@ -70,10 +72,12 @@ def _end_at_once() -> None:
 
 def _credentials(host: str, auth: str | None, no_auth: bool) -> tuple[str, str] | None:
     """User and password, where they are needed or given."""
+    from naspix.app.server import LOOPBACK
+
     if auth is not None and no_auth:
         raise InputError("--auth and --no-auth exclude each other; give one")
     if auth is None:
-        if host not in _LOCAL and not no_auth:
+        if host not in LOOPBACK and not no_auth:
             raise InputError(
                 f"--host {host} lets others in; give --auth user:password, or --no-auth if "
                 "everybody who reaches the port may use it"

@@ -1,21 +1,37 @@
-// Asking the server: one JSON request, one JSON answer; longer work is followed until it is done.
-const nx = element.querySelector(".nx");
+// Asking the server: one request, one JSON answer; longer work is followed until it is done.
+const nx = document.querySelector(".nx");
 const part = (name) => nx.querySelector(`[data-part="${name}"]`);
 const state = {
   photo: null, regions: null, scores: null, view: "edges", here: null, playing: false,
-  told: 0, // when the server said what is shown here: what it said before that comes too late
+  belongs: {}, // session, photo, cut and place of what is shown: what does not fit is not shown
 };
 
-const key = (() => {
+// A cookie tells the server who visits; in a notebook's frame, where there is none, the address does.
+// Each page has a name of its own besides.
+const visitor = new URLSearchParams(location.search).get("visitor");
+const page = (() => {
   try {
-    const kept = sessionStorage.getItem("naspix-key");
+    const kept = sessionStorage.getItem("naspix-page");
     if (kept) return kept;
   } catch { /* storage may be forbidden */ }
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   const made = Array.from(bytes, (b) => b.toString(16).padStart(2, "0")).join("");
-  try { sessionStorage.setItem("naspix-key", made); } catch { /* then a reload begins anew */ }
+  try { sessionStorage.setItem("naspix-page", made); } catch { /* then a reload begins anew */ }
   return made;
 })();
+
+async function post(path, body, more = {}) {
+  const headers = { "X-Naspix-Page": page, "Content-Type": body instanceof Blob ? "application/octet-stream" : "application/json" };
+  if (visitor) headers["X-Naspix-Visitor"] = visitor;
+  const response = await fetch(`api/${path}`, {
+    method: "POST", headers, body: body instanceof Blob ? body : JSON.stringify(body), ...more,
+  });
+  if (response.headers.get("Content-Type") === "application/json") {
+    const answer = await response.json();
+    return "ok" in answer ? answer : { ok: false, sentence: answer.detail };
+  }
+  return { ok: false, sentence: (await response.text()).trim() };
+}
 
 const pause = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
 
@@ -40,17 +56,28 @@ function showWork() {
   if (known) bar.value = answer.share; else bar.removeAttribute("value");
 }
 
+// Actions that are about no photo in particular; the others name the one that is shown, and its cut.
+const FREE = new Set(["hello", "sample", "group_clear", "group_study"]);
+
 // Resolves to the answer, or to null where it was refused (and the page has said why) or cancelled.
-async function ask(action, more = {}) {
+async function ask(action, more = {}, file = null) {
+  if (file && file.size > state.limits.bytes) {
+    say(`${file.name || "the photo"} has ${(file.size / 1e6).toFixed(1)} MB, more than this explorer takes (${state.limits.bytes / 1e6} MB); send a smaller one`);
+    return null;
+  }
   const own = Symbol(action);
   let answer;
   try {
-    answer = await server.ask({ key, action, token: state.photo?.token, ...more });
+    if (file) answer = await post(`${action}?${new URLSearchParams(more)}`, new Blob([file]));
+    else {
+      const { photo, cut } = state.belongs;
+      answer = await post(action, FREE.has(action) || !photo ? more : { photo, cut, ...more });
+    }
     while (answer.ok && answer.job) {
       working.set(own, answer);
       showWork();
       await pause(120);
-      answer = await server.ask({ key, action: "follow", job: answer.job });
+      answer = await post(`follow?job=${answer.job}`, {});
     }
   } catch (error) {
     answer = { ok: false, sentence: "the server does not answer; it may have been stopped" };
@@ -74,11 +101,19 @@ function latest(run) {
   };
 }
 
+// Whether an answer is about what is shown, and newer; or brings the photo or the cut that it is about.
+function fits(answer) {
+  const shown = state.belongs, { session, place, photo, cut } = answer.belongs;
+  if (session !== shown.session) return Boolean(answer.photo) || !shown.photo;
+  if (place < shown.place) return false;
+  return Boolean(answer.photo) || (photo === shown.photo && (Boolean(answer.regions) || cut === shown.cut));
+}
+
 function take(answer) {
   if (!answer) return;
   say("");
-  if (answer.told < state.told) return;
-  state.told = answer.told;
+  if (!fits(answer)) return;
+  state.belongs = answer.belongs;
   if (answer.photo) showPhoto(answer.photo);
   if (answer.regions) showRegions(answer.regions);
   if (answer.scores) showScores(answer.scores);

@@ -1,15 +1,8 @@
 // Several photos of one class: put together one by one, then asked about together.
-async function encoded(file) {
-  const bytes = new Uint8Array(await file.arrayBuffer());
-  let text = "";
-  for (let at = 0; at < bytes.length; at += 32768) text += String.fromCharCode(...bytes.subarray(at, at + 32768));
-  return btoa(text);
-}
-
 async function addPhotos(files) {
   say("");
   for (const file of files) {
-    const answer = await ask("group_add", { name: file.name, data: await encoded(file), network: part("network").value });
+    const answer = await ask("group_add", { name: file.name, network: part("network").value }, file);
     if (!answer) continue; // the page says why, and the others go on
     if (answer.n_photos === 1) part("group-photos").replaceChildren();
     part("group-photos").append(made("img", { src: answer.added.picture, alt: answer.added.name, title: answer.added.name }));

@@ -73,8 +73,8 @@ function setPlaying(playing) {
 
 async function begunCurve() {
   const curve = state.scores.curve;
-  if (curve && !curve.done && `start_${curve.kind}` === part("order").value) return true;
-  const answer = await ask(part("order").value);
+  if (curve && !curve.done && curve.kind === part("order").value) return true;
+  const answer = await ask("start_curve", { order: part("order").value });
   take(answer);
   return answer !== null;
 }
@@ -99,10 +99,3 @@ async function stepOnce(n_steps) {
   state.playing = false;
   if (await begunCurve()) await change("step", { n_steps });
 }
-
-const tools = {
-  undo: () => change("undo"), show_all: () => change("show_all"), hide_all: () => change("hide_all"),
-  invert: () => change("invert"), play, step: () => stepOnce(1), finish: () => stepOnce(100000),
-  cancel: () => ask("cancel"), compare, contrast, paste: pasteByButton,
-  group_clear: clearGroup, group_study: studyGroup,
-};

@@ -21,7 +21,10 @@ function showPhoto(photo) {
 }
 
 function showRegions(regions) {
-  if (`${regions.runs}` !== `${state.regions?.runs}`) part("contrast").replaceChildren(); // of others
+  if (`${regions.runs}` !== `${state.regions?.runs}`) { // what was found out about others
+    part("contrast").replaceChildren();
+    part("comparison").replaceChildren();
+  }
   state.regions = regions;
   state.here = null;
   const { width, height } = state.photo;

@@ -6,12 +6,8 @@ async function send(photo) {
   say("");
   sent = photo;
   const network = part("network").value;
-  if (photo.sample) { take(await ask("sample", { name: photo.sample, network, token: undefined })); return; }
-  if (photo.file.size > state.limits.bytes) {
-    say(`the photo has ${(photo.file.size / 1e6).toFixed(1)} MB, more than this explorer takes (${state.limits.bytes / 1e6} MB); send a smaller one`);
-    return;
-  }
-  take(await ask("photo", { name: photo.file.name || "pasted", data: await encoded(photo.file), network, token: undefined }));
+  if (photo.sample) { take(await ask("sample", { name: photo.sample, network })); return; }
+  take(await ask("photo", { name: photo.file.name || "pasted", network }, photo.file));
 }
 
 function sendFirst(files) {
@@ -46,6 +42,12 @@ part("network").addEventListener("change", () => {
   }
 });
 
+const tools = {
+  undo: () => change("undo"), show_all: () => change("show_all"), hide_all: () => change("hide_all"),
+  invert: () => change("invert"), play, step: () => stepOnce(1), finish: () => stepOnce(100000),
+  cancel: () => post("cancel", {}), compare, contrast, paste: pasteByButton,
+  group_clear: clearGroup, group_study: studyGroup,
+};
 for (const button of nx.querySelectorAll("[data-do]")) button.addEventListener("click", () => tools[button.dataset.do]());
 for (const button of nx.querySelectorAll("[data-save]")) button.addEventListener("click", () => save(button.dataset.save));
 for (const radio of nx.querySelectorAll('[name="nx-view"]')) {
@@ -91,16 +93,9 @@ tabs.forEach((tab, at) => {
 });
 
 // Work of a page that is closed is not wanted any more.
-window.addEventListener("pagehide", () => {
-  const config = window.gradio_config, own = config?.components?.find((one) => one.props?.elem_id === "naspix");
-  if (!own) return;
-  const request = { data: { key, action: "cancel" }, component_id: own.id, fn_name: "ask", session_hash: "left" };
-  const address = `${config.root || ""}${config.api_prefix || ""}/component_server`;
-  navigator.sendBeacon(address, new Blob([JSON.stringify(request)], { type: "application/json" }));
-});
+window.addEventListener("pagehide", () => { post("cancel", {}, { keepalive: true }).catch(() => {}); });
 
 (async () => {
-  document.documentElement.lang = "en";
   const answer = await ask("hello");
   if (!answer) return;
   state.limits = answer.limits;

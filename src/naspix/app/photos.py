@@ -1,21 +1,33 @@
-"""What a stranger sends as a photo: measured, told by its content, decoded, or refused.
+"""Photos that come in: samples to begin with, and what a stranger sends, read or refused.
 
-Bytes in, an image ``(1, C, H, W)`` in [0, 1] out. Nothing is written to the disk, and the name a
-photo came with is text for people, never a path.
+Bytes in, an image ``(1, C, H, W)`` in [0, 1] out. What it is, its content tells. Nothing is written
+to the disk, and the name that a photo came with is text for people, never a path. The samples are
+scikit-image's, which come in its wheel.
 """
 
-import base64
-import binascii
 import io
 import unicodedata
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 
-from jaxtyping import Float
+import numpy as np
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from naspix.errors import ImageError, NaspixError
 from naspix.images.decoding import opened
 from naspix.models import Classifier
+from naspix.report.pages import data_url
+
+# name in skimage.data -> what is seen
+SAMPLES: Mapping[str, str] = {
+    "chelsea": "a tabby cat",
+    "coffee": "a cup of espresso",
+    "rocket": "a rocket at its launch",
+    "astronaut": "an astronaut in her suit",
+}
+_SIDE = 160  # pixels of a thumbnail
 
 # PIL's names of formats whose decoders are built in and in wide use
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
@@ -35,21 +47,29 @@ class Limits:
     n_pixels: int = 40_000_000
 
 
-def decoded_base64(text: object, limits: Limits) -> bytes:
-    """The file that a page sent as base64.
+def sample_image(name: str) -> UInt8[np.ndarray, "H W 3"]:
+    """A photo by its name.
 
-    Raises:
-        ImageError: too large, empty, or not base64.
+    Example:
+        >>> sample_image("chelsea").shape
+        (300, 451, 3)
     """
-    if not isinstance(text, str):
-        raise ImageError("no photo came with the request; choose one")
-    if len(text) > limits.n_bytes * 4 // 3 + 4:
-        raise ImageError(_too_large(len(text) * 3 // 4, limits))
-    try:
-        content = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        raise ImageError("the photo arrived damaged; send it again") from None
-    return content
+    import skimage.data
+
+    image: UInt8[np.ndarray, "H W 3"] = getattr(skimage.data, name)()
+    return image
+
+
+@cache
+def sample_thumbnails() -> list[dict[str, str]]:
+    """Name, description and a small square picture as a data URL, for each."""
+    from PIL import Image, ImageOps
+
+    found = []
+    for name, what in SAMPLES.items():
+        picture = np.asarray(ImageOps.fit(Image.fromarray(sample_image(name)), (_SIDE, _SIDE)))
+        found.append({"name": name, "what": what, "picture": data_url(picture, lossless=False)})
+    return found
 
 
 def read_upload(
@@ -76,7 +96,10 @@ def read_upload(
     if not content:
         raise ImageError(f"{name} is empty (zero bytes)")
     if len(content) > limits.n_bytes:
-        raise ImageError(_too_large(len(content), limits, name))
+        raise ImageError(
+            f"{name} has {len(content) / 1e6:.1f} MB, more than this explorer takes "
+            f"({limits.n_bytes / 1e6:.3g} MB); send a smaller one"
+        )
     try:
         with opened(io.BytesIO(content), FORMATS) as picture:
             width, height = picture.size
@@ -110,10 +133,3 @@ def _unreadable(content: bytes, name: str) -> str:
     if content.startswith(starts) or content[4:8] == b"ftyp":
         return f"{name} cannot be read as a picture; it is damaged or cut short"
     return f"{name} is no picture in a format that is read here ({', '.join(FORMATS)})"
-
-
-def _too_large(n_bytes: int, limits: Limits, name: str = "the photo") -> str:
-    return (
-        f"{name} has {n_bytes / 1e6:.1f} MB, more than this explorer takes "
-        f"({limits.n_bytes / 1e6:.3g} MB); send a smaller one"
-    )

@@ -1,6 +1,5 @@
 """Uploads: a photo comes in as Python reads it, everything else is refused in a sentence."""
 
-import base64
 import io
 import warnings
 
@@ -10,8 +9,7 @@ import torch
 from hostile_files import hostile_files
 from PIL import Image
 
-from naspix.app.samples import sample_image
-from naspix.app.uploads import Limits, decoded_base64, read_upload, shown_name
+from naspix.app.photos import Limits, read_upload, sample_image, shown_name
 from naspix.errors import ImageError
 
 
@@ -51,14 +49,6 @@ def test_too_large_in_bytes_or_pixels(model):
     with pytest.raises(ImageError, match="300 x 200 pixels, more than"):
         read_upload(content, model, Limits(n_pixels=50_000))
     assert read_upload(content, model, Limits(n_pixels=60_000)).shape == (1, 3, 224, 224)
-
-
-def test_bytes_come_as_base64():
-    limits = Limits(n_bytes=30)
-    assert decoded_base64(base64.b64encode(b"x" * 30).decode(), limits) == b"x" * 30
-    for sent, words in [(None, "choose one"), ("@@", "damaged"), ("A" * 60, "more than")]:
-        with pytest.raises(ImageError, match=words):
-            decoded_base64(sent, limits)
 
 
 @pytest.mark.parametrize(

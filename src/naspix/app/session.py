@@ -1,0 +1,174 @@
+"""Who visits, and what is kept for them: sessions, bounded in number and forgotten when silent.
+
+A ``Backend`` has what every visitor shares: the networks, the queue, Ward's trees. Work is lined up
+for a session; its answer is plain values that fit JSON: ``{"ok": true, ...}``, or ``{"ok": false,
+"sentence": ...}``. It names what it belongs to (the session, the photo and the cut) and its place
+among the session's answers, so that a page shows none that does not fit.
+"""
+
+import secrets
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import CancelledError
+
+from naspix.app.group import Group
+from naspix.app.networks import Networks
+from naspix.app.photos import Limits
+from naspix.app.queue import Answer, Job, Queue, UnwantedError
+from naspix.app.study import Study
+from naspix.app.trees import TreeBuilder
+from naspix.errors import InputError, NaspixError
+
+
+class Session:
+    """One page that is open somewhere.
+
+    Attributes:
+        token: Names it, so that a page tells it from one that was forgotten.
+        study: Its photo.
+        group: Photos of one class that it has put together.
+        jobs: Its work under way, by number.
+        heard: When it last asked, by ``time.monotonic``.
+    """
+
+    def __init__(self) -> None:
+        self.token = secrets.token_hex(8)
+        self.study: Study | None = None
+        self.group: Group | None = None
+        self.jobs: dict[str, Job] = {}
+        self.heard = time.monotonic()
+        self._n_jobs = self._n_answers = 0
+
+    def answer(self, values: Answer) -> Answer:
+        """Values with the names of what they belong to."""
+        self._n_answers += 1
+        study = self.study
+        return {
+            "ok": True,
+            **values,
+            "belongs": {
+                "session": self.token,
+                "place": self._n_answers,
+                "photo": study and study.token,
+                "cut": study and study.n_cuts,
+            },
+        }
+
+    def add(self, job: Job) -> None:
+        """Remember work, and forget what is done."""
+        self.jobs = {number: one for number, one in self.jobs.items() if not one.result.done()}
+        self._n_jobs += 1
+        job.number = str(self._n_jobs)
+        self.jobs[job.number] = job
+
+    def job(self, number: str) -> Job:
+        """Work under way; it was asked about.
+
+        Raises:
+            InputError: there is none of this number.
+        """
+        if number not in self.jobs:
+            raise InputError("this work is over or was cancelled; ask again")
+        self.jobs[number].heard = time.monotonic()
+        return self.jobs[number]
+
+
+class Backend:
+    """What answers visitors, whatever carries their requests.
+
+    Args:
+        networks: Those on offer.
+        limits: Of uploads.
+        most_sessions: Beyond this the one that was silent for longest is forgotten.
+        forget_after: Seconds of silence after which a session is forgotten.
+
+    Attributes:
+        queue: Runs one computation at a time.
+        trees: Builds Ward's trees.
+        given: A photo that is there when a page opens.
+    """
+
+    def __init__(
+        self,
+        networks: Networks,
+        *,
+        limits: Limits | None = None,
+        most_sessions: int = 64,
+        forget_after: float = 3600.0,
+    ) -> None:
+        self.networks, self.limits = networks, limits or Limits()
+        self.queue = Queue()
+        self.trees = TreeBuilder(lambda: self.queue.idle_for)
+        self.given: Study | None = None
+        networks.watch = self.queue.counting
+        self._most_sessions, self._forget_after = most_sessions, forget_after
+        self._sessions: OrderedDict[str, Session] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def session(self, key: str) -> Session:
+        """The session of this key, new or known."""
+        now = time.monotonic()
+        with self._lock:
+            session = self._sessions.setdefault(key, Session())
+            session.heard = now
+            self._sessions.move_to_end(key)
+            gone = [
+                other
+                for i, (other, one) in enumerate(self._sessions.items())
+                if one.heard < now - self._forget_after
+                or i < len(self._sessions) - self._most_sessions
+            ]
+        for other in gone:
+            self.forget(other)
+        return session
+
+    @property
+    def n_sessions(self) -> int:
+        """How many are remembered."""
+        return len(self._sessions)
+
+    def forget(self, key: str) -> None:
+        """Drop what is remembered of a session, and end its work."""
+        with self._lock:
+            session = self._sessions.pop(key, None)
+        if session is not None:
+            for job in session.jobs.values():
+                self.queue.cancel(job)
+            session.study = session.group = None
+
+    def submit(
+        self, session: Session, doing: str, work: Callable[[Job], Answer], *, is_long: bool = False
+    ) -> Job:
+        """Line up work for a session; of long work it has one at a time, the last.
+
+        Raises:
+            BusyError: too many are waiting.
+        """
+        lane = f"{session.token} {'long' if is_long else 'quick'}"
+        if is_long:
+            for job in session.jobs.values():
+                if job.lane == lane:
+                    self.queue.cancel(job)
+        job = self.queue.submit(lane, doing, lambda job: session.answer(work(job)))
+        session.add(job)
+        return job
+
+    def close(self) -> None:
+        """Stop all work and leave the networks as they came."""
+        self.queue.close()
+        self.trees.close()
+        self.networks.close()
+
+
+def refusal(error: BaseException) -> Answer:
+    """An error as an answer: naspix's own sentences, and no innards of anything else."""
+    if isinstance(error, UnwantedError | CancelledError):
+        return {"ok": False, "cancelled": True, "sentence": "cancelled"}
+    if isinstance(error, NaspixError):
+        return {"ok": False, "sentence": str(error)}
+    return {
+        "ok": False,
+        "sentence": f"this should not have happened ({type(error).__name__}); try another photo",
+    }
