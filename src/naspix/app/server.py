@@ -100,7 +100,8 @@ class Server:
 
     def __init__(self, backend: Backend, address: Address, listening: socket.socket) -> None:
         port = listening.getsockname()[1]
-        self.url = f"http://{address.host}:{port}/"
+        host = address.host.strip("[]")
+        self.url = f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
         self._uvicorn = uvicorn.Server(
             uvicorn.Config(
                 application(backend, address, port),
@@ -159,7 +160,11 @@ def application(backend: Backend, address: Address, port: int) -> FastAPI:
         place = ".".join(map(str, first["loc"][1:])) or "the request"
         return JSONResponse({"ok": False, "sentence": f"{place}: {first['msg']}"}, 422)
 
-    @app.get("/", include_in_schema=False)
+    @app.exception_handler(Exception)
+    async def failed(request: Request, error: Exception) -> Response:
+        return JSONResponse(refusal(error), 500)
+
+    @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
     async def page(request: Request) -> Response:
         response = FileResponse(_BROWSER / "page.html")
         if not re.fullmatch(_NAME, request.cookies.get(_COOKIE, "")):
@@ -184,7 +189,7 @@ def application(backend: Backend, address: Address, port: int) -> FastAPI:
 def _routes(backend: Backend) -> APIRouter:
     router = APIRouter(prefix="/api", max_body_size=_MOST_BYTES)
 
-    def key_of(request: Request) -> str:
+    async def key_of(request: Request) -> str:
         """Who asks: visitor and page."""
         visitor = request.headers.get("x-naspix-visitor") or request.cookies.get(_COOKIE, "")
         page = request.headers.get("x-naspix-page", "")
@@ -194,7 +199,7 @@ def _routes(backend: Backend) -> APIRouter:
 
     Key = Annotated[str, Depends(key_of)]
 
-    def session_of(key: Key) -> Session:
+    async def session_of(key: Key) -> Session:
         return backend.session(key)
 
     Caller = Annotated[Session, Depends(session_of)]
