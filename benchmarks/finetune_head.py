@@ -23,7 +23,7 @@ from sklearn.metrics import log_loss
 
 from naspix.datasets import ImageFolder
 from naspix.models import load_model
-from naspix.training import Finetuning, open_splits
+from naspix.training import Finetuning, finetune, open_splits
 from naspix.training.splits import View
 
 
@@ -41,8 +41,8 @@ def main() -> None:
             sizes = split(asked.folder, Path(place, "data"), asked.at_least, seed)
             start = time.perf_counter()
             splits = open_splits("folder", Path(place, "data"))
-            run = Finetuning(model=asked.model, freeze=True)
-            result = run(splits, Path(place, "run"))
+            settings = Finetuning(model=asked.model, freeze=True)
+            result = finetune(splits, Path(place, "run"), settings)
             took = time.perf_counter() - start
             theirs = logistic_regression(Path(place, "run"), splits.train, splits.val, splits.test)
         rows.append((result.test_accuracy, theirs))

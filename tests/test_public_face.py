@@ -30,6 +30,7 @@ def test_names():
         "evaluate",
         "explain",
         "explore",
+        "finetune",
         "interop",
         "load_model",
         "metrics",

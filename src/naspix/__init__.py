@@ -33,6 +33,7 @@ _HOMES = {
     "check": "naspix.doctor",
     "evaluate": "naspix.evaluation",
     "concepts": "naspix.concepts",
+    "finetune": "naspix.training",
     "NaspixError": "naspix.errors",
     "NaspixWarning": "naspix.errors",
 }
@@ -70,6 +71,7 @@ __all__ = [
     "evaluate",
     "explain",
     "explore",
+    "finetune",
     "interop",
     "load_model",
     "metrics",
@@ -105,6 +107,7 @@ if TYPE_CHECKING:
         consensus,
     )
     from naspix.superpixelify import superpixelify
+    from naspix.training import finetune
 
 
 def __getattr__(name: str) -> object:

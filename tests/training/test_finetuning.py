@@ -26,7 +26,7 @@ from naspix.errors import (
     WeightsError,
 )
 from naspix.runs import locked
-from naspix.training import Finetuning, open_splits
+from naspix.training import Finetuning, finetune, open_splits
 
 pytest.importorskip("lightning", reason="needs the extra train")
 
@@ -44,7 +44,7 @@ def run(colours, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "tiny"
     told = []
     splits = open_splits("folder", colours, val_share=0.3)
-    result = TINY(splits, folder, step=lambda *what: told.append(what))
+    result = finetune(splits, folder, TINY, step=lambda *what: told.append(what))
     assert [one[:3] for one in told] == [("learning", i, 6) for i in range(1, 7)]
     return folder, result
 
@@ -92,7 +92,7 @@ def test_load_model_takes_the_folder(run, colours):
 def test_a_finished_run_is_not_run_again(run, colours):
     folder, result = run
     before = (folder / "model.safetensors").stat().st_mtime_ns
-    again = TINY(open_splits("folder", colours, val_share=0.3), folder)
+    again = finetune(open_splits("folder", colours, val_share=0.3), folder, TINY)
     assert again == result
     assert (folder / "model.safetensors").stat().st_mtime_ns == before
 
@@ -108,18 +108,18 @@ def test_a_finished_run_is_not_run_again(run, colours):
 def test_other_settings_are_refused(run, colours, change, says):
     splits = open_splits("folder", colours, val_share=0.3)
     with pytest.raises(InputError, match=f"was begun with {says}; give another --output"):
-        replace(TINY, **change)(splits, run[0])
+        finetune(splits, run[0], replace(TINY, **change))
 
 
 def test_other_pictures_are_refused(run, colours, tmp_path):
     with pytest.raises(InputError, match="begun with other numbers of pictures"):
-        TINY(open_splits("folder", colours, val_share=0.2), run[0])
+        finetune(open_splits("folder", colours, val_share=0.2), run[0], TINY)
     with pytest.raises(InputError, match="begun with other pictures"):
-        TINY(open_splits("folder", colours, val_share=0.3, seed=5), run[0])
+        finetune(open_splits("folder", colours, val_share=0.3, seed=5), run[0], TINY)
     paint(tmp_path, 5)
     shutil.rmtree(tmp_path / "red")
     with pytest.raises(InputError, match=r"begun with other classes \(3, not 2\)"):
-        TINY(open_splits("folder", tmp_path), run[0])
+        finetune(open_splits("folder", tmp_path), run[0], TINY)
 
 
 def test_a_checkpoint_of_another_network_is_refused(run, colours, tmp_path):
@@ -132,10 +132,10 @@ def test_a_checkpoint_of_another_network_is_refused(run, colours, tmp_path):
     other = replace(TINY, model="timm/test_vit")
     splits = open_splits("folder", colours, val_share=0.3)
     with pytest.raises(WeightsError, match="of another network or other classes"):
-        other(splits, folder)
+        finetune(splits, folder, other)
     (folder / "last.safetensors").write_bytes(b"\x08")
     with pytest.raises(WeightsError, match=r"last.safetensors' is damaged .*; remove it"):
-        other(splits, folder)
+        finetune(splits, folder, other)
 
 
 COMMAND = [
@@ -166,7 +166,7 @@ def test_killed_twice_it_comes_to_the_same(colours, tmp_path):
     assert "of the validation pictures are right" in done.stdout
     torch.set_num_threads(1)
     whole = replace(TINY, epochs=8, patience=8)
-    whole(open_splits("folder", colours, val_share=0.3), tmp_path / "whole")
+    finetune(open_splits("folder", colours, val_share=0.3), tmp_path / "whole", whole)
     assert _log(tmp_path / "killed") == _log(tmp_path / "whole")
     for name in ("model.safetensors", "model.json", "settings.json"):
         killed, unharmed = (tmp_path / run / name for run in ("killed", "whole"))
@@ -200,7 +200,7 @@ def test_two_processes(colours, tmp_path):
     logits = model(model.load_images([colours / id_ for id_ in splits.val.ids]))
     loss = torch.nn.functional.cross_entropy(logits.detach(), torch.tensor(splits.val.labels))
     assert result["best"]["val_loss"] == pytest.approx(float(loss), rel=1e-4)
-    alone = replace(VIT, epochs=1)(splits, tmp_path / "one").best
+    alone = finetune(splits, tmp_path / "one", replace(VIT, epochs=1)).best
     for name in ("train_loss", "val_loss", "train_accuracy", "val_accuracy"):
         assert result["best"][name] == pytest.approx(getattr(alone, name), rel=1e-4), name
 
@@ -228,8 +228,10 @@ def test_one_of_two_processes_is_killed_and_the_run_goes_on(colours, tmp_path):
     kept = _n_epochs(tmp_path / "two")
     eight = replace(VIT, epochs=8, patience=8)
     told = []
-    gone_on = eight(splits, tmp_path / "two", step=lambda *what: told.append(len(what[3])))
-    alone = eight(splits, tmp_path / "one")
+    gone_on = finetune(
+        splits, tmp_path / "two", eight, step=lambda *what: told.append(len(what[3]))
+    )
+    alone = finetune(splits, tmp_path / "one", eight)
     assert min(told, default=8) == kept
     for one, other in zip(gone_on.history, alone.history, strict=True):
         assert one.val_loss == pytest.approx(other.val_loss, rel=1e-3)
@@ -244,16 +246,19 @@ def test_mixed_precision_goes_on_to_the_same_bytes(colours, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        mixed(splits, tmp_path / "parts", step=interrupt)
-    parts, whole = mixed(splits, tmp_path / "parts"), mixed(splits, tmp_path / "whole")
-    exact = replace(mixed, precision="32")(splits, tmp_path / "exact")
+        finetune(splits, tmp_path / "parts", mixed, step=interrupt)
+    parts, whole = (
+        finetune(splits, tmp_path / "parts", mixed),
+        finetune(splits, tmp_path / "whole", mixed),
+    )
+    exact = finetune(splits, tmp_path / "exact", replace(mixed, precision="32"))
     files = [tmp_path / name / "model.safetensors" for name in ("parts", "whole", "exact")]
     assert files[0].read_bytes() == files[1].read_bytes() != files[2].read_bytes()
     state = naspix.load_model(tmp_path / "parts").network.state_dict()
     assert {tensor.dtype for tensor in state.values()} == {torch.float32, torch.int64}
     assert parts.best.val_loss == whole.best.val_loss == pytest.approx(exact.best.val_loss, rel=0.1)
     with pytest.raises(InputError, match=r"16 bits; give --precision bf16, or 32"):
-        replace(mixed, precision="16")(splits, tmp_path / "half")
+        finetune(splits, tmp_path / "half", replace(mixed, precision="16"))
     assert not (tmp_path / "half").exists()
 
 
@@ -265,7 +270,7 @@ def test_frozen_it_reaches_a_linear_classifier(tmp_path):
         paint(tmp_path / split, n, seed=n)
     frozen = replace(TINY, freeze=True, epochs=None, lr=None)
     splits = open_splits("folder", tmp_path)
-    result = frozen(splits, tmp_path / "run")
+    result = finetune(splits, tmp_path / "run", frozen)
     model = naspix.load_model(tmp_path / "run")
     fresh = naspix.models.recipes.with_classes("timm/test_resnet", 3, weights=None, seed=0)
     for name, tensor in model.network.state_dict().items():  # batch statistics too
@@ -284,7 +289,7 @@ def test_frozen_it_reaches_a_linear_classifier(tmp_path):
 
 def test_frozen_with_random_crops_leaves_the_rest(colours, tmp_path):
     run = replace(TINY, freeze=True, augment=True, epochs=1)
-    run(open_splits("folder", colours), tmp_path / "run")
+    finetune(open_splits("folder", colours), tmp_path / "run", run)
     fresh = naspix.models.recipes.with_classes("timm/test_resnet", 3, weights=None, seed=0)
     kept = naspix.load_model(tmp_path / "run").network.state_dict()
     for name, tensor in fresh.network.state_dict().items():
@@ -308,7 +313,7 @@ def test_it_stops_early_and_keeps_the_best(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Loop, "learn", learned)
     run = replace(TINY, epochs=20, patience=2)
-    result = run(open_splits("folder", tmp_path / "all"), tmp_path / "run")
+    result = finetune(open_splits("folder", tmp_path / "all"), tmp_path / "run", run)
     assert len(result.history) == 5  # the loss was best in the third epoch
     assert result.best.epoch == 2
     kept = naspix.load_model(tmp_path / "run").network.state_dict()
@@ -319,17 +324,17 @@ def test_what_cannot_be_read_is_left_out(tmp_path):
     paint(tmp_path / "all", 4)
     (tmp_path / "all" / "red" / "01.png").write_bytes(b"nothing")
     run = replace(TINY, epochs=1)
-    result = run(open_splits("folder", tmp_path / "all"), tmp_path / "run")
+    result = finetune(open_splits("folder", tmp_path / "all"), tmp_path / "run", run)
     assert list(result.left_out) == ["red/01.png"]
     for i in range(4):
         (tmp_path / "all" / "red" / f"{i:02d}.png").write_bytes(b"nothing")
     with pytest.raises(DatasetError, match="no picture of 'red' is left to learn from"):
-        run(open_splits("folder", tmp_path / "all"), tmp_path / "other")
+        finetune(open_splits("folder", tmp_path / "all"), tmp_path / "other", run)
 
 
 def test_a_rate_that_is_too_high_is_told(colours, tmp_path):
     with pytest.raises(ModelError, match=r"not finite in epoch .*--lr"):
-        replace(TINY, lr=1e30)(open_splits("folder", colours), tmp_path)
+        finetune(open_splits("folder", colours), tmp_path, replace(TINY, lr=1e30))
 
 
 @pytest.mark.parametrize(
@@ -343,11 +348,11 @@ def test_settings_that_make_no_sense(change):
 
 def test_one_run_at_a_time(run, colours):
     with locked(run[0]), pytest.raises(OutputError, match="is in use by another process"):
-        TINY(open_splits("folder", colours, val_share=0.3), run[0])
+        finetune(open_splits("folder", colours, val_share=0.3), run[0], TINY)
 
 
 def test_without_lightning(colours, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "lightning.fabric", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'naspix\[train\]'"):
-        TINY(open_splits("folder", colours), tmp_path / "run")
+        finetune(open_splits("folder", colours), tmp_path / "run", TINY)
     assert not (tmp_path / "run").exists()

@@ -10,8 +10,7 @@ from naspix.cli import talk
 from naspix.cli.options import Json
 
 if TYPE_CHECKING:
-    from naspix.training.checkpoint import Epoch
-    from naspix.training.run_folder import Result
+    from naspix.training.run_folder import Epoch, Result
 
 
 def finetune(
@@ -76,9 +75,10 @@ def finetune(
 
     from naspix.models import keep_freed_memory
     from naspix.training import Finetuning, open_splits
+    from naspix.training import finetune as learn
 
     keep_freed_memory()
-    run = Finetuning(
+    settings = Finetuning(
         model=model,
         weights=None if weights.lower() == "none" else weights,
         freeze=freeze,
@@ -111,7 +111,7 @@ def finetune(
                 talk.say(_line(history[-1]))
             told = len(history)
 
-        result = run(splits, output, step=step)
+        result = learn(splits, output, settings, step=step)
     if not first:
         return 0
     if told < 0:

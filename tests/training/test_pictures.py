@@ -8,7 +8,7 @@ import torch
 import naspix
 from naspix.models.recipes import recipe_of
 from naspix.training import open_splits
-from naspix.training.feeding import Augmented, EpochBatches, Fitted, seed_of
+from naspix.training.pictures import Pictures, epoch_batches, seed_of
 
 DESCRIPTION = replace(recipe_of("resnet18").description, categories=("a", "b", "c"))
 
@@ -16,7 +16,7 @@ DESCRIPTION = replace(recipe_of("resnet18").description, categories=("a", "b", "
 def test_validation_sees_what_load_images_makes(colours):
     view = open_splits("folder", colours).val
     model = naspix.load_model("resnet18", weights=None)
-    image, label = Fitted(view, DESCRIPTION)[4]
+    image, label = Pictures(view, DESCRIPTION)[4]
     expected = model.load_images(colours / view.ids[4])[0]
     torch.testing.assert_close(image, expected, rtol=0, atol=0)
     assert label == view.labels[4]
@@ -24,25 +24,28 @@ def test_validation_sees_what_load_images_makes(colours):
 
 def test_crops_depend_on_seed_epoch_and_picture_alone(colours):
     view = open_splits("folder", colours).train
-    pictures = Augmented(view, DESCRIPTION, seed=3)
-    first = pictures[0, 5][0]
+    pictures = Pictures(view, DESCRIPTION, drawn=(3, 0))
+    first = pictures[5][0]
     torch.rand(7)
     state = torch.get_rng_state()
-    assert torch.equal(pictures[0, 5][0], first)
+    assert torch.equal(pictures[5][0], first)
     assert torch.equal(torch.get_rng_state(), state)
     assert first.shape == (3, 224, 224)
     assert 0 <= float(first.min()) <= float(first.max()) <= 1
-    assert not torch.equal(pictures[1, 5][0], first)
-    assert not torch.equal(Augmented(view, DESCRIPTION, seed=4)[0, 5][0], first)
-    plain = Augmented(view, DESCRIPTION, seed=3, augment=False)
-    assert torch.equal(plain[0, 5][0], Fitted(view, DESCRIPTION)[5][0])
+    assert not torch.equal(pictures[6][0], first)
+    assert not torch.equal(Pictures(view, DESCRIPTION, drawn=(3, 1))[5][0], first)
+    assert not torch.equal(Pictures(view, DESCRIPTION, drawn=(4, 0))[5][0], first)
+    assert not torch.equal(Pictures(view, DESCRIPTION)[5][0], first)
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
 @pytest.mark.parametrize(("n", "batch_size"), [(50, 8), (50, 64), (7, 7), (7, 3)])
 def test_processes_share_each_batch(n, batch_size, world):
-    alone = EpochBatches(n, batch_size, seed=1)
-    shares = [EpochBatches(n, batch_size, seed=1, rank=r, world=world) for r in range(world)]
+    alone = epoch_batches(n, batch_size, seed=1, epoch=0)
+    shares = [
+        epoch_batches(n, batch_size, seed=1, epoch=0, rank=rank, world=world)
+        for rank in range(world)
+    ]
     lengths = {len(share) for share in shares}
     assert len(lengths) == 1
     together = []
@@ -56,13 +59,10 @@ def test_processes_share_each_batch(n, batch_size, world):
 
 
 def test_each_epoch_has_an_order_of_its_own():
-    batches = EpochBatches(20, 20, seed=0)
-    (first,) = batches
-    assert sorted(index for _, index in first) == list(range(20))
-    batches.epoch = 1
-    (second,) = batches
-    assert [index for _, index in second] != [index for _, index in first]
-    assert {epoch for epoch, _ in second} == {1}
+    (first,) = epoch_batches(20, 20, seed=0, epoch=0)
+    (second,) = epoch_batches(20, 20, seed=0, epoch=1)
+    assert sorted(first) == sorted(second) == list(range(20))
+    assert first != second
 
 
 def test_seeds_are_far_apart():
