@@ -326,6 +326,13 @@ def test_what_cannot_be_read_is_left_out(tmp_path):
     run = replace(TINY, epochs=1)
     result = finetune(open_splits("folder", tmp_path / "all"), tmp_path / "run", run)
     assert list(result.left_out) == ["red/01.png"]
+    paint(tmp_path / "parts" / "train", 4)
+    paint(tmp_path / "parts" / "test", 1)
+    for path in (tmp_path / "parts" / "test").rglob("*.png"):
+        path.write_bytes(b"nothing")
+    result = finetune(tmp_path / "parts", tmp_path / "untested", run)  # a folder will do
+    assert len(result.left_out) == 3
+    assert result.test_accuracy is None
     for i in range(4):
         (tmp_path / "all" / "red" / f"{i:02d}.png").write_bytes(b"nothing")
     with pytest.raises(DatasetError, match="no picture of 'red' is left to learn from"):

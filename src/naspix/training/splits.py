@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -86,8 +87,8 @@ class Splits:
     notes: tuple[str, ...] = ()
 
     def without(self, ids: frozenset[str]) -> "Splits":
-        """The splits less some pictures."""
-        test = None if self.test is None else self.test.without(ids)
+        """The splits less some pictures; a test split that nothing is left of is none."""
+        test = None if self.test is None else self.test.without(ids) or None
         return replace(self, train=self.train.without(ids), val=self.val.without(ids), test=test)
 
 
@@ -142,25 +143,22 @@ def open_splits(
 
 def broken_ids(splits: Splits) -> dict[str, str]:
     """The pictures that cannot be read, with the reason; all are read once."""
+
+    def look(view: View, index: int) -> str:
+        try:
+            view[index]
+        except InputError as error:
+            return str(error)
+        return ""
+
     found: dict[str, str] = {}
-    for view in (splits.train, splits.val, splits.test):
-        if view is None:
-            continue
-        ids = view.ids
-
-        def look(index: int, view: View = view) -> str:
-            try:
-                view[index]
-            except InputError as error:
-                return str(error)
-            return ""
-
-        with ThreadPoolExecutor(os.cpu_count()) as readers:
+    with ThreadPoolExecutor(os.cpu_count()) as readers:
+        for view in filter(None, (splits.train, splits.val, splits.test)):
+            ids = view.ids
             for start in range(0, len(view), 64):
                 some = range(start, min(start + 64, len(view)))
-                for index, reason in zip(some, readers.map(look, some), strict=True):
-                    if reason:
-                        found[ids[index]] = reason
+                reasons = zip(some, readers.map(partial(look, view), some), strict=True)
+                found |= {ids[index]: reason for index, reason in reasons if reason}
     return found
 
 
