@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from naspix import registry
+from naspix.app.photos import png_url
 from naspix.app.regions import hex_colours, mean_saliency, ranks
 from naspix.app.study import Study, Told
 from naspix.errors import InputError, UnknownNameError
@@ -23,7 +24,6 @@ from naspix.plots import (
     saliency_picture,
     saliency_scale,
 )
-from naspix.report.pages import data_url
 from naspix.segmentation import Segmentation
 from naspix.superpixelify import superpixelify
 
@@ -64,13 +64,13 @@ def compare(
     array = study.array()
     return {
         "target": study.model.category(study.target),
-        "photo": data_url(photo_picture(array, zoom=_ZOOM)),
+        "photo": png_url(photo_picture(array, zoom=_ZOOM)),
         "segmenters": [
             {
                 "title": registry.title_of(name),
                 "n": int(cut.n_superpixels[0]),
                 # as large as it is shown, about: thin lines do not survive being scaled down
-                "picture": data_url(boundary_picture(array, cut.superpixels[0].cpu().numpy())),
+                "picture": png_url(boundary_picture(array, cut.superpixels[0].cpu().numpy())),
             }
             for name, cut in cuts.items()
         ],
@@ -108,8 +108,8 @@ def contrast(study: Study, positive: int, negative: int, method: str, told: Told
         "low": scale.low,
         "high": scale.high,
         "colours": gradient(signed=True),
-        "photo": data_url(photo_picture(study.array(), zoom=_ZOOM)),
-        "picture": data_url(saliency_picture(pooled[0].cpu().numpy(), scale, zoom=_ZOOM)),
+        "photo": png_url(photo_picture(study.array(), zoom=_ZOOM)),
+        "picture": png_url(saliency_picture(pooled[0].cpu().numpy(), scale, zoom=_ZOOM)),
         "saliency": means.tolist(),
         "rank": ranks(means).tolist(),
         "fall": falls.tolist(),
@@ -130,7 +130,7 @@ def _row(method: str, heat: Tensor, cuts: dict[str, Segmentation]) -> dict[str, 
     scale = saliency_scale(every, outliers=_BEYOND)
 
     def drawn(values: Tensor) -> str:
-        return data_url(saliency_picture(values[0].float().cpu().numpy(), scale, zoom=_ZOOM))
+        return png_url(saliency_picture(values[0].float().cpu().numpy(), scale, zoom=_ZOOM))
 
     return {
         "method": method,

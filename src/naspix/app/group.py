@@ -13,6 +13,7 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from naspix import registry
+from naspix.app.photos import png_url
 from naspix.app.regions import hex_colours
 from naspix.app.study import Told, method_of
 from naspix.errors import InputError
@@ -20,7 +21,6 @@ from naspix.metrics import clever_hans_audit, cluster_saliency, saliency_by_clus
 from naspix.models import Classifier
 from naspix.models.batches import in_batches
 from naspix.plots import cluster_colours, cluster_picture, photo_picture
-from naspix.report.pages import data_url
 from naspix.segmentation import ClassClustering, Segmentation
 
 MOST_PHOTOS = 24
@@ -115,7 +115,7 @@ def described(
                 "suspicion": _number(suspects[entry.cluster].score),
                 "contrast": _number(suspects[entry.cluster].contrast),
                 "n_images": suspects[entry.cluster].n_images,
-                "patches": [data_url(example.patch) for example in entry.examples],
+                "patches": [png_url(example.patch) for example in entry.examples],
             }
             for entry in maker.finish().entries
         ],
@@ -136,9 +136,7 @@ def _photos(
         {
             "name": name,
             "predicted": model.category(int(predicted[i])),
-            "picture": data_url(
-                cluster_picture(arrays[i], clusters[i], superpixels[i]), lossless=True
-            ),
+            "picture": png_url(cluster_picture(arrays[i], clusters[i], superpixels[i])),
         }
         for i, name in enumerate(group.names)
     ]
@@ -152,4 +150,4 @@ def _number(value: float) -> float | None:
 def thumbnail(images: Float[Tensor, "1 C H W"], side: int = 96) -> str:
     """A small picture of a photo as a data URL."""
     small = torch.nn.functional.interpolate(images.cpu(), (side, side), mode="area")[0]
-    return data_url(photo_picture(small.permute(1, 2, 0).numpy()))
+    return png_url(photo_picture(small.permute(1, 2, 0).numpy()))

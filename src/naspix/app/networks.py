@@ -8,6 +8,7 @@ is first asked for.
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
+from functools import partial
 from pathlib import Path
 
 from naspix.errors import InputError, UnknownNameError
@@ -88,18 +89,11 @@ def networks_of(
     Raises:
         InputError: the folder is none, or a file's name names no network.
     """
-
-    def by_name(name: str) -> Callable[[], Classifier]:
-        return lambda: load_model(name, device=device)
-
-    def from_file(file: Path, network: str) -> Callable[[], Classifier]:
-        return lambda: load_model(network, weights=file, device=device)
-
-    makers = {name: by_name(name) for name in names}
+    makers = {name: partial(load_model, name, device=device) for name in names}
     lines: dict[str, str] = {}
     for file in _checkpoints(folder) if folder else ():
         network = _network_of(file)
-        makers[file.stem] = from_file(file, network)
+        makers[file.stem] = partial(load_model, network, weights=file, device=device)
         lines[file.stem] = f"model = naspix.load_model({network!r}, weights={file.name!r})"
     return Networks(makers, lines)
 

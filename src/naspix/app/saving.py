@@ -3,22 +3,20 @@
 Everything is made in memory and handed over as bytes: the server writes no file of a visitor's.
 """
 
-import contextlib
 import io
 import json
 import tempfile
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
-from jaxtyping import UInt8
-from PIL import Image
 
 from naspix import registry
 from naspix.app.hiding import hide
+from naspix.app.photos import png
 from naspix.app.study import Study, method_of
 from naspix.errors import UnknownNameError
 from naspix.explain import Explanation
@@ -54,11 +52,12 @@ def download(study: Study, what: str, line: str) -> Download:
     Raises:
         UnknownNameError: there is no such file.
     """
+    coco = partial(study.segmentation.to_coco, file_names=[study.name])
     makers: Mapping[str, tuple[str, str, Callable[[], bytes | str]]] = {
         "report": ("report.html", "text/html", lambda: explanation(study).to_html()),
         "pictures": ("pictures.zip", "application/zip", lambda: _pictures(study)),
         "segmentation": ("segmentation.npz", "application/octet-stream", lambda: _npz(study)),
-        "coco": ("coco.json", "application/json", lambda: _coco(study)),
+        "coco": ("coco.json", "application/json", lambda: json.dumps(coco())),
         "python": ("explain.py", "text/x-python", lambda: python_lines(study, line)),
     }
     if what not in makers:
@@ -172,28 +171,18 @@ def _npz(study: Study) -> bytes:
         return path.read_bytes()
 
 
-def _coco(study: Study) -> str:
-    return json.dumps(study.segmentation.to_coco(file_names=[study.name]))
-
-
 def _pictures(study: Study) -> bytes:
     photo = next(explanation(study).photos())
     buffer = io.BytesIO()
-    with contextlib.closing(zipfile.ZipFile(buffer, "w")) as archive:
+    with zipfile.ZipFile(buffer, "w") as archive:
         for picture in gallery(photo):
             pixels = picture.draw()
             if picture.scale is not None:
                 pixels = with_colour_bar(pixels, picture.scale)
-            archive.writestr(f"{picture.kind}.png", _png(pixels))
+            archive.writestr(f"{picture.kind}.png", png(pixels))
         hidden = hide(
             study.model, study.images, study.segmentation.superpixels, study.hiding.hidden
         )
         values = hidden[0].permute(1, 2, 0).float().cpu().numpy()
-        archive.writestr("hidden.png", _png(photo_picture(values)))
-    return buffer.getvalue()
-
-
-def _png(pixels: UInt8[np.ndarray, "H W 3"]) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "png")
+        archive.writestr("hidden.png", png(photo_picture(values)))
     return buffer.getvalue()

@@ -15,12 +15,12 @@ from torch import Tensor
 
 from naspix import registry
 from naspix.app.hiding import Hiding
+from naspix.app.photos import png_url
 from naspix.app.regions import Cut, Cutter, described, mean_saliency
 from naspix.errors import InputError
 from naspix.models import Classifier
 from naspix.pipeline import Pipeline
 from naspix.plots import photo_picture
-from naspix.report.pages import data_url
 from naspix.saliency.base import Attribution
 from naspix.segmentation import Segmentation
 
@@ -153,7 +153,7 @@ class Study:
             "network": self.network,
             "width": width,
             "height": height,
-            "source": data_url(photo_picture(self.array())),
+            "source": png_url(photo_picture(self.array())),
             "mean": mean if len(mean) == 3 else [mean[0]] * 3,
             "levels": list(self.model.levels),
             "predicted": self._class(int(self.logits.argmax())),
