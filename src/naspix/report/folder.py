@@ -60,7 +60,8 @@ class PhotoResult:
             if picture.scale is not None:
                 pixels = plots.with_colour_bar(pixels, picture.scale)
             content = io.BytesIO()
-            Image.fromarray(pixels).save(content, "png")
+            # most of the time would go into the last percents of size
+            Image.fromarray(pixels).save(content, "png", compress_level=2)
             files[picture.kind] = f"{photo.name}/{picture.kind}.png"
             pictures[files[picture.kind]] = content.getvalue()
         section, link = page.section(photo), page.link_of(photo)
