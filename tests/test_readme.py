@@ -47,6 +47,12 @@ def test_the_code_of_a_page_runs(
     (tmp_path / "kangaroo").mkdir()
     Image.fromarray(data.chelsea()).save(tmp_path / "kangaroo" / "00001.jpg")
     (tmp_path / "kangaroo" / "00001.xml").write_text(ANNOTATION, encoding="utf-8")
+    for name, picture in (("cats", data.chelsea()), ("cups", data.coffee())):
+        (tmp_path / "my-pictures" / name).mkdir(parents=True)
+        for i in range(3):
+            Image.fromarray(picture).save(tmp_path / "my-pictures" / name / f"{i}.jpg")
+    if page.stem == "finetune":
+        pytest.importorskip("lightning", reason="needs the extra train")
     monkeypatch.chdir(tmp_path)
     exec(compile(_program(page), str(page), "exec"), {"__name__": "__main__"})
     pyplot.close("all")
