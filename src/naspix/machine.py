@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-_LIBRARIES = ("naspix", "torch", "torchvision", "timm", "captum", "numpy", "scikit-image", "pillow")
+_LIBRARIES = ("naspix", "torch", "torchvision", "timm", "numpy", "scikit-image", "pillow")
 _FOR_SPEED = ("torch", "scikit-image", "scikit-learn", "scipy", "numpy", "naspix")
 _VARIABLES = ("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_")  # they change how threads wait
 
