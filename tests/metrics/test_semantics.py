@@ -170,7 +170,7 @@ def test_stability_tells_a_clear_winner_from_a_draw():
 def test_as_a_data_frame():
     saliency, clusters, superpixels = images(0)
     measured = cluster_saliency(saliency, clusters, superpixels, n_clusters=4)
-    table = saliency_by_cluster(measured, torch.arange(6) < 3)
+    table = saliency_by_cluster(measured, torch.arange(6) < 3).to_pandas()
     assert isinstance(table, pandas.DataFrame)
     assert len(table) == 6
     assert {"method", "split", "cluster", "chosen", "chosen_low", "others_high"} <= {*table.columns}
