@@ -88,15 +88,27 @@ def test_results_are_those_of_the_front_door(photos: Path, whole: Path) -> None:
     assert _results(whole)["failed"][0]["source"].endswith("broken.jpg")
 
 
-def test_a_finished_run_of_other_settings_is_replaced_an_unfinished_one_is_not(
+def test_a_finished_run_of_other_settings_is_set_aside_an_unfinished_one_is_not(
     photos: Path, tmp_path: Path
 ) -> None:
     one = [photos / "cat-0.png"]
     explain_photos(SETTINGS, tmp_path, paths=one)
     explain_photos(SETTINGS, tmp_path, paths=one)  # nothing is left to do
-    with pytest.warns(NaspixWarning, match="the results of another run in .* are replaced"):
+    explain_photos(replace(SETTINGS, batch_size=5), tmp_path, paths=one)  # nor by that
+    before = (tmp_path / "results.json").read_bytes()
+    with pytest.raises(InputError, match="no image file"):
+        explain_photos(SETTINGS, tmp_path, paths=[tmp_path / "mistyped.jpg"])
+    assert (tmp_path / "results.json").read_bytes() == before, "nothing was touched"
+    with pytest.warns(
+        NaspixWarning, match="the results of another run in .* are in .*former-1 now"
+    ):
         run = segment_photos(SETTINGS, tmp_path, paths=one)
     assert run.kind == "segment"
+    assert (tmp_path / "former-1" / "results.json").read_bytes() == before
+    assert (tmp_path / "former-1" / "cat-0" / "photo.png").exists()
+    assert read_run(tmp_path / "former-1").kind == "explain"
+    names = {path.name for path in tmp_path.iterdir()} - {".lock"}
+    assert names == {"cat-0.png", "former-1", "run.sqlite"}
 
     def stop(row: object) -> None:
         raise KeyboardInterrupt

@@ -109,7 +109,7 @@ class ConceptSettings:
 
 
 def concepts(
-    images: Sequence[str | os.PathLike[str]],
+    images: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     output: str | os.PathLike[str],
     settings: ConceptSettings | None = None,
     *,
@@ -139,6 +139,7 @@ def concepts(
         NaspixWarning: Clusters are taken from the folder, or names of former ones set aside.
     """
     settings, output = settings or ConceptSettings(), Path(output)
+    images = [images] if isinstance(images, str | os.PathLike) else images
     given = None if settings.names is None else read_names(Path(settings.names))
     weights = None if settings.weights.lower() == "none" else settings.weights
     model = load_model(settings.model, weights=weights, device=settings.device)

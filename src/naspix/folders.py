@@ -47,12 +47,14 @@ from naspix.runs import (
     Span,
     carry_out,
     is_run,
+    locked,
     open_run,
     read_run,
 )
 from naspix.segmentation import NAS, Segmentation
 
 Format = Literal["png", "npz", "coco"]
+_FREE = ("batch_size",)  # no result depends on it
 Told = Callable[[Row], None]
 
 
@@ -140,7 +142,7 @@ def explain_photos(
 
     Args:
         settings: What is asked.
-        output: The folder of results. A finished run of other settings there is replaced.
+        output: The folder of results. A finished run of other settings there is set aside.
         paths: Photos and folders of photos; without any, two of scikit-image's.
         engine: Who computes; this process by default.
         told: Told of each photo as it is done, first those of former runs: ``name``, ``class``,
@@ -167,7 +169,7 @@ def segment_photos(
 
     Args:
         settings: What is asked; of several segmenters the first cuts.
-        output: The folder of files. A finished run of other settings there is replaced.
+        output: The folder of files. A finished run of other settings there is set aside.
         paths: Photos and folders of photos; without any, two of scikit-image's.
         engine: Who computes; this process by default.
         told: Told of each photo as it is done: ``source``, ``file``, ``n_clusters``,
@@ -199,8 +201,8 @@ def _run(
     }
     make_worker = _MakeWorker(work, settings, photos)
     worker = make_worker.begun()  # what is wrong with the settings is said before anything is lost
-    _make_room(output, kind, json.loads(json.dumps(plain)))
-    with open_run(output, kind=kind, settings=plain) as run:
+    _make_room(output, kind, json.loads(json.dumps(plain)), worker)
+    with open_run(output, kind=kind, settings=plain, free=_FREE) as run:
         if run.run.n_items:
             for row in run.run.rows(["told"]):
                 told(json.loads(row["told"]))
@@ -242,23 +244,43 @@ def _run(
         return run.run
 
 
-def _make_room(output: Path, kind: str, plain: Mapping[str, Any]) -> None:
-    """Remove a finished run of other settings; its results are about to be replaced.
+def _make_room(output: Path, kind: str, plain: dict[str, Any], worker: "_Worker") -> None:
+    """Set a finished run of other settings aside, with its files, into a folder below.
+
+    Raises:
+        InputError: No photo can be read, for which nothing is moved.
 
     Warns:
         NaspixWarning: There was one.
     """
     if not is_run(output):
         return
-    try:
-        before = read_run(output)
-    except InputError:  # damaged, or of another schema: said when it is opened
-        return
-    if before.header["found"].get("finished") and (before.kind, before.settings) != (kind, plain):
-        warnings.warn(
-            f"the results of another run in {output} are replaced", NaspixWarning, stacklevel=4
-        )
-        (output / STORE).unlink()
+    with locked(output):
+        try:
+            before = read_run(output)
+        except InputError:  # damaged, or of another schema: said when it is opened
+            return
+        former, now = dict(before.settings), dict(plain)
+        for name in _FREE:
+            former.pop(name, None)
+            now.pop(name, None)
+        same = (before.kind, former) == (kind, now)
+        if same or not before.header["found"].get("finished"):
+            return
+        worker.check_readable()
+        number = 1 + len(list(output.glob("former-*")))
+        place = output / f"former-{number}"
+        files = {STORE, "results.json", *(path.name for path in output.glob("report*.html"))}
+        for row in before.rows(["name", "told"]) if before.kind in ("explain", "segment") else ():
+            files.add(json.loads(row["told"]).get("file", row["name"]))
+        with written(output):
+            place.mkdir()
+            for name in sorted(files, key=lambda name: name == STORE):  # the store last
+                if (output / name).exists():
+                    (output / name).rename(place / name)
+    warnings.warn(
+        f"the results of another run in {output} are in {place} now", NaspixWarning, stacklevel=4
+    )
 
 
 def _write_results(run: OpenRun, output: Path, finished: bool) -> None:
@@ -544,6 +566,21 @@ class _Worker:
         return [
             {**row, "index": span.start + place} for place, row in zip(places, found, strict=True)
         ]
+
+    def check_readable(self) -> None:
+        """Raise unless one of the photos can be read.
+
+        Raises:
+            InputError: None can; the first one's reason.
+        """
+        first: Failure | None = None
+        for index in range(len(self._photos)):
+            found = self._read_one(index)
+            if isinstance(found, Tensor):
+                return
+            first = first or found
+        if first is not None:
+            raise InputError(first.reason)
 
     def _read_one(self, index: int) -> Tensor | Failure:
         photo, settings = self._photos[index], self._settings

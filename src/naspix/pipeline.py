@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import final
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
@@ -245,7 +246,15 @@ class Pipeline:
             maps = [activations[level] for level in self.model.level_names(segmenter.levels)]
             return segmenter.segment(maps, segmenter.size or (images.shape[2], images.shape[3]))
         found: object = segmenter(images)
+        if isinstance(found, np.ndarray):
+            found = torch.from_numpy(found)
         if isinstance(found, Tensor):
+            expected = (len(images), *images.shape[-2:])
+            if found.is_floating_point() or tuple(found.shape) != expected:
+                raise InputError(
+                    f"segmenter {name!r} returned {found.dtype} labels of {tuple(found.shape)}; "
+                    f"they should be whole numbers of {expected}"
+                )
             return Segmentation.from_clusters(found.long())
         if not isinstance(found, Segmentation):
             raise InputError(

@@ -8,6 +8,8 @@ from naspix.evaluation.page import write_results
 from naspix.evaluation.settings import EvaluationSettings, fingerprint
 from naspix.runs import Engine, Run, carry_out, open_run
 
+_FREE = ("batch_size",)  # no record depends on it
+
 
 def evaluate(
     settings: EvaluationSettings,
@@ -40,7 +42,7 @@ def evaluate(
     n_items = len(evaluation.dataset)
     n_items = n_items if settings.limit is None else min(settings.limit, n_items)
     plain = {**settings.to_plain(), "data": fingerprint(evaluation.dataset)}
-    with open_run(output, kind=settings.task, settings=plain, growing=["limit"]) as run:
+    with open_run(output, kind=settings.task, settings=plain, growing=["limit"], free=_FREE) as run:
         make_worker = evaluation.begin(run, n_items)
         carry_out(
             run,

@@ -41,7 +41,9 @@ class Photo:
         return [self.source, status.st_size, status.st_mtime_ns]
 
 
-def find_photos(paths: Sequence[str | os.PathLike[str]] | None = None) -> list[Photo]:
+def find_photos(
+    paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
+) -> list[Photo]:
     """The photos that paths and folders name; without any, two from scikit-image's wheel.
 
     Raises:
@@ -51,6 +53,8 @@ def find_photos(paths: Sequence[str | os.PathLike[str]] | None = None) -> list[P
         >>> [photo.name for photo in find_photos()]
         ['chelsea', 'coffee']
     """
+    if isinstance(paths, str | os.PathLike):
+        paths = [paths]
     if not paths:
         import skimage.data
 

@@ -292,6 +292,7 @@ def open_run(
     kind: str,
     settings: Mapping[str, Any],
     growing: Sequence[str] = (),
+    free: Sequence[str] = (),
 ) -> Iterator[OpenRun]:
     """Begin a run in a folder, or continue the one that is there.
 
@@ -300,6 +301,7 @@ def open_run(
         kind: What kind of run, such as ``"wsol"``.
         settings: Plain values: what a record depends on.
         growing: Settings that are numbers of items and may be larger, or None for all, than before.
+        free: Settings that may differ, since no record depends on them.
 
     Raises:
         InputError: If the folder holds a run with other settings, of another kind or format, and
@@ -325,7 +327,7 @@ def open_run(
                     begin(connection, kind, settings)
         before = read_run(folder)
         try:
-            _check_same(before, kind, settings, growing)
+            _check_same(before, kind, settings, growing, free)
         except InputError:
             if not _is_blank(folder, before):
                 raise
@@ -409,14 +411,20 @@ def _is_blank(folder: Path, run: Run) -> bool:
     return not run.n_items and all(child.is_dir() and not any(child.iterdir()) for child in others)
 
 
-def _check_same(run: Run, kind: str, settings: Mapping[str, Any], growing: Sequence[str]) -> None:
+def _check_same(
+    run: Run, kind: str, settings: Mapping[str, Any], growing: Sequence[str], free: Sequence[str]
+) -> None:
     if run.kind != kind:
-        raise InputError(f"{run.folder} holds a run of {run.kind}, not of {kind}; give another")
+        raise InputError(
+            f"{run.folder} holds a run of {run.kind}, not of {kind}; give another --output"
+        )
     before, now = dict(_flat(run.settings)), dict(_flat(settings))
     for name in growing:
         was, wanted = before.get(name), now.get(name)
         if was is not None and (wanted is None or wanted >= was):
             before[name] = wanted
+    for name in free:
+        before[name] = now.get(name)
     different = [
         f"{name} was {_shown(before.get(name))} and is now {_shown(now.get(name))}"
         for name in dict.fromkeys([*before, *now])
