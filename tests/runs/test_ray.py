@@ -19,8 +19,8 @@ from tiny_evaluation import run
 from naspix.cli import main
 from naspix.errors import DeviceError, InputError, MissingExtraError
 from naspix.evaluation.tables import text_table
-from naspix.paper import localisation
 from naspix.paper.experiment import subruns
+from naspix.paper.localisation import LocalisationTable
 from naspix.runs import Ray, Run, read_run
 
 TWO = Ray(workers=2, threads=1)
@@ -29,6 +29,7 @@ N_PICTURES = 40
 DRIVER = """
 import sys
 from pathlib import Path
+from naspix.runs import Ray
 from tiny_evaluation import run
 engine = Ray(workers=2, threads=1, gpus=0.5, address=sys.argv[2])
 run(Path(sys.argv[1]), int(sys.argv[3]), engine)
@@ -84,8 +85,8 @@ class TestOnACluster:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """By the command; five photos are two batches, and the figure's are one each."""
-        one_method = replace(localisation.QUESTION, methods=("grad_cam_plus_plus",))
-        monkeypatch.setattr(localisation, "QUESTION", one_method)
+        one_method = replace(LocalisationTable.question, methods=("grad_cam_plus_plus",))
+        monkeypatch.setattr(LocalisationTable, "question", one_method)
         voc(tmp_path / "photos", n=5)
         for name, n, given in (("table3", 5, "--boxes"), ("figure7", 2, "--images")):
             command = ["reproduce", name, given, str(tmp_path / "photos"), "--limit", str(n)]
