@@ -21,9 +21,9 @@ from torch import Tensor
 from naspix import registry
 from naspix.datasets.boxes import fitted_boxes
 from naspix.datasets.voc import read_annotation
-from naspix.errors import DeviceError, InputError, NaspixError, NaspixWarning, OutputError
+from naspix.errors import InputError, NaspixError, NaspixWarning
 from naspix.files import write_whole, written
-from naspix.images import Photo, ReadingAhead, find_photos
+from naspix.images import Photo, ReadingAhead, answers_of, find_photos, of_one_size
 from naspix.metrics import (
     ClusterSaliency,
     clever_hans_audit,
@@ -141,8 +141,7 @@ def concepts(
     settings, output = settings or ConceptSettings(), Path(output)
     images = [images] if isinstance(images, str | os.PathLike) else images
     given = None if settings.names is None else read_names(Path(settings.names))
-    weights = None if settings.weights.lower() == "none" else settings.weights
-    model = load_model(settings.model, weights=weights, device=settings.device)
+    model = load_model(settings.model, weights=settings.weights, device=settings.device)
     methods: dict[str, Method] = {
         name: registry.find_method(name)(model, **settings.parameters.get(name, {}))
         for name in settings.methods
@@ -245,24 +244,32 @@ class _Photos:
 
     def each(self, step: str, look: Callable[[Sequence[Photo], Tensor], None]) -> None:
         """Look at all photos, a batch of one size at a time; if one spoils it, at each alone."""
-        for photos, images in self.batches(step):
-            self._look(photos, images, look)
+
+        def ask(some: Sequence[tuple[Photo, Tensor]]) -> tuple[()]:
+            look([photo for photo, _ in some], torch.cat([image for _, image in some]))
+            return ()
+
+        for group in self._groups(step):
+            answers_of(group, ask, lambda one, error: self._fail(one[0], error))
 
     def batches(self, step: str) -> Iterator[tuple[list[Photo], Tensor]]:
         """Photos of one size with their images."""
+        for group in self._groups(step):
+            yield [photo for photo, _ in group], torch.cat([image for _, image in group])
+
+    def _groups(self, step: str) -> Iterator[list[tuple[Photo, Tensor]]]:
         kept = [photo for photo in self.all if photo.source not in self.left_out]
         read = ReadingAhead(lambda index: self._read(kept[index]))
         size = self._settings.batch_size
         spans = [(i, min(i + size, len(kept))) for i in range(0, len(kept), size)]
         for span, following in zip(spans, [*spans[1:], None], strict=True):
-            of_size: dict[tuple[int, ...], list[tuple[Photo, Tensor]]] = {}
+            found: list[tuple[Photo, Tensor]] = []
             for photo, image in zip(kept[slice(*span)], read(span, following)[0], strict=True):
                 if isinstance(image, NaspixError):
                     self._fail(photo, image)
                 else:
-                    of_size.setdefault(tuple(image.shape), []).append((photo, image))
-            for group in of_size.values():
-                yield [photo for photo, _ in group], torch.cat([image for _, image in group])
+                    found.append((photo, image))
+            yield from of_one_size(found, lambda one: one[1].shape)
             self._progress(step, span[1], len(kept))
 
     def mask_of(self, photo: Photo, files: Mapping[str, Path]) -> Tensor:
@@ -283,23 +290,6 @@ class _Photos:
                 drawn[top:bottom, left:right] = 255
         image = self._model.load_images([Image.fromarray(drawn)], resize=self._resize)
         return image[0].mean(0).cpu() > 0.5
-
-    def _look(
-        self,
-        photos: Sequence[Photo],
-        images: Tensor,
-        look: Callable[[Sequence[Photo], Tensor], None],
-    ) -> None:
-        try:
-            look(photos, images)
-        except (DeviceError, OutputError):  # not the photo's fault
-            raise
-        except NaspixError as error:
-            if len(photos) == 1:
-                self._fail(photos[0], error)
-                return
-            for place, photo in enumerate(photos):
-                self._look([photo], images[place : place + 1], look)
 
     def _read(self, photo: Photo) -> Tensor | InputError:
         try:

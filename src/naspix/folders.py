@@ -21,10 +21,10 @@ import torch
 from torch import Tensor
 
 from naspix import registry
-from naspix.errors import DeviceError, InputError, NaspixError, NaspixWarning, OutputError
+from naspix.errors import InputError, NaspixError, NaspixWarning
 from naspix.explain import explain
 from naspix.files import written
-from naspix.images import Photo, ReadingAhead, find_photos
+from naspix.images import Photo, ReadingAhead, answers_of, find_photos, of_one_size
 from naspix.machine import this_machine
 from naspix.models import Classifier, load_model
 from naspix.models.targets import find_class
@@ -103,8 +103,7 @@ class PhotoSettings:
 
     def load(self) -> Classifier:
         """The network, on its device."""
-        weights = None if self.weights.lower() == "none" else self.weights
-        return load_model(self.model, weights=weights, device=self.device)
+        return load_model(self.model, weights=self.weights, device=self.device)
 
     def make_methods(self, model: Classifier) -> dict[str, Any]:
         """Name -> saliency method."""
@@ -516,16 +515,19 @@ class _Worker:
     def __call__(self, span: Span, following: Span | None) -> Part:
         """Explain or cut the photos of a span."""
         images, seconds = self._read(span, following)
-        failed: list[Failure] = []
-        of_size: dict[tuple[int, ...], list[int]] = {}
-        for place, image in enumerate(images):
-            if isinstance(image, Tensor):
-                of_size.setdefault(tuple(image.shape), []).append(place)
-            else:
-                failed.append(image)
-        rows = []
-        for places in of_size.values():
-            rows += self._rows(span, places, images, failed)
+        failed = [image for image in images if isinstance(image, Failure)]
+        read = [
+            (span.start + place, image)
+            for place, image in enumerate(images)
+            if isinstance(image, Tensor)
+        ]
+        rows: list[Row] = []
+
+        def fail(one: tuple[int, Tensor], error: NaspixError) -> None:
+            failed.append(Failure(one[0], self._photos[one[0]].source, str(error)))
+
+        for group in of_one_size(read, lambda one: one[1].shape):
+            rows += answers_of(group, self._rows, fail)
         rows.sort(key=lambda row: row["index"])
         return Part(
             span,
@@ -536,36 +538,18 @@ class _Worker:
             this_machine(torch.get_num_threads()),
         )
 
-    def _rows(
-        self,
-        span: Span,
-        places: Sequence[int],
-        images: Sequence[Tensor | Failure],
-        failed: list[Failure],
-    ) -> list[dict[str, Any]]:
-        """Rows of photos of one size; if one spoils them, of each alone."""
-        photos = [self._photos[span.start + place] for place in places]
+    def _rows(self, group: Sequence[tuple[int, Tensor]]) -> list[Row]:
+        """Rows of photos of one size."""
+        photos = [self._photos[index] for index, _ in group]
         n_told = 0
 
         def told(name: str) -> None:
             nonlocal n_told
-            self.doing(len(places) * n_told / self.ask.n_steps, registry.title_of(name))
+            self.doing(len(group) * n_told / self.ask.n_steps, registry.title_of(name))
             n_told += 1
 
-        try:
-            batch = torch.cat([image for i in places if isinstance(image := images[i], Tensor)])
-            found = self.ask(photos, batch, told)
-        except (DeviceError, OutputError):  # not the photo's fault
-            raise
-        except NaspixError as error:
-            if len(places) == 1:
-                index = span.start + places[0]
-                failed.append(Failure(index, photos[0].source, str(error)))
-                return []
-            return [row for one in places for row in self._rows(span, [one], images, failed)]
-        return [
-            {**row, "index": span.start + place} for place, row in zip(places, found, strict=True)
-        ]
+        found = self.ask(photos, torch.cat([image for _, image in group]), told)
+        return [{**row, "index": index} for (index, _), row in zip(group, found, strict=True)]
 
     def check_readable(self) -> None:
         """Raise unless one of the photos can be read.

@@ -72,8 +72,7 @@ class ModelOptions:
         from naspix.models import keep_freed_memory, load_model
 
         keep_freed_memory()
-        weights = None if self.weights.lower() == "none" else self.weights
-        return load_model(self.model, weights=weights, device=self.device)
+        return load_model(self.model, weights=self.weights, device=self.device)
 
 
 @Parameter(name="*")

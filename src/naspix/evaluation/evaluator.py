@@ -20,11 +20,11 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from naspix.datasets import Dataset
-from naspix.errors import DeviceError, InputError, NaspixError, OutputError
+from naspix.errors import InputError, NaspixError
 from naspix.evaluation.measures import COMMON_COLUMNS, Measure
 from naspix.evaluation.pictures import Framing, Picture
 from naspix.evaluation.settings import EvaluationSettings, classes_of
-from naspix.images import ReadingAhead
+from naspix.images import ReadingAhead, answers_of, of_one_size
 from naspix.machine import this_machine
 from naspix.models.targets import find_class
 from naspix.pipeline import Pipeline
@@ -190,11 +190,14 @@ class Evaluator:
             pictures, seconds = self._read(span, following)
         self._seconds[READING] += seconds
         failed = [each for each in pictures if isinstance(each, Failure)]
-        of_size: dict[tuple[int, ...], list[Picture]] = {}
-        for each in pictures:
-            if isinstance(each, Picture):
-                of_size.setdefault(tuple(each.image.shape), []).append(each)
-        rows = [row for group in of_size.values() for row in self._rows(group, failed)]
+        read = [each for each in pictures if isinstance(each, Picture)]
+        rows: list[Row] = []
+
+        def fail(picture: Picture, error: NaspixError) -> None:
+            failed.append(Failure(picture.index, picture.id, str(error)))
+
+        for group in of_one_size(read, lambda picture: picture.image.shape):
+            rows += answers_of(group, self._rows, fail)
         rows.sort(key=lambda row: row["index"])  # stable: settings stay in their order
         seconds_of, self._seconds = dict(self._seconds), defaultdict(float)
         return Part(
@@ -224,19 +227,11 @@ class Evaluator:
         indices = [picture.index for picture in pictures]
         return self.pipeline(images, self._targets(pictures), indices=indices)
 
-    def _rows(self, pictures: Sequence[Picture], failed: list[Failure]) -> list[Row]:
-        """Rows of a batch; if one picture spoils it, of each alone."""
-        try:
-            answers = self.ask(pictures)
-            with self._watch("measure"):
-                return self.measure(self.framing.model, pictures, answers)
-        except (DeviceError, OutputError):  # not the picture's fault
-            raise
-        except NaspixError as error:
-            if len(pictures) == 1:
-                failed.append(Failure(pictures[0].index, pictures[0].id, str(error)))
-                return []
-        return [row for picture in pictures for row in self._rows([picture], failed)]
+    def _rows(self, pictures: Sequence[Picture]) -> list[Row]:
+        """Rows of pictures of one size."""
+        answers = self.ask(pictures)
+        with self._watch("measure"):
+            return self.measure(self.framing.model, pictures, answers)
 
     def _targets(self, pictures: Sequence[Picture]) -> int | Int64[Tensor, " B"] | None:
         if self.target == "predicted":

@@ -141,8 +141,7 @@ class EvaluationSettings:
 
     def make_model(self) -> Classifier:
         """The network, on its device."""
-        weights = None if self.weights.lower() == "none" else self.weights
-        return load_model(self.model, weights=weights, device=self.device)
+        return load_model(self.model, weights=self.weights, device=self.device)
 
     def make_dataset(self) -> Dataset:
         """The data set.

@@ -1,7 +1,14 @@
 """Pictures as tensors in [0, 1]: read from anywhere, and checked. No network is known here."""
 
 from naspix.images.decoding import Source
-from naspix.images.photos import Photo, ReadingAhead, find_photos, unique_names
+from naspix.images.photos import (
+    Photo,
+    ReadingAhead,
+    answers_of,
+    find_photos,
+    of_one_size,
+    unique_names,
+)
 from naspix.images.reading import (
     MAX_PIXELS,
     SUFFIXES,
@@ -20,10 +27,12 @@ __all__ = [
     "ReadingAhead",
     "Resize",
     "Source",
+    "answers_of",
     "check_images",
     "check_shape",
     "expand_paths",
     "find_photos",
+    "of_one_size",
     "read_image",
     "read_images",
     "unique_names",

@@ -1,8 +1,8 @@
-"""Photos that are named on a command line: found, named apart, and read ahead a batch at a time."""
+"""Photos of a command line: found, named apart, read ahead, and asked about in batches."""
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +10,11 @@ from typing import Any, Generic, TypeVar
 
 from numpy.typing import NDArray
 
+from naspix.errors import DeviceError, NaspixError, OutputError
 from naspix.images.reading import expand_paths
 
 _Item = TypeVar("_Item")
+_Answer = TypeVar("_Answer")
 
 _RESERVED = {"report.html", "results.json", "run.sqlite"}  # names in a folder of results
 _LONGEST = 120
@@ -120,6 +122,46 @@ class ReadingAhead(Generic[_Item]):
     def _read(self, span: tuple[int, int]) -> tuple[list[_Item], float]:
         begin = time.perf_counter()
         return [self._read_one(index) for index in range(*span)], time.perf_counter() - begin
+
+
+def of_one_size(
+    items: Iterable[_Item], size: Callable[[_Item], Sequence[int]]
+) -> list[list[_Item]]:
+    """The items in groups that can be one batch, in the order in which their sizes appear."""
+    groups: dict[tuple[int, ...], list[_Item]] = {}
+    for item in items:
+        groups.setdefault(tuple(size(item)), []).append(item)
+    return list(groups.values())
+
+
+def answers_of(
+    items: Sequence[_Item],
+    ask: Callable[[Sequence[_Item]], Sequence[_Answer]],
+    fail: Callable[[_Item, NaspixError], None],
+) -> list[_Answer]:
+    """Ask about a batch; if one item spoils it, about each alone.
+
+    Args:
+        items: Of one size.
+        ask: Answers for all of a batch, or raises.
+        fail: Told of each item that cannot be answered for, and why.
+
+    Raises:
+        DeviceError, OutputError: Not the items' fault.
+
+    Example:
+        >>> answers_of([1, 2], lambda some: [2 * one for one in some], print)
+        [2, 4]
+    """
+    try:
+        return list(ask(items))
+    except (DeviceError, OutputError):
+        raise
+    except NaspixError as error:
+        if len(items) == 1:
+            fail(items[0], error)
+            return []
+    return [answer for item in items for answer in answers_of([item], ask, fail)]
 
 
 def _cleaned(name: str) -> str:

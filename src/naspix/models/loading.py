@@ -48,8 +48,9 @@ def load_model(
             a set of weights (`list_models` lists them all); or the folder that `naspix finetune`
             left.
         weights: ``"default"`` for the usual weights, downloaded where they are not embedded or
-            cached; a ``.pth``, ``.pt`` or ``.safetensors`` file; None for random ones. A file with
-            another number of classes makes a network with that number, without category names.
+            cached; a ``.pth``, ``.pt`` or ``.safetensors`` file; None, or ``"none"``, for random
+            ones. A file with another number of classes makes a network with that number, without
+            category names.
         device: Such as ``"cpu"`` or ``"cuda:1"``; ``"auto"`` is a GPU where there is one; None is
             the CPU, where weights lie channels last, which is faster (safetensors wants them made
             ``contiguous()`` before it saves them).
@@ -64,6 +65,8 @@ def load_model(
         >>> model.input_size, model.category(282)
         ((224, 224), 'tiger cat')
     """
+    if isinstance(weights, str) and weights.lower() == "none":
+        weights = None
     place = resolve_device(device)
     with torch.random.fork_rng(devices=[], enabled=weights is not None):  # overwritten if drawn
         if not is_known(name) and is_saved(name):

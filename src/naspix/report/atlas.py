@@ -15,8 +15,8 @@ from jaxtyping import UInt8
 
 from naspix.metrics import SaliencyByCluster, Suspect
 from naspix.plots import boundary_picture, cluster_colours, highlight_picture
-from naspix.report.pages import flattened, render
-from naspix.report.record import RunRecord
+from naspix.report.pages import render
+from naspix.report.record import RunRecord, made_by
 from naspix.segmentation import Atlas, AtlasEntry, Example
 
 ATLAS_SCHEMA = 1
@@ -69,7 +69,6 @@ def atlas_page(report: AtlasReport) -> str:
     """Return the whole page."""
     entries = report.atlas.entries
     colours = cluster_colours(len(entries)).tolist()
-    versions = ", ".join(f"{name} {version}" for name, version in report.run.versions.items())
     return render(
         "atlas.html.j2",
         title=f"{report.title}: an atlas",
@@ -79,12 +78,7 @@ def atlas_page(report: AtlasReport) -> str:
         clusters=[_cluster(entry, colours[entry.cluster], report) for entry in entries],
         suspects=[one for one in report.suspects if one.score >= NOTABLE],
         with_boxes=any(isfinite(one.outside) for one in report.suspects),
-        settings=[
-            *flattened(report.run.settings),
-            ("seed", str(report.run.seed)),
-            ("versions", versions),
-            ("made", report.run.created),
-        ],
+        settings=made_by(report.run),
     )
 
 

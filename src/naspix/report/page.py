@@ -17,8 +17,8 @@ from markupsafe import Markup
 from naspix.plots import Scale, cluster_colours
 from naspix.report.agreement import Agreement
 from naspix.report.gallery import cards, gallery
-from naspix.report.pages import flattened, render
-from naspix.report.record import PhotoExplanation, RunRecord
+from naspix.report.pages import render
+from naspix.report.record import PhotoExplanation, RunRecord, made_by
 
 _ROWS_SHOWN = 12  # superpixels in a table; all of them are in results.json
 _SECTIONS = "<!-- sections -->"
@@ -91,18 +91,12 @@ def tail(
         agreements: One table a photo; their means are shown where there are several methods.
     """
     several = len(agreements) > 1 and len(agreements[0].methods) > 1
-    versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
     whole = _page(
         links=links,
         failed=failed,
         finished=finished,
         agreement=Agreement.joined(agreements).to_plain() if several else None,
-        settings=[
-            *flattened(run.settings),
-            ("seed", str(run.seed)),
-            ("versions", versions),
-            ("made", run.created),
-        ],
+        settings=made_by(run),
     )
     return whole.partition(_SECTIONS)[2]
 

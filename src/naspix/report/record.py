@@ -28,6 +28,7 @@ from jaxtyping import Float, Int
 
 from naspix.machine import versions
 from naspix.report.agreement import Agreement, agreement
+from naspix.report.pages import flattened
 from naspix.superpixelify import RankedSuperpixel
 
 SCHEMA = 1
@@ -63,6 +64,17 @@ class RunRecord:
     seed: int = 0
     versions: Mapping[str, str] = field(default_factory=versions)
     created: str = field(default_factory=lambda: _now())
+
+
+def made_by(run: RunRecord) -> list[tuple[str, str]]:
+    """What a page says at its end: settings, seed, versions and date, by name."""
+    versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
+    return [
+        *flattened(run.settings),
+        ("seed", str(run.seed)),
+        ("versions", versions),
+        ("made", run.created),
+    ]
 
 
 @dataclass(frozen=True)
