@@ -1,6 +1,8 @@
 """A worker whose items are numbers, with faults to order: what engines are tried on."""
 
 import os
+import signal
+import sqlite3
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -8,7 +10,18 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from naspix.errors import DeviceError, InputError, OutputError
-from naspix.runs import Engine, Failure, InProcess, Kind, Part, Span, carry_out, open_run, read_run
+from naspix.runs import (
+    STORE,
+    Engine,
+    Failure,
+    InProcess,
+    Kind,
+    Part,
+    Span,
+    carry_out,
+    open_run,
+    read_run,
+)
 
 SETTINGS = {"power": 2, "limit": None, "nested": {"a": 1}}
 COLUMNS: dict[str, Kind] = {"index": "int", "setting": "text", "value": "float", "list": "float32s"}
@@ -88,10 +101,19 @@ def n_done(folder: Path) -> int:
         return 0
 
 
+def die_in_the_middle_of_writing(folder: Path) -> None:
+    """Change every record, and end by a signal before that is committed."""
+    connection = sqlite3.connect(folder / STORE, isolation_level=None)
+    connection.execute("PRAGMA cache_size = 1")  # pages go to the disk before the end
+    connection.execute("BEGIN IMMEDIATE")
+    for _ in range(5):
+        connection.execute("INSERT INTO records SELECT * FROM records")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def compute_with_little_room(folder: Path) -> None:
     """As on a disk that is full after 30 kB."""
     import resource
-    import signal
 
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, resource.RLIM_INFINITY))

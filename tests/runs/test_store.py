@@ -10,7 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pandas.testing import assert_frame_equal
-from squares import SETTINGS, Squares, compute, compute_with_little_room, hold
+from squares import (
+    SETTINGS,
+    Squares,
+    compute,
+    compute_with_little_room,
+    die_in_the_middle_of_writing,
+    hold,
+)
 
 from naspix.errors import InputError, NaspixWarning, OutputError
 from naspix.runs import STORE, Failure, Part, Span, carry_out, open_run, read_run
@@ -169,6 +176,22 @@ def test_two_thousand_flipped_bits_change_no_value_or_are_noticed(tmp_path: Path
             assert run.header == header
         shutil.rmtree(folder)
     assert noticed > 200
+
+
+def test_what_a_killed_writer_began_is_undone_and_is_no_damage(tmp_path: Path) -> None:
+    compute(tmp_path, 30)
+    before = read_run(tmp_path).records()
+    process = multiprocessing.get_context("spawn").Process(
+        target=die_in_the_middle_of_writing, args=(tmp_path,)
+    )
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert (tmp_path / f"{STORE}-journal").stat().st_size, "it had begun to write"
+    assert_frame_equal(read_run(tmp_path).records(), before, check_exact=True)
+    compute(tmp_path, 40)  # a warning would be an error
+    assert not list(tmp_path.glob("damaged-*"))
+    assert_frame_equal(read_run(tmp_path).records().head(len(before)), before, check_exact=True)
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="no limit of file sizes")

@@ -49,8 +49,11 @@ class Span(NamedTuple):
 
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     """Open the file, made if it is not there unless it is only read."""
-    uri = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}"
+    # a reader must be able to write: whoever comes next undoes what a killed writer began
+    uri = f"{path.absolute().as_uri()}?mode={'rw' if read_only else 'rwc'}"
     connection = sqlite3.connect(uri, uri=True, timeout=_PATIENCE, isolation_level=None)
+    if read_only:
+        connection.execute("PRAGMA query_only = ON")
     connection.execute("PRAGMA trusted_schema = OFF")
     return connection
 
@@ -240,6 +243,7 @@ def is_whole(path: Path, modified: int, size: int) -> bool:
     """Whether every batch has its checksum; looked up once for each state of the file."""
     try:
         with contextlib.closing(connect(path, read_only=True)) as connection:
+            connection.execute("BEGIN")  # one moment of the file, while another process may write
             names = list(read_columns(connection))
             spans = read_spans(connection)
             return all(_whole_batch(connection, span, names) is not None for span in spans) and (
