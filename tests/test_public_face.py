@@ -11,6 +11,7 @@ def test_names():
         "__version__",
         "ClassClustering",
         "Classifier",
+        "Contrast",
         "Explanation",
         "Felzenszwalb",
         "Grid",
@@ -39,6 +40,7 @@ def test_names():
         "saliency",
         "segmentation",
         "superpixelify",
+        "targets",
         "wrap_huggingface",
         "wrap_model",
     }

@@ -24,6 +24,7 @@ _HOMES = {
     "NormalizedCut": "naspix.segmentation",
     "Grid": "naspix.segmentation",
     "Segmentation": "naspix.segmentation",
+    "Contrast": "naspix.targets",
     "ClassClustering": "naspix.segmentation",
     "consensus": "naspix.segmentation",
     "superpixelify": "naspix.superpixelify",
@@ -46,6 +47,7 @@ _ROOMS = (
     "plots",
     "saliency",
     "segmentation",
+    "targets",
 )
 
 __all__ = [
@@ -53,6 +55,7 @@ __all__ = [
     "SLIC",
     "ClassClustering",
     "Classifier",
+    "Contrast",
     "Explanation",
     "Felzenszwalb",
     "Grid",
@@ -80,12 +83,23 @@ __all__ = [
     "saliency",
     "segmentation",
     "superpixelify",
+    "targets",
     "wrap_huggingface",
     "wrap_model",
 ]
 
 if TYPE_CHECKING:
-    from naspix import clustering, datasets, interop, metrics, models, plots, saliency, segmentation
+    from naspix import (
+        clustering,
+        datasets,
+        interop,
+        metrics,
+        models,
+        plots,
+        saliency,
+        segmentation,
+        targets,
+    )
     from naspix.app import explore
     from naspix.concepts import concepts
     from naspix.doctor import check
@@ -107,6 +121,7 @@ if TYPE_CHECKING:
         consensus,
     )
     from naspix.superpixelify import superpixelify
+    from naspix.targets import Contrast
     from naspix.training import finetune
 
 

@@ -31,8 +31,7 @@ from naspix.metrics import (
     outside_shares,
     saliency_by_cluster,
 )
-from naspix.models import Classifier, load_model
-from naspix.models.targets import find_class
+from naspix.models import Classifier, Output, load_model, read_categories
 from naspix.pipeline import Method, Pipeline
 from naspix.report import RunRecord
 from naspix.report.atlas import AtlasReport, atlas_page, atlas_record
@@ -57,6 +56,8 @@ class ConceptSettings:
         model: As ``load_model`` takes it.
         weights: ``"default"``, ``"none"``, or a file.
         device: Where the model runs.
+        scores: What its scores are: ``"softmax"``, ``"sigmoid"`` or ``"none"``; None finds out.
+        categories: File with the classes' names; None for the network's own.
         category: The photos' class, number or name: its saliency is measured, right and wrong
             predictions are told apart. Without it the predicted classes'.
         methods: Names of saliency methods.
@@ -77,6 +78,8 @@ class ConceptSettings:
     model: str = "efficientnet_lite0"
     weights: str = "default"
     device: str = "cpu"
+    scores: Output | None = None
+    categories: str | None = None
     category: str | int | None = None
     methods: tuple[str, ...] = ("grad_cam_plus_plus",)
     parameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -141,12 +144,18 @@ def concepts(
     settings, output = settings or ConceptSettings(), Path(output)
     images = [images] if isinstance(images, str | os.PathLike) else images
     given = None if settings.names is None else read_names(Path(settings.names))
-    model = load_model(settings.model, weights=settings.weights, device=settings.device)
+    model = load_model(
+        settings.model,
+        weights=settings.weights,
+        device=settings.device,
+        output=settings.scores,
+        categories=read_categories(settings.categories) if settings.categories else None,
+    )
     methods: dict[str, Method] = {
         name: registry.find_method(name)(model, **settings.parameters.get(name, {}))
         for name in settings.methods
     }
-    target = find_class(model, settings.category)
+    target = None if settings.category is None else model.find_class(settings.category)
     boxes = None if settings.boxes is None else _box_files(Path(settings.boxes))
     photos = _Photos(find_photos(images), model, settings, progress, failed)
     with written(output):

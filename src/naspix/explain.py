@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
@@ -33,6 +34,7 @@ from naspix.report import (
 )
 from naspix.segmentation import NAS, Segmentation
 from naspix.superpixelify import RankedSuperpixel, rank_superpixels, superpixelify
+from naspix.targets import Each, Target, as_given
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -54,8 +56,9 @@ class Explanation:
         images: ``(B, C, H, W)`` in [0, 1].
         names: One for each image, no two alike.
         sources: Where each image came from.
-        predictions: The likeliest classes of each image, likeliest first.
-        target: ``(B,)``, the class explained for each image.
+        predictions: The likeliest classes of each image, likeliest first; where an image may have
+            several classes at once, all above the threshold, and at least the likeliest.
+        target: ``(B,)``, the class explained for each image; ``(B, 2)`` for contrasts.
         target_predictions: The same with names and probabilities.
         segmentations: Segmenter's name -> its segmentation of the images.
         raw: Method's name -> saliency maps ``(B, H, W)``.
@@ -70,12 +73,12 @@ class Explanation:
     names: tuple[str, ...]
     sources: tuple[str, ...]
     predictions: tuple[tuple[Prediction, ...], ...]
-    target: Int64[Tensor, " B"]
+    target: Int64[Tensor, "B ..."]
     target_predictions: tuple[Prediction, ...]
     segmentations: Mapping[str, Segmentation]
     raw: Mapping[str, Float[Tensor, "B H W"]]
     pooled: Mapping[tuple[str, str], Float[Tensor, "B H W"]]
-    hidden_first: Mapping[str, tuple[Int64[Tensor, " n"], ...]] = field(default_factory=dict)
+    hidden_first: Mapping[str, tuple[Int64[Tensor, " _"], ...]] = field(default_factory=dict)
     settings: Mapping[str, object] = field(default_factory=dict)
     seed: int = 0
 
@@ -144,9 +147,9 @@ class Explanation:
 
         photo = self._photo(index)
         first, target = photo.predictions[0], photo.target
-        title = f"{first.name} ({first.probability:.0%})"
-        if target.index != first.index:
-            title += f", explained for {target.name} ({target.probability:.0%})"
+        title = f"{first.name} ({first.shown(0)})"
+        if target.name != first.name:
+            title += f", explained for {target.name} ({target.shown(0)})"
         return plots.explanation_figure(
             photo.image,
             {photo.title(name): maps for name, maps in photo.segmentations.items()},
@@ -252,12 +255,13 @@ def _figure_html(figure: "Figure") -> str:
 def explain(
     model: Classifier,
     images: object,
-    target: int | Tensor | None = None,
+    target: Target | Each = None,
     *,
     method: Method | Sequence[Method] = "grad_cam_plus_plus",
     segmenter: Segmenter | Sequence[Segmenter] = "nas",
     greedy: bool = False,
     names: Sequence[str] | None = None,
+    threshold: float = 0.5,
     told: Callable[[str], None] | None = None,
 ) -> Explanation:
     """Explain a classifier's decisions by superpixels.
@@ -270,7 +274,10 @@ def explain(
         model: From ``load_model`` or ``wrap_model``.
         images: A tensor ``(B, C, H, W)`` in [0, 1], or whatever ``model.load_images`` takes: paths,
             PIL images, arrays, or a list of these.
-        target: The class to explain: one for all, one for each image, or the predicted ones.
+        target: The class to explain: one for all by number or name, a list or tensor with one for
+            each image, None for the predicted ones; a ``naspix.Contrast`` of two, why the one and
+            not the other; or ``naspix.targets.Each`` of several, which makes an entry for each
+            image and class, in this order.
         method: A name in ``naspix.registry.SALIENCY``, a callable ``(images, target) ->
             (B, H, W)``, or several of these.
         segmenter: A name in ``naspix.registry.SEGMENTERS``, a callable ``images ->
@@ -279,6 +286,8 @@ def explain(
             to the score, for each segmenter: about half the square of their number in forwards, an
             image.
         names: One for each image; file names by default.
+        threshold: From which probability on a class is among the predictions, where an image may
+            have several classes at once (a sigmoid's).
         told: Called with the name of each segmenter and method before it is asked, for progress.
 
     Raises:
@@ -296,6 +305,24 @@ def explain(
     batch, sources = _loaded(model, images)
     if names is not None and len(names) != len(batch):
         raise InputError(f"there are {len(batch)} images but {len(names)} names")
+    named = list(sources if names is None else names)
+    asked: Target
+    if isinstance(target, Each):
+        n_each, n_images = len(target.classes), len(batch)
+        ends = [model.resolve_target(batch, one).view(n_images, -1) for one in target.classes]
+        width = max(end.shape[1] for end in ends)
+        if any(end.shape[1] != width for end in ends):
+            raise InputError("Each takes classes or contrasts, not both at once")
+        asked = as_given(torch.stack(ends, 1).flatten(0, 1).squeeze(1))
+        batch = batch.repeat_interleave(n_each, 0)
+        named = [
+            f"{Path(name).stem}-{_words(model, end[index])}".replace(".", " ").replace("/", " ")
+            for index, name in enumerate(named)
+            for end in ends
+        ]
+        sources = tuple(source for source in sources for _ in range(n_each))
+    else:
+        asked = target
     methods = _named(method, lambda name: registry.find_method(name)(model))
     segmenters = _named(segmenter, lambda name: _segmenter(name, model))
 
@@ -304,17 +331,17 @@ def explain(
             told(step.partition(" ")[2])
         return nullcontext()
 
-    answers = Pipeline(model, methods, segmenters, greedy=greedy, watch=watch)(batch, target)
-    probabilities = answers.logits.double().softmax(1).cpu()
+    answers = Pipeline(model, methods, segmenters, greedy=greedy, watch=watch)(batch, asked)
+    probabilities = model.scores.probabilities(answers.logits.double()).cpu()
     return Explanation(
         images=batch,
-        names=tuple(unique_names(sources if names is None else names)),
+        names=tuple(unique_names(named)),
         sources=sources,
-        predictions=tuple(_likeliest(model, row) for row in probabilities),
+        predictions=tuple(likeliest(model, row, threshold) for row in probabilities),
         target=answers.target,
         target_predictions=tuple(
-            _prediction(model, row, int(index))
-            for row, index in zip(probabilities, answers.target, strict=True)
+            target_prediction(model, row, of)
+            for row, of in zip(probabilities, answers.target, strict=True)
         ),
         segmentations=answers.segmentations,
         raw=answers.raw,
@@ -326,6 +353,7 @@ def explain(
         hidden_first=answers.hidden_first,
         settings={
             "model": model.name,
+            "scores": str(model.scores),
             "methods": {name: _described(ask) for name, ask in methods.items()},
             "segmenters": {name: _described(ask) for name, ask in segmenters.items()},
         },
@@ -394,10 +422,33 @@ def _loaded(model: Classifier, images: object) -> tuple[Float[Tensor, "B C H W"]
     return batch, sources
 
 
-def _likeliest(model: Classifier, probabilities: Float[Tensor, " n"]) -> tuple[Prediction, ...]:
-    order = probabilities.topk(min(_N_PREDICTIONS, len(probabilities))).indices
-    return tuple(_prediction(model, probabilities, int(index)) for index in order)
+def likeliest(
+    model: Classifier, probabilities: Float[Tensor, " n"], threshold: float = 0.5
+) -> tuple[Prediction, ...]:
+    """The likeliest classes of one image, likeliest first.
+
+    Args:
+        model: Knows what its scores mean.
+        probabilities: Of all classes.
+        threshold: From which on a class counts where an image may have several at once; then all of
+            these are told, and at least the likeliest.
+    """
+    n_told = min(_N_PREDICTIONS, len(probabilities))
+    if model.scores.multi_label:
+        n_told = max(1, int((probabilities >= threshold).sum()))
+    order = probabilities.topk(n_told).indices
+    return tuple(target_prediction(model, probabilities, index) for index in order)
 
 
-def _prediction(model: Classifier, probabilities: Float[Tensor, " n"], index: int) -> Prediction:
-    return Prediction(index, model.category(index), float(probabilities[index]))
+def target_prediction(
+    model: Classifier, probabilities: Float[Tensor, " n"], target: Int64[Tensor, "..."]
+) -> Prediction:
+    """A class with its probability; of a contrast the first class with the name of both."""
+    index = int(target.flatten()[0])
+    return Prediction(
+        index, _words(model, target), float(probabilities[index]), model.scores.are_probabilities
+    )
+
+
+def _words(model: Classifier, target: Int64[Tensor, "..."]) -> str:
+    return " rather than ".join(model.category(int(index)) for index in target.flatten())

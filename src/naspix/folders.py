@@ -26,8 +26,7 @@ from naspix.explain import explain
 from naspix.files import written
 from naspix.images import Photo, ReadingAhead, answers_of, find_photos, of_one_size
 from naspix.machine import this_machine
-from naspix.models import Classifier, load_model
-from naspix.models.targets import find_class
+from naspix.models import Classifier, Output, load_model, read_categories
 from naspix.report import (
     Agreement,
     PhotoResult,
@@ -52,6 +51,7 @@ from naspix.runs import (
     read_run,
 )
 from naspix.segmentation import NAS, Segmentation
+from naspix.targets import Each
 
 Format = Literal["png", "npz", "coco"]
 _FREE = ("batch_size",)  # no result depends on it
@@ -67,10 +67,14 @@ class PhotoSettings:
         model: As ``load_model`` takes it.
         weights: ``"default"``, ``"none"``, or a file.
         device: Where the model runs.
+        scores: What its scores are: ``"softmax"``, ``"sigmoid"`` or ``"none"``; None finds out.
+        categories: File with the classes' names; None for the network's own.
         methods: Names of saliency methods; none where photos are only cut.
         segmenters: Names of segmenters.
         parameters: Name of a method or segmenter -> parameter -> value.
-        target: A class's number or name; the predicted one if None.
+        target: A class's number or name, or several, each of which is explained; the predicted one
+            if None.
+        threshold: From which probability on a class is listed, where an image may have several.
         quick: Fewer masks, samples and steps in the methods that take long.
         greedy: Also search the order in which superpixels can be hidden at the least cost.
         resize: ``"crop"``, ``"squash"`` or ``"none"``.
@@ -82,10 +86,13 @@ class PhotoSettings:
     model: str = "efficientnet_lite0"
     weights: str = "default"
     device: str = "cpu"
+    scores: Output | None = None
+    categories: str | None = None
     methods: tuple[str, ...] = ("grad_cam_plus_plus",)
     segmenters: tuple[str, ...] = ("nas",)
     parameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    target: str | None = None
+    target: str | tuple[str, ...] | None = None
+    threshold: float = 0.5
     quick: bool = False
     greedy: bool = False
     resize: Literal["crop", "squash", "none"] = "crop"
@@ -103,7 +110,13 @@ class PhotoSettings:
 
     def load(self) -> Classifier:
         """The network, on its device."""
-        return load_model(self.model, weights=self.weights, device=self.device)
+        return load_model(
+            self.model,
+            weights=self.weights,
+            device=self.device,
+            output=self.scores,
+            categories=read_categories(self.categories) if self.categories else None,
+        )
 
     def make_methods(self, model: Classifier) -> dict[str, Any]:
         """Name -> saliency method."""
@@ -360,7 +373,9 @@ class _Explain:
         self.model = settings.load()
         self._methods = settings.make_methods(self.model)
         self._segmenters = settings.make_segmenters(self.model)
-        self._target = find_class(self.model, settings.target)
+        given = settings.target
+        classes = () if given is None else (given,) if isinstance(given, str) else given
+        self._targets = tuple(dict.fromkeys(self.model.find_class(one) for one in classes))
 
     @property
     def n_steps(self) -> int:
@@ -379,7 +394,12 @@ class _Explain:
                 "device": str(self.model.device),
                 "resize": settings.resize,
                 "batch_size": settings.batch_size,
-                "target": "predicted" if self._target is None else self._target,
+                "scores": str(self.model.scores),
+                "target": "predicted"
+                if not self._targets
+                else self._targets[0]
+                if len(self._targets) == 1
+                else list(self._targets),
                 "methods": {name: repr(method) for name, method in self._methods.items()},
                 "segmenters": {name: repr(each) for name, each in self._segmenters.items()},
             },
@@ -392,29 +412,38 @@ class _Explain:
         explanation = explain(
             self.model,
             images,
-            self._target,
+            Each(*self._targets) if len(self._targets) > 1 else next(iter(self._targets), None),
             method=list(self._methods.values()),
             segmenter=list(self._segmenters.values()),
             names=[photo.name for photo in photos],
             greedy=self._settings.greedy,
+            threshold=self._settings.threshold,
             told=told,
         )
         rows: list[Row] = []
-        for photo, found in zip(photos, explanation.photos(), strict=True):
-            result = PhotoResult.of(replace(found, name=photo.name, source=photo.source))
+        n_each = max(1, len(self._targets))
+        for number, found in enumerate(explanation.photos()):
+            photo = photos[number // n_each]
+            if n_each == 1:
+                found = replace(found, name=photo.name)
+            result = PhotoResult.of(replace(found, source=photo.source))
             first = found.predictions[0]
             counts = {
                 name: int(labels.max()) + 1 for name, (_, labels) in found.segmentations.items()
             }
             line = {
-                "name": photo.name,
+                "name": found.name,
                 "class": first.name,
                 "probability": first.probability,
+                "said": ", ".join(f"{one.name} {one.shown()}" for one in found.predictions)
+                if self.model.scores.multi_label
+                else f"{first.name:<24} {first.shown():>6}",
+                "target": found.target.name,
                 "counts": counts,
             }
             rows.append(
                 {
-                    "name": photo.name,
+                    "name": found.name,
                     "told": json.dumps(line),
                     "entry": json.dumps(result.entry, ensure_ascii=False),
                     "section": zlib.compress(result.section.encode(), 1),
@@ -549,7 +578,8 @@ class _Worker:
             n_told += 1
 
         found = self.ask(photos, torch.cat([image for _, image in group]), told)
-        return [{**row, "index": index} for (index, _), row in zip(group, found, strict=True)]
+        n_each = len(found) // len(group)  # entries of a photo, one for each class asked about
+        return [{**row, "index": group[at // n_each][0]} for at, row in enumerate(found)]
 
     def check_readable(self) -> None:
         """Raise unless one of the photos can be read.

@@ -21,12 +21,13 @@ from naspix.metrics import greedy_lerf, random_segmentation
 from naspix.models import Classifier, check_images
 from naspix.models.activations import recording
 from naspix.models.batches import batch_size_on, in_batches
-from naspix.saliency.base import gradients_enabled, pick_scores
+from naspix.saliency.base import gradients_enabled
 from naspix.saliency.cam import ClassActivationMap
 from naspix.segmentation import NAS, Segmentation
 from naspix.superpixelify import superpixelify
+from naspix.targets import Target, as_given, check_length, part_of, pick_scores
 
-Method = Callable[[Tensor, int | Tensor | None], Tensor]
+Method = Callable[..., Tensor]  # (images, target) -> (B, H, W)
 Segmenter = Callable[[Tensor], Segmentation]
 
 RAW = "none"  # the segmenter of a map as it is
@@ -54,7 +55,7 @@ class Answers:
     Attributes:
         images: ``(B, C, H, W)`` in [0, 1].
         logits: ``(B, n_classes)``.
-        target: ``(B,)``, the classes that are explained.
+        target: ``(B,)``, the classes that are explained; ``(B, 2)`` for contrasts.
         segmentations: Segmenter's name -> its segmentation of the images.
         raw: Method's name -> saliency ``(B, H, W)``.
         hidden_first: Segmenter's name -> for each image its superpixels in the order in which the
@@ -64,10 +65,10 @@ class Answers:
 
     images: Float[Tensor, "B C H W"]
     logits: Float[Tensor, "B n_classes"]
-    target: Int64[Tensor, " B"]
+    target: Int64[Tensor, "B ..."]
     segmentations: Mapping[str, Segmentation]
     raw: Mapping[str, Float[Tensor, "B H W"]]
-    hidden_first: Mapping[str, tuple[Int64[Tensor, " n"], ...]]
+    hidden_first: Mapping[str, tuple[Int64[Tensor, " _"], ...]]
     activations: Mapping[str, Tensor]
 
     @property
@@ -135,7 +136,7 @@ class Pipeline:
     def __call__(
         self,
         images: Float[Tensor, "B C H W"],
-        target: int | Tensor | None = None,
+        target: Target = None,
         *,
         indices: Sequence[int] | None = None,
     ) -> Answers:
@@ -143,7 +144,8 @@ class Pipeline:
 
         Args:
             images: Values in [0, 1].
-            target: A class for all, one for each image, or the predicted ones.
+            target: A class for all by number or name, a list or tensor with one for each image,
+                None for the predicted ones, or a ``naspix.Contrast``.
             indices: The images' places in a data set, which random regions are drawn by.
 
         Raises:
@@ -151,6 +153,7 @@ class Pipeline:
         """
         check_images(images, self.model.in_channels)
         with self.watch("forward"):
+            self.model.find_scores(images)
             logits, classes, activations, cams = self._forward(images, target)
         segmentations: dict[str, Segmentation] = {}
         hidden_first = {}
@@ -163,12 +166,12 @@ class Pipeline:
                     segmentations[name] = self._segment(name, segmenter, images, activations)
                 if self.greedy:
                     superpixels = segmentations[name].superpixels
-                    best = greedy_lerf(self.model, images, superpixels, classes)
+                    best = greedy_lerf(self.model, images, superpixels, as_given(classes))
                     hidden_first[name] = best.order
         raw = {}
         for name, method in self.methods.items():
             with self.watch(f"method {name}"):
-                heat = cams[name]() if name in cams else method(images, classes)
+                heat = cams[name]() if name in cams else method(images, as_given(classes))
             expected = (len(images), *images.shape[-2:])
             if not isinstance(heat, Tensor) or tuple(heat.shape) != expected:
                 shape = tuple(heat.shape) if isinstance(heat, Tensor) else type(heat).__name__
@@ -177,8 +180,8 @@ class Pipeline:
         return Answers(images, logits, classes, segmentations, raw, hidden_first, activations)
 
     def _forward(
-        self, images: Float[Tensor, "B C H W"], target: int | Tensor | None
-    ) -> tuple[Tensor, Int64[Tensor, " B"], dict[str, Tensor], dict[str, Callable[[], Tensor]]]:
+        self, images: Float[Tensor, "B C H W"], target: Target
+    ) -> tuple[Tensor, Int64[Tensor, "B ..."], dict[str, Tensor], dict[str, Callable[[], Tensor]]]:
         """Logits, classes, activations, and how each CAM makes its map: of one pass."""
         model = self.model
         cams = {
@@ -192,9 +195,11 @@ class Pipeline:
             if isinstance(segmenter, NAS) and segmenter.model is model:
                 wanted += model.level_names(segmenter.levels)
 
+        check_length(target, len(images))
+
         def ask(part: slice) -> tuple[Tensor, Tensor, dict[str, Tensor], dict[str, Tensor | None]]:
             some = images[part]
-            given = target[part] if isinstance(target, Tensor) and target.ndim else target
+            given = part_of(target, part)
             if not cams:
                 with torch.no_grad():
                     if not wanted:  # also of a network whose modules cannot be recorded

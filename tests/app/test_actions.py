@@ -147,7 +147,7 @@ def test_contrast_is_the_difference_of_both_scores(model, ask, cat):
         alone = model(torch.where(covered, model.mean, images))[0]
     fall = float(logits[282] - logits[285] - (alone[282] - alone[285]))
     assert found["fall"][4] == pytest.approx(fall, abs=1e-4)
-    heat = naspix.saliency.GradCAMPlusPlus(model)(images, (282, 285))
+    heat = naspix.saliency.GradCAMPlusPlus(model)(images, naspix.Contrast(282, 285))
     assert found["saliency"][4] == pytest.approx(float(heat[superpixels == 4].mean()), abs=1e-5)
 
 

@@ -164,7 +164,7 @@ def test_cuda_gives_the_same_map(name):
 def test_why_class_a_and_not_b(name):
     """A pair asks for a difference; of a class with itself there is none."""
     method = SALIENCY[name](_model("resnet"), **FEW.get(name, {}))
-    contrast = method(_images(), (1, 2))
+    contrast = method(_images(), naspix.Contrast(1, 2))
     assert contrast.isfinite().all()
     assert not torch.allclose(contrast, method(_images(), 1))
     _close(method(_images(), (torch.tensor([1, 1]), 2)), contrast)

@@ -376,7 +376,8 @@ def test_unknown_methods_list_near_ones():
 
 def test_the_table():
     lines = repr(check(_model("strange"))).splitlines()
-    assert lines[0] == "Plain: images 3 x 32 x 32, 6 classes, 0.0 M parameters, float32 on cpu"
+    assert lines[0].startswith("Plain: scores: softmax, assumed: it returns 6 numbers an image; ")
+    assert lines[1] == "classes, 0.0 M parameters, float32 on cpu"
     assert "  0  first   8 x 32 x 32" in lines
     assert any(line.startswith("! no LRP rule") for line in lines)
     assert any(line.split() == ["LRP", "no", "-", "-", "-"] for line in lines)

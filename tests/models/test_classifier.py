@@ -70,8 +70,12 @@ def test_no_logits_is_a_sentence(form: Any, logits: Any) -> None:
         model(torch.rand(2, 3, 4, 4))
 
 
-def test_one_logit_a_picture_is_a_column() -> None:
-    assert naspix.wrap_model(Returns(lambda x: x[:, 0]))(torch.rand(2, 3, 4, 4)).shape == (2, 1)
+def test_one_logit_a_picture_is_two_directions() -> None:
+    images = torch.rand(2, 3, 4, 4)
+    network = Returns(lambda x: x[:, 0])
+    scores = naspix.wrap_model(network)(images)
+    torch.testing.assert_close(scores, torch.stack([-network(images), network(images)], 1))
+    assert naspix.wrap_model(network, output="none")(images).shape == (2, 1)
 
 
 @pytest.mark.parametrize("channels", [1, 3])

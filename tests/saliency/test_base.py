@@ -27,24 +27,24 @@ def test_a_contrast_is_the_difference_of_two_maps_where_the_method_is_linear(mod
     method = IntegratedGradients(model, n_steps=3)
     negative = torch.tensor([0, 4])
     torch.testing.assert_close(
-        method(images, (2, negative)), method(images, 2) - method(images, negative)
+        method(images, naspix.Contrast(2, negative)), method(images, 2) - method(images, negative)
     )
 
 
 def test_a_contrast_may_name_the_predicted_class(model, images):
     predicted = model(images).argmax(1)
-    classes = GradCAM(model)._resolve(images, (None, 1))
+    classes = GradCAM(model)._resolve(images, naspix.Contrast(None, 1))
     assert classes.tolist() == [[int(p), 1] for p in predicted]
 
 
 def test_a_contrast_of_a_class_with_itself_says_nothing(model, images):
-    assert not GradCAM(model)(images, (3, 3)).any()
+    assert not GradCAM(model)(images, naspix.Contrast(3, 3)).any()
 
 
 @pytest.mark.parametrize("target", [(0, 5), (-1, 2), (0, torch.tensor([1]))])
 def test_a_wrong_contrast_is_refused(model, images, target):
     with pytest.raises(InputError, match=r"^GradCAM: "):
-        GradCAM(model)(images, target)
+        GradCAM(model)(images, naspix.Contrast(*target))
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA"), DeviceError("memory ran out")])

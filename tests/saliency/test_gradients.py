@@ -347,7 +347,7 @@ def test_bad_settings(change, says):
 @pytest.mark.parametrize("method", METHODS)
 def test_contrast_and_low_precision(images, method):
     model = _wrapped(_small(nn.ReLU()))
-    contrast = method(model, reduce="sum")(images, (1, 2))
+    contrast = method(model, reduce="sum")(images, naspix.Contrast(1, 2))
     if method is not GuidedBackprop:  # guidance is not linear in the scores
         difference = method(model, reduce="sum")(images, 1) - method(model, reduce="sum")(images, 2)
         torch.testing.assert_close(contrast, difference, rtol=1e-4, atol=1e-6)

@@ -288,7 +288,7 @@ def test_contrast_is_the_difference():
     images = _images()
     method = LRP(model)
     difference = method(images, 1) - method(images, 2)
-    found = method(images, (1, 2))
+    found = method(images, naspix.Contrast(1, 2))
     torch.testing.assert_close(found, difference, rtol=1e-3, atol=1e-3 * float(found.abs().max()))
 
 

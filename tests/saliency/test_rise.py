@@ -198,7 +198,9 @@ def test_seeds(images):
 def test_contrast_is_the_difference(images):
     method = RISE(_wrapped(_Curved()), n_masks=40)
     difference = method(images, 2) - method(images, 0)
-    torch.testing.assert_close(method(images, (2, 0)), difference, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(
+        method(images, naspix.Contrast(2, 0)), difference, rtol=1e-4, atol=1e-6
+    )
 
 
 def test_half_precision(images):

@@ -146,7 +146,10 @@ def test_batches_seeds_and_sizes(model, images):
 def test_contrasts(model, images):
     method = Shapley(model, segmenter=_grid(5))
     torch.testing.assert_close(
-        method(images, (1, 3)), method(images, 1) - method(images, 3), rtol=1e-4, atol=1e-5
+        method(images, naspix.Contrast(1, 3)),
+        method(images, 1) - method(images, 3),
+        rtol=1e-4,
+        atol=1e-5,
     )
 
 

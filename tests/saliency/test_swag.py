@@ -73,7 +73,9 @@ def test_contrasts_reach_the_gradients(model, images):
     )
     difference = linear(images, 2) - linear(images, 3)
     # as exact as the integrals' sums
-    torch.testing.assert_close(linear(images, (2, 3)), difference, rtol=0.05, atol=1e-5)
+    torch.testing.assert_close(
+        linear(images, naspix.Contrast(2, 3)), difference, rtol=0.05, atol=1e-5
+    )
 
 
 def test_grey_images():

@@ -26,6 +26,7 @@ from naspix.plots import (
 )
 from naspix.segmentation import Segmentation
 from naspix.superpixelify import superpixelify
+from naspix.targets import Contrast
 
 MATCHED = ("slic", "felzenszwalb", "watershed", "quickshift")
 _ZOOM = 2
@@ -91,7 +92,7 @@ def contrast(study: Study, positive: int, negative: int, method: str, told: Told
         raise InputError("choose two of the network's classes")
     if positive == negative:
         raise InputError("choose two different classes; there is no contrast of one with itself")
-    heat = study.heat(method, (positive, negative), told)
+    heat = study.heat(method, Contrast(positive, negative), told)
     pooled = superpixelify(heat, study.segmentation.superpixels)
     scale = saliency_scale(pooled.cpu().numpy(), signed=True, outliers=_BEYOND)
     means = mean_saliency(study.segmentation, heat)

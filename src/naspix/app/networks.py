@@ -10,9 +10,17 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from naspix.errors import InputError, UnknownNameError
-from naspix.models import DEFAULT_MODEL, Classifier, list_models, load_model
+from naspix.models import (
+    DEFAULT_MODEL,
+    Classifier,
+    Output,
+    list_models,
+    load_model,
+    read_categories,
+)
 
 CHECKPOINT = ".safetensors"
 
@@ -77,6 +85,8 @@ def networks_of(
     *,
     folder: Path | None = None,
     device: str = "auto",
+    output: Output | None = None,
+    categories: Path | None = None,
 ) -> Networks:
     """The networks of the command line's options.
 
@@ -85,15 +95,20 @@ def networks_of(
         folder: Checkpoints in it are offered too: ``resnet18.safetensors``, or
             ``resnet18-anything.safetensors``, whose name begins with the network's.
         device: Where they run.
+        output: What their scores are, as for ``load_model``.
+        categories: File with the names of their classes.
 
     Raises:
         InputError: the folder is none, or a file's name names no network.
     """
-    makers = {name: partial(load_model, name, device=device) for name in names}
+    options: dict[str, Any] = {"device": device, "output": output}
+    if categories is not None:
+        options["categories"] = read_categories(categories)
+    makers = {name: partial(load_model, name, **options) for name in names}
     lines: dict[str, str] = {}
     for file in _checkpoints(folder) if folder else ():
         network = _network_of(file)
-        makers[file.stem] = partial(load_model, network, weights=file, device=device)
+        makers[file.stem] = partial(load_model, network, weights=file, **options)
         lines[file.stem] = f"model = naspix.load_model({network!r}, weights={file.name!r})"
     return Networks(makers, lines)
 

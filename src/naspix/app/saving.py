@@ -19,9 +19,8 @@ from naspix.app.hiding import hide
 from naspix.app.photos import png
 from naspix.app.study import Study, method_of
 from naspix.errors import UnknownNameError
-from naspix.explain import Explanation
+from naspix.explain import Explanation, likeliest, target_prediction
 from naspix.plots import photo_picture, with_colour_bar
-from naspix.report import Prediction
 from naspix.report.gallery import gallery
 from naspix.superpixelify import superpixelify
 
@@ -77,23 +76,15 @@ def explanation(study: Study) -> Explanation:
         if target == study.target
     }
     raw = {study.method: study.heat(study.method), **raw}
-    probabilities = study.logits.double().softmax(0)
-
-    def prediction(index: int) -> Prediction:
-        return Prediction(index, study.model.category(index), float(probabilities[index]))
-
+    probabilities = study.model.scores.probabilities(study.logits.double())
+    target = torch.tensor([study.target])
     return Explanation(
         images=study.images,
         names=(stem(study),),
         sources=(study.name,),
-        predictions=(
-            tuple(
-                prediction(index)
-                for index in probabilities.topk(min(5, len(probabilities))).indices.tolist()
-            ),
-        ),
-        target=torch.tensor([study.target]),
-        target_predictions=(prediction(study.target),),
+        predictions=(likeliest(study.model, probabilities),),
+        target=target,
+        target_predictions=(target_prediction(study.model, probabilities, target[0]),),
         segmentations=cuts,
         raw=raw,
         pooled={
@@ -103,6 +94,7 @@ def explanation(study: Study) -> Explanation:
         },
         settings={
             "model": study.model.name,
+            "scores": str(study.model.scores),
             "methods": {name: repr(method_of(name, study.model)) for name in raw},
             "segmenters": {name: cut.source for name, cut in cuts.items()},
             "hidden in the explorer": f"superpixels {', '.join(map(str, hidden))}"

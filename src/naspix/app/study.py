@@ -23,6 +23,7 @@ from naspix.pipeline import Pipeline
 from naspix.plots import photo_picture
 from naspix.saliency.base import Attribution
 from naspix.segmentation import Segmentation
+from naspix.targets import Contrast
 
 N_CLASSES_SHOWN = 5
 DEFAULT_METHOD = "grad_cam_plus_plus"
@@ -110,15 +111,14 @@ class Study:
     def heat(
         self,
         method: str,
-        target: int | tuple[int, int] | None = None,
+        target: int | Contrast | None = None,
         told: Told | None = None,
     ) -> Tensor:
         """A method's map ``(1, H, W)`` with its default settings, computed once for each class.
 
         Args:
             method: Its name.
-            target: The class, or two of which the first is held against the second; the explained
-                one by default.
+            target: The class, or a contrast; the explained one by default.
             told: Is told before it is computed how many images that takes, and what is computed.
         """
         wanted = self.target if target is None else target
@@ -158,6 +158,8 @@ class Study:
             "levels": list(self.model.levels),
             "predicted": self._class(int(self.logits.argmax())),
             "n_classes": len(self.logits),
+            "scores": str(self.model.scores),
+            "are_probabilities": self.model.scores.are_probabilities,
         }
 
     def regions_state(self) -> dict[str, Any]:
@@ -176,7 +178,7 @@ class Study:
     def scores_state(self) -> dict[str, Any]:
         """What is hidden, and the scores before and after."""
         before, after = self.hiding.before, self.hiding.logits
-        probable = [logits.double().softmax(0) for logits in (before, after)]
+        probable = [self.model.scores.probabilities(each.double()) for each in (before, after)]
         shown = dict.fromkeys(probable[0].topk(min(N_CLASSES_SHOWN, len(before))).indices.tolist())
         for index in (self.target, int(after.argmax())):
             shown.setdefault(index)

@@ -8,6 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from naspix.cli import talk
+from naspix.cli.options import ScoresName
 from naspix.errors import InputError
 
 _DEFAULT = ("efficientnet_lite0",)
@@ -22,6 +23,8 @@ def explorer(
     model: Annotated[tuple[str, ...], Parameter(alias="-m", negative=())] = _DEFAULT,
     models: Path | None = None,
     device: str = "auto",
+    scores: ScoresName | None = None,
+    categories: Path | None = None,
     root_path: str = "",
 ) -> int:
     """Open a page on which people touch the regions that a network sees.
@@ -37,6 +40,8 @@ def explorer(
         models: Folder of .safetensors checkpoints on offer; a name begins with the network's, as
             in resnet18-mine.safetensors.
         device: "auto" is a GPU where there is one; or cpu, cuda, cuda:1.
+        scores: What the networks' scores are: "softmax", "sigmoid" or "none"; found out if absent.
+        categories: File with the classes' names: JSON, or a name a line.
         root_path: Path under which a reverse proxy shows it, such as /explorer.
     """
     import threading
@@ -45,7 +50,9 @@ def explorer(
     from naspix.app.server import Address, Server
 
     address = Address(host, port, _credentials(host, auth, no_auth), root_path)
-    networks = networks_of(model, folder=models, device=device)
+    networks = networks_of(
+        model, folder=models, device=device, output=scores, categories=categories
+    )
     with address.listen() as listening:
         backend = Backend(networks)
         try:

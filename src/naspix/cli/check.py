@@ -4,7 +4,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from naspix.cli.options import Json
+from naspix.cli.options import Json, ScoresName
 
 
 def check(
@@ -21,6 +21,10 @@ def check(
     device: Annotated[
         str, Parameter(help='"auto" is a GPU where there is one; or cpu, cuda, cuda:1.')
     ] = "auto",
+    scores: Annotated[
+        ScoresName | None,
+        Parameter(help="What its scores are, where that is known; found out if absent."),
+    ] = None,
     json: Json = False,
 ) -> int:
     """Examine a network: its levels, what tools stumble over, which methods serve it.
@@ -33,6 +37,7 @@ def check(
     import naspix
     from naspix.cli.options import ModelOptions
 
-    diagnosis = naspix.check(ModelOptions(model=model, weights=weights, device=device).load())
+    options = ModelOptions(model=model, weights=weights, device=device, scores=scores)
+    diagnosis = naspix.check(options.load())
     print(encoder.dumps(diagnosis.to_dict()) if json else diagnosis)  # noqa: T201 - a result
     return 0

@@ -101,6 +101,8 @@ def concepts(
         model=model.model,
         weights=model.weights,
         device=str(resolve_device(model.device)),
+        scores=model.scores,
+        categories=model.categories_file,
         category=category,
         methods=tuple(dict.fromkeys(method)),
         parameters=read_assignments(set_, {name: find_method(name) for name in method}),

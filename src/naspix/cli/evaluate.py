@@ -87,6 +87,8 @@ def evaluate(
         model=model.model,
         weights=model.weights,
         device=str(resolve_device(model.device)),
+        scores=model.scores,
+        categories=model.categories_file,
         methods=method,
         segmenters=segmenter,
         target=target,

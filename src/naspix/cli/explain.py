@@ -38,8 +38,21 @@ def explain(
         several("What cuts"),
     ] = ("nas",),
     target: Annotated[
-        str | None, Parameter(help="Class to explain, number or name; the predicted one if absent.")
-    ] = None,
+        tuple[str, ...],
+        Parameter(
+            help="Class to explain, number or name; the predicted one if absent. Given several "
+            "times, each class of each photo is explained.",
+            negative=(),
+            show_default=False,
+        ),
+    ] = (),
+    threshold: Annotated[
+        float,
+        Parameter(
+            help="From which probability on a class is listed, where a photo may have several "
+            "classes at once."
+        ),
+    ] = 0.5,
     quick: Annotated[
         bool,
         Parameter(
@@ -76,12 +89,15 @@ def explain(
         model=model.model,
         weights=model.weights,
         device=str(resolve_device(model.device)),
+        scores=model.scores,
+        categories=model.categories_file,
         methods=tuple(registry.SALIENCY) if "all" in method else tuple(dict.fromkeys(method)),
         segmenters=(
             tuple(registry.SEGMENTERS) if "all" in segmenter else tuple(dict.fromkeys(segmenter))
         ),
         parameters={"nas": nas.parameters},
-        target=target,
+        target=target or None,
+        threshold=threshold,
         quick=quick,
         greedy=greedy,
         resize=inputs.resize,
@@ -94,8 +110,7 @@ def explain(
             talk.say(f"left out {photo['source']}: {photo['error']}")
         elif not json:
             counts = ", ".join(f"{n} superpixels ({name})" for name, n in photo["counts"].items())
-            name, line = photo["class"], f"{photo['probability']:>6.1%}  {counts}"
-            print(f"{photo['name']:<24}  {name:<24} {line}")  # noqa: T201 - a result
+            print(f"{photo['name']:<24}  {photo['said']}  {counts}")  # noqa: T201 - a result
 
     with talk.progress_of_photos("explaining") as doing:
         run = explain_photos(

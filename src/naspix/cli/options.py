@@ -36,6 +36,7 @@ MethodName = Literal[
 ]
 DatasetName = Literal["stl10", "cub", "voc", "folder", "coco", "photos"]
 Resize = Literal["crop", "squash", "none"]
+ScoresName = Literal["softmax", "sigmoid", "none"]
 
 
 def several(meaning: str) -> Parameter:
@@ -61,18 +62,34 @@ class ModelOptions:
             `naspix models` lists them.
         weights: "default", "none" for random ones, or a .pth, .pt or .safetensors file.
         device: "auto" is a GPU where there is one; or cpu, cuda, cuda:1.
+        scores: What the network's scores are: "softmax" of one class of many, "sigmoid" of each
+            class on its own, "none" for numbers that are no classes'. Found out if absent.
+        categories: File with the classes' names: JSON, or a name a line.
     """
 
     model: Annotated[str, Parameter(alias="-m")] = "efficientnet_lite0"
     weights: str = "default"
     device: str = "auto"
+    scores: ScoresName | None = None
+    categories: Path | None = None
+
+    @property
+    def categories_file(self) -> str | None:
+        """The file's whole path, as settings keep it."""
+        return None if self.categories is None else str(self.categories.absolute())
 
     def load(self) -> "Classifier":
         """The network, on its device."""
-        from naspix.models import keep_freed_memory, load_model
+        from naspix.models import keep_freed_memory, load_model, read_categories
 
         keep_freed_memory()
-        return load_model(self.model, weights=self.weights, device=self.device)
+        return load_model(
+            self.model,
+            weights=self.weights,
+            device=self.device,
+            output=self.scores,
+            categories=None if self.categories is None else read_categories(self.categories),
+        )
 
 
 @Parameter(name="*")

@@ -54,6 +54,8 @@ def segment(
         model=model.model,
         weights=model.weights,
         device=str(resolve_device(model.device)),
+        scores=model.scores,
+        categories=model.categories_file,
         methods=(),
         segmenters=(segmenter,),
         parameters={"nas": nas.parameters},

@@ -189,12 +189,13 @@ class Diagnosis:
         network = self.network
         size = " x ".join(map(str, network.input_size))
         return (
-            f"{network.name}: images {size}, {network.n_classes} classes, "
-            f"{network.n_parameters / 1e6:.1f} M parameters, {network.dtype} on {network.device}"
+            f"{network.name}: scores: {network.scores}; images {size}, {network.n_classes} "
+            f"classes, {network.n_parameters / 1e6:.1f} M parameters, {network.dtype} on "
+            f"{network.device}"
         )
 
     def _lines(self) -> Iterator[str]:
-        yield self._title()
+        yield from _wrapped("", self._title())
         yield ""
         yield "Levels"
         names = max((len(one.module) for one in self.network.levels), default=0)

@@ -72,7 +72,8 @@ class NetworkDiagnosis:
     Attributes:
         name: The classifier's.
         input_size: ``(C, H, W)`` of the images it was asked on.
-        n_classes: How many logits it returns.
+        n_classes: How many scores an image has.
+        scores: What they mean, and how that was found out.
         n_parameters: All of them.
         n_frozen: Those that ask for no gradient.
         dtype: What the network computes in.
@@ -97,6 +98,7 @@ class NetworkDiagnosis:
     n_frozen: int
     dtype: str
     device: str
+    scores: str = ""
     wrappers: tuple[str, ...] = ()
     levels: tuple[LevelDiagnosis, ...] = ()
     in_place: tuple[LayerOperation, ...] = ()
@@ -123,6 +125,7 @@ def diagnose_network(model: Classifier, images: Float[Tensor, "B C H W"]) -> Net
     names = {module: name for name, module in network.named_modules()}
     watch = _Watch({id(module): name for module, name in names.items()})
     calls: list[ModuleCall] = []
+    model.find_scores(images)
     with torch.inference_mode(False), torch.enable_grad():
         points = images.clone().requires_grad_()
         if isinstance(network, torch.jit.ScriptModule):
@@ -141,6 +144,7 @@ def diagnose_network(model: Classifier, images: Float[Tensor, "B C H W"]) -> Net
         n_frozen=sum(p.numel() for p in parameters if not p.requires_grad),
         dtype=str(model.dtype).removeprefix("torch."),
         device=str(model.device),
+        scores=str(model.scores),
         wrappers=tuple(_wrappers(model)),
         levels=tuple(_levels(model, {names[call.module]: call for call in calls})),
         in_place=tuple(watch.in_place),

@@ -26,7 +26,6 @@ from naspix.evaluation.pictures import Framing, Picture
 from naspix.evaluation.settings import EvaluationSettings, classes_of
 from naspix.images import ReadingAhead, answers_of, of_one_size
 from naspix.machine import this_machine
-from naspix.models.targets import find_class
 from naspix.pipeline import Pipeline
 from naspix.runs import Failure, OpenRun, Part, Row, Span
 from naspix.segmentation import NAS
@@ -63,9 +62,7 @@ class Evaluation:
             )
         self.target: str | int = settings.target
         if self.target not in ("predicted", "label"):
-            found = find_class(self.model, self.target)
-            assert found is not None
-            self.target = found
+            self.target = self.model.find_class(self.target)
         self.framing = Framing(self.model, squash=settings.task == "wsol", label_of=label_of)
 
     def begin(self, run: OpenRun, n_items: int) -> "MakeEvaluator":

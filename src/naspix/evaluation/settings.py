@@ -17,7 +17,7 @@ from naspix import registry
 from naspix.datasets import Dataset
 from naspix.errors import InputError, UnknownNameError
 from naspix.evaluation.measures import MEASURES, Measure
-from naspix.models import Classifier, load_model
+from naspix.models import Classifier, Output, load_model, read_categories
 from naspix.pipeline import RAW, Method, RandomRegions, Segmenter
 from naspix.segmentation import NAS
 from naspix.settings import read_assignments, settable
@@ -39,6 +39,8 @@ class EvaluationSettings:
         model: As ``load_model`` takes it.
         weights: ``"default"``, ``"none"``, or a file.
         device: Where the model runs.
+        scores: What its scores are: ``"softmax"``, ``"sigmoid"`` or ``"none"``; None finds out.
+        categories: File with the classes' names; None for the network's own.
         methods: Names of saliency methods, perhaps with ``@`` and a word.
         segmenters: The same for segmenters; ``"none"`` is the raw map, which is always there;
             ``"random"`` is the control with the sizes of the first NAS.
@@ -56,6 +58,8 @@ class EvaluationSettings:
     model: str = "efficientnet_lite0"
     weights: str = "default"
     device: str = "cpu"
+    scores: Output | None = None
+    categories: str | None = None
     methods: tuple[str, ...] = ("grad_cam_plus_plus",)
     segmenters: tuple[str, ...] = (RAW, "nas")
     parameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -141,7 +145,13 @@ class EvaluationSettings:
 
     def make_model(self) -> Classifier:
         """The network, on its device."""
-        return load_model(self.model, weights=self.weights, device=self.device)
+        return load_model(
+            self.model,
+            weights=self.weights,
+            device=self.device,
+            output=self.scores,
+            categories=read_categories(self.categories) if self.categories else None,
+        )
 
     def make_dataset(self) -> Dataset:
         """The data set.

@@ -11,7 +11,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from naspix.errors import InputError
-from naspix.models import Classifier
+from naspix.models import Classifier, Output
+from naspix.models.loading import ordered_categories
+from naspix.models.scores import declared_output
 
 _INTERPOLATIONS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}  # PIL's numbers
 
@@ -22,6 +24,7 @@ def wrap_huggingface(
     *,
     name: str | None = None,
     levels: Sequence[str] | None = None,
+    output: Output | None = None,
 ) -> Classifier:
     """Make an image classifier of transformers one that can be explained.
 
@@ -32,6 +35,7 @@ def wrap_huggingface(
             ask for ``load_images(..., resize="squash")``.
         name: What to call it in reports; where it came from by default.
         levels: Module names, shallow first, to be levels 0, 1, 2 and so on; found if not given.
+        output: What the scores are; ``config.problem_type`` says it, or else as for `wrap_model`.
 
     Raises:
         InputError: If the model is no image classifier, or the processor makes no such input.
@@ -65,7 +69,8 @@ def wrap_huggingface(
         input_size=size,
         mean=mean,
         std=std,
-        categories=[str(names[key]) for key in sorted(names, key=int)] if names else None,
+        categories=ordered_categories(names) if names else None,
+        output=output or declared_output(model),
         levels=levels,
         crop_pct=crop_pct,
         interpolation=_INTERPOLATIONS.get(int(getattr(processor, "resample", 2) or 0), "bicubic"),

@@ -50,7 +50,7 @@ def classifier_fn(
     """Make a model into LIME's ``classifier_fn``: arrays in, probabilities out.
 
     Args:
-        model: Asked for the softmax of its logits; of one channel or three, as LIME's arrays always
+        model: Asked for its probabilities; of one channel or three, as LIME's arrays always
             have three. A model of one channel sees the pictures in grey.
 
     Raises:

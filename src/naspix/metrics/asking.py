@@ -15,9 +15,10 @@ from torch import Tensor
 from naspix.errors import InputError, ModelError
 from naspix.metrics.hiding import Baseline, Hider, hider_of
 from naspix.models.batches import batch_size_on, in_batches
+from naspix.models.scores import probabilities_of
+from naspix.targets import Target, pick_scores, resolve
 
 Model = Callable[[Tensor], Tensor]
-Target = int | Tensor | None
 Score = Literal["logit", "probability"]
 
 
@@ -28,7 +29,7 @@ class Asking:
     Attributes:
         model: Images to logits.
         hide: Hides parts of the images.
-        target: ``(B,)``, on the CPU: whose score it is.
+        target: ``(B,)``, on the CPU: whose score it is; ``(B, 2)`` for contrasts.
         unhidden: ``(B,)``, the score with nothing hidden.
         score: What a score is.
         batch_size: How many images at once.
@@ -36,7 +37,7 @@ class Asking:
 
     model: Model
     hide: Hider
-    target: Int64[Tensor, " B"]
+    target: Int64[Tensor, "B ..."]
     unhidden: Float[Tensor, " B"]
     score: Score
     batch_size: int
@@ -68,8 +69,15 @@ class Asking:
             return _outputs(model, images[part], score)
 
         outputs = torch.cat(list(in_batches(ask, len(images), at_once)))
-        classes = _classes(target, outputs)
-        unhidden = outputs.gather(1, classes[:, None])[:, 0]
+        classes = resolve(
+            target,
+            len(outputs),
+            outputs.argmax(1),
+            outputs.shape[1],
+            getattr(model, "categories", None),
+            getattr(model, "name", "the model"),
+        ).cpu()
+        unhidden = pick_scores(outputs, classes)
         hide = hider_of(model, images, baseline)
         return cls(model, hide, classes, unhidden, score, at_once)
 
@@ -82,7 +90,7 @@ class Asking:
             where = index[part]
             points = self.hide(where.to(self.hide.images.device), hidden(part))
             outputs = _outputs(self.model, points, self.score)
-            return outputs.gather(1, self.target[where, None])[:, 0]
+            return pick_scores(outputs, self.target[where])
 
         return torch.cat(list(in_batches(ask, len(index), self.batch_size)))
 
@@ -107,22 +115,4 @@ def _outputs(
             "the model's logits are not finite (NaN or infinite); run it in float32, or look at "
             "its weights"
         )
-    return logits.softmax(1) if score == "probability" else logits
-
-
-def _classes(target: Target, outputs: Float[Tensor, "B n_classes"]) -> Int64[Tensor, " B"]:
-    n_images, n_classes = outputs.shape
-    if target is None:
-        return outputs.argmax(1)
-    classes = torch.as_tensor(target).cpu()
-    if classes.is_floating_point() or classes.is_complex() or classes.dtype == torch.bool:
-        raise InputError(f"a target must be a whole number, a class; {target!r} is not")
-    if classes.ndim > 1 or (classes.ndim == 1 and len(classes) != n_images):
-        raise InputError(
-            f"there must be one target, or one for each of the {n_images} images, but the shape "
-            f"given is {tuple(classes.shape)}"
-        )
-    wrong = [int(i) for i in classes.flatten() if not 0 <= i < n_classes]
-    if wrong:
-        raise InputError(f"there is no class {wrong[0]}: the model has {n_classes} of them")
-    return classes.long().expand(n_images).clone()
+    return probabilities_of(model, logits) if score == "probability" else logits

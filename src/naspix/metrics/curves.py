@@ -29,14 +29,14 @@ class PerturbationCurves:
         auc: ``(B,)``, the area under each curve by the trapezoidal rule; NaN for an image that is
             left out.
         raw: ``(B, points)``, the scores as the model gave them.
-        target: ``(B,)``, whose score it is.
+        target: ``(B,)``, or ``(B, 2)`` for contrasts, whose score it is.
     """
 
     fraction: Float[Tensor, "B points"]
     score: Float[Tensor, "B points"]
     auc: Float[Tensor, " B"]
     raw: Float[Tensor, "B points"]
-    target: Int64[Tensor, " B"]
+    target: Int64[Tensor, "B ..."]
 
     @property
     def valid(self) -> Bool[Tensor, " B"]:
@@ -141,7 +141,7 @@ class MeanCurve:
 def curves_of(
     fraction: Float[Tensor, "B points"],
     raw: Float[Tensor, "B points"],
-    target: Int64[Tensor, " B"],
+    target: Int64[Tensor, "B ..."],
     *,
     scaled: bool,
 ) -> PerturbationCurves:

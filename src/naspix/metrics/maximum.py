@@ -13,10 +13,11 @@ from torch import Tensor
 
 from naspix.errors import InputError
 from naspix.images import check_images
-from naspix.metrics.asking import Asking, Model, Score, Target
+from naspix.metrics.asking import Asking, Model, Score
 from naspix.metrics.curves import PerturbationCurves, curves_of
 from naspix.metrics.hiding import Baseline
 from naspix.metrics.orders import numbered
+from naspix.targets import Target
 
 MAX_EXACT = 12
 

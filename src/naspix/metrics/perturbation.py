@@ -13,10 +13,11 @@ from torch import Tensor
 
 from naspix.errors import InputError
 from naspix.images import check_images
-from naspix.metrics.asking import Asking, Model, Score, Target
+from naspix.metrics.asking import Asking, Model, Score
 from naspix.metrics.curves import PerturbationCurves, curves_of
 from naspix.metrics.hiding import Baseline
 from naspix.metrics.orders import HidingOrder, Ties, order_pixels, order_superpixels
+from naspix.targets import Target
 
 
 def lerf(
@@ -41,7 +42,8 @@ def lerf(
             such as a ``naspix.Classifier``.
         images: Values in [0, 1], where the model takes them.
         heat: Saliency ``(B, H, W)``, higher is more relevant; finite.
-        target: A class for all images, one for each, or None for the predicted ones.
+        target: A class for all images (of a ``naspix.Classifier`` by name too), a list or tensor
+            with one for each, None for the predicted ones, or a ``naspix.Contrast``.
         superpixels: ``(B, H, W)`` labels: one whole superpixel is hidden at each step, that of the
             lowest mean saliency first, however often its value is tied with others'. Without them
             pixels are hidden.
@@ -51,7 +53,8 @@ def lerf(
             makes zero of what is hidden; for a plain callable the image's own mean colour.
             ``"black"``, ``"blurred"`` (`Blurred`), ``"inpainted"`` (`Inpainted`), a value or a
             colour in [0, 1], images, or a function from images to images.
-        score: ``"logit"``, before the softmax, or ``"probability"``.
+        score: ``"logit"``, before the softmax, or ``"probability"``: a ``naspix.Classifier`` says
+            what that is; of another model's scores the softmax, but the sigmoid of a single one.
         scaled: Curves run from 1 to 0. An image whose score is the same with nothing and with
             everything hidden (to 5 digits) is left out: its area is NaN.
         ties: Which of equally salient superpixels goes first: ``"seed"`` draws, ``"area"`` hides
@@ -281,7 +284,7 @@ def _order(
 class _Scores:
     fraction: Float[Tensor, "B points"]
     raw: Float[Tensor, "B points"]
-    target: Int64[Tensor, " B"]
+    target: Int64[Tensor, "B ..."]
 
     def curves(self, scaled: bool) -> PerturbationCurves:
         return curves_of(self.fraction, self.raw, self.target, scaled=scaled)

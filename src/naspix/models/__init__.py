@@ -10,18 +10,22 @@ from naspix.images import (
 from naspix.models.activations import recording
 from naspix.models.classifier import Classifier
 from naspix.models.devices import keep_freed_memory, resolve_device
-from naspix.models.loading import load_model, wrap_model
+from naspix.models.loading import load_model, read_categories, wrap_model
 from naspix.models.recipes import DEFAULT_MODEL, list_models
+from naspix.models.scores import Output, ScoreMeaning
 
 __all__ = [
     "DEFAULT_MODEL",
     "MAX_PIXELS",
     "Classifier",
+    "Output",
+    "ScoreMeaning",
     "check_images",
     "expand_paths",
     "keep_freed_memory",
     "list_models",
     "load_model",
+    "read_categories",
     "read_image",
     "read_images",
     "recording",

@@ -28,7 +28,16 @@ from naspix.images import (
 from naspix.models.activations import recording, tracing
 from naspix.models.batches import is_out_of_memory
 from naspix.models.levels import default_levels, family_levels, traced_levels
-from naspix.models.scores import Logits, pick_logits
+from naspix.models.scores import (
+    Logits,
+    Output,
+    ScoreMeaning,
+    ScoreReader,
+    check_output,
+    find_reader,
+    plain_reader,
+)
+from naspix.targets import Target, asks_predicted, find_class, resolve
 
 Level = int | str
 
@@ -52,6 +61,8 @@ class Classifier(nn.Module):
         categories: The classes' names in the order of the logits.
         levels: Module names, shallow first; None finds them.
         logits: Key, position or function that picks the logits from what the network returns.
+        output: What the scores are: ``"softmax"`` of one class of many, ``"sigmoid"`` of each class
+            on its own, ``"none"`` for numbers that are no classes'; None finds out (`scores`).
         crop_pct: Share of the scaled picture that ``resize="crop"`` keeps.
         interpolation: How `load_images` resizes.
     """
@@ -70,6 +81,7 @@ class Classifier(nn.Module):
         categories: Sequence[str] | None = None,
         levels: Sequence[str] | None = None,
         logits: Logits | None = None,
+        output: Output | None = None,
         crop_pct: float = 0.875,
         interpolation: str = "bilinear",
     ) -> None:
@@ -80,13 +92,17 @@ class Classifier(nn.Module):
         self.name = name
         self.input_size = input_size
         self.in_channels = len(mean)
-        self.categories = None if categories is None else tuple(categories)
+        check_output(output)
+        self._names = None if categories is None else tuple(categories)
+        self._output: Output | None = output
+        self._reader: ScoreReader | None = None
         self.crop_pct = crop_pct
         self.interpolation = interpolation
         self.register_buffer("mean", _per_channel(mean, self.device), persistent=False)
         self.register_buffer("std", _per_channel(std, self.device), persistent=False)
         self._logits = logits
-        self._n_classes = None if categories is None else len(categories)
+        # a single name may be that of one direction of two
+        self._n_classes = len(self._names) if self._names and len(self._names) > 1 else None
         self._calls: dict[str, int] | None = None  # how often each module runs in a pass
         self._levels = family_levels(self.network) if levels is None else None
         self._family = frozenset(self._levels or ())
@@ -129,8 +145,23 @@ class Classifier(nn.Module):
         return default_levels(self.network, len(self.levels))
 
     @property
+    def categories(self) -> tuple[str, ...] | None:
+        """The classes' names in the order of the scores, if they are known.
+
+        Of a network with one score and one name, class 0 is called ``"not "`` that name.
+        """
+        if self._names is not None and len(self._names) == 1 and self.scores.one_score:
+            return f"not {self._names[0]}", self._names[0]
+        return self._names
+
+    @property
+    def scores(self) -> ScoreMeaning:
+        """What the scores mean, and how that was found out; the network is asked if need be."""
+        return self._ready().meaning
+
+    @property
     def n_classes(self) -> int:
-        """How many logits the network returns for an image."""
+        """How many scores an image has: the network's logits, and 2 where it returns one."""
         if self._n_classes is None:
             with torch.no_grad():
                 self(self._blank(1))
@@ -149,26 +180,62 @@ class Classifier(nn.Module):
             images: `(B, C, H, W)` in [0, 1]; those on another device are moved.
 
         Returns:
-            Logits, float32 (float64 if the network's weights are).
+            Scores: logits, float32 (float64 if the network's weights are). Of a network that ends
+            in a softmax or sigmoid they are what enters it, or the logarithm; of one that returns
+            a single logit they are two, its negative for class 0 and itself for class 1.
 
         Raises:
             InputError: If the images have the wrong shape, type or number of channels.
             ModelError: If the network fails on them, or returns no logits.
             DeviceError: If memory runs out.
         """
-        logits = pick_logits(self._ask(images), self._logits, batch=len(images), name=self.name)
-        self._n_classes = int(logits.shape[1])
-        if self.categories is not None and len(self.categories) != self._n_classes:
-            raise ModelError(
-                f"{self.name} returns {self._n_classes} logits, but {len(self.categories)} names "
-                "of categories are given"
+        inputs = self.standardize(images)
+        batch = len(inputs)
+        if self._reader is None:
+            answer = ask(self.network, inputs, self.name)
+            reader = plain_reader(
+                self.network,
+                answer,
+                output=self._output,
+                logits=self._logits,
+                batch=batch,
+                name=self.name,
             )
-        return logits
+            if reader is not None:
+                self._reader = reader
+                return self._counted(reader.read(answer, batch=batch, name=self.name))
+            self._reader = find_reader(
+                self.network,
+                lambda several: ask(self.network, several, self.name),
+                inputs,
+                output=self._output,
+                logits=self._logits,
+                n_names=None if self._names is None else len(self._names),
+                name=self.name,
+            )
+        return self._counted(
+            self._reader(
+                self.network,
+                lambda: ask(self.network, inputs, self.name),
+                batch=batch,
+                name=self.name,
+            )
+        )
 
     def probabilities(self, images: Tensor) -> Float[Tensor, "B n_classes"]:
-        """Softmax of the logits; each row sums to one."""
-        logits: Tensor = self(images)
-        return logits.softmax(1)
+        """The classes' probabilities, by what `scores` says: rows of a softmax sum to one.
+
+        Where scores are numbers of no class (``"none"``), they are returned as they are.
+        """
+        scores: Tensor = self(images)
+        return self.scores.probabilities(scores)
+
+    def find_scores(self, images: Tensor) -> ScoreMeaning:
+        """What the scores mean, found on these images where it is not known yet.
+
+        Who watches the network in a pass asks this first, so that no other pass is watched.
+        """
+        return self._ready(images).meaning
 
     def standardize(self, images: Tensor) -> Float[Tensor, "B C H W"]:
         """Images as the network gets them: its device and type, mean removed, divided by std."""
@@ -269,41 +336,49 @@ class Classifier(nn.Module):
         if self.categories is None:
             return f"class {index}"
         if not 0 <= index < len(self.categories):
-            raise InputError(f"there is no class {index}: {self._class_range(self.n_classes)}")
+            raise InputError(
+                f"there is no class {index}: {self.name} has {len(self.categories)} classes, from "
+                f"0 to {len(self.categories) - 1}"
+            )
         return self.categories[index]
 
+    def find_class(self, target: str | int) -> int:
+        """The number of a class that is given by its number, as a word too, or by its name.
+
+        Raises:
+            InputError: There is no class of that number, or several have that name.
+            UnknownNameError: There is no class of that name; with the names most like it.
+
+        Example:
+            >>> import naspix
+            >>> naspix.load_model("efficientnet_lite0").find_class("Tiger cat")
+            282
+        """
+        return find_class(target, self.n_classes, self.categories, self.name)
+
     def resolve_target(
-        self, images: Tensor, target: int | Tensor | None, logits: Tensor | None = None
-    ) -> Int64[Tensor, " B"]:
-        """The class asked about for each image.
+        self, images: Tensor, target: Target, logits: Tensor | None = None
+    ) -> Int64[Tensor, "B ..."]:
+        """The class asked about for each image, ``(B,)``; two, ``(B, 2)``, for a contrast.
 
         Args:
             images: `(B, C, H, W)`.
-            target: A class for all images, one for each, or None for the predicted ones.
+            target: A class for all images by number or name, a list or tensor with one for each,
+                None for the predicted ones, or a ``naspix.Contrast``.
             logits: Of these images, if at hand; otherwise the network is asked where need be.
 
         Raises:
             InputError: If a target is no class, or there are not as many as images.
         """
-        if target is None:
+        predicted = None
+        if asks_predicted(target):
             if logits is None:
                 with torch.no_grad():
                     logits = self(images)
-            return logits.detach().argmax(1)
-        classes = torch.as_tensor(target)
-        if classes.is_floating_point() or classes.is_complex() or classes.dtype == torch.bool:
-            raise InputError(f"a target must be a whole number, a class; {target!r} is not")
-        if classes.ndim > 1 or (classes.ndim == 1 and len(classes) != len(images)):
-            raise InputError(
-                f"there must be one target, or one for each of the {len(images)} images, but the "
-                f"shape given is {tuple(classes.shape)}"
-            )
+            predicted = logits.detach().argmax(1)
         n_classes = self.n_classes if logits is None else logits.shape[1]
-        wrong = [int(i) for i in classes.flatten() if not 0 <= i < n_classes]
-        if wrong:
-            raise InputError(f"there is no class {wrong[0]}: {self._class_range(n_classes)}")
-        device = self.device if logits is None else logits.device
-        return classes.to(device, torch.int64).expand(len(images)).clone()
+        classes = resolve(target, len(images), predicted, n_classes, self.categories, self.name)
+        return classes.to(self.device if logits is None else logits.device)
 
     def extra_repr(self) -> str:
         """Name, size, classes and levels, for ``repr``."""
@@ -323,8 +398,24 @@ class Classifier(nn.Module):
             raise AttributeError("Classifier has no check() any more; call naspix.check(model)")
         return super().__getattr__(name)
 
-    def _class_range(self, n_classes: int) -> str:
-        return f"{self.name} has {n_classes} classes, from 0 to {n_classes - 1}"
+    def _ready(self, images: Tensor | None = None) -> ScoreReader:
+        """The reader of scores, found on one of the images (a blank one by default) if need be."""
+        if self._reader is None:
+            with torch.no_grad():
+                self(self._blank(1) if images is None else images[:1])
+        assert self._reader is not None  # set by forward
+        return self._reader
+
+    def _counted(self, scores: Tensor) -> Tensor:
+        self._n_classes = int(scores.shape[1])
+        n_names = len(self._names or ())
+        one_of_two = n_names == 1 and self.scores.one_score
+        if self._names is not None and n_names != self._n_classes and not one_of_two:
+            raise ModelError(
+                f"{self.name} returns {self._n_classes} logits, but {n_names} names "
+                "of categories are given"
+            )
+        return scores
 
     def _level_name(self, level: Level) -> str:
         if _is_whole(level):

@@ -7,9 +7,9 @@ folder, which `naspix finetune` leaves behind, holds ``model.safetensors`` with 
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
-from numbers import Real
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,13 @@ from naspix.models.recipes import (
     recipe_of,
     with_weights,
 )
-from naspix.models.scores import Logits
+from naspix.models.scores import Logits, Output
 from naspix.models.weights import fitted, read_state
 
 SCHEMA = "naspix-model/1"
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
+
+Categories = Iterable[str] | Mapping[Any, Any]
 
 
 def load_model(
@@ -39,6 +41,8 @@ def load_model(
     *,
     weights: str | os.PathLike[str] | None = "default",
     device: str | torch.device | None = None,
+    output: Output | None = None,
+    categories: Categories | None = None,
 ) -> Classifier:
     """Load a network by name, with what its authors say about size, mean and standard deviation.
 
@@ -54,6 +58,8 @@ def load_model(
         device: Such as ``"cpu"`` or ``"cuda:1"``; ``"auto"`` is a GPU where there is one; None is
             the CPU, where weights lie channels last, which is faster (safetensors wants them made
             ``contiguous()`` before it saves them).
+        output: What the scores are; as for `wrap_model`.
+        categories: The classes' names where they are not known, or others; as for `wrap_model`.
 
     Raises:
         UnknownNameError: If there is no such model, with the names most like it.
@@ -76,26 +82,100 @@ def load_model(
                     "name its network instead of the folder"
                 )
             described, network = read_model(name)
-            title, categories = f"{Path(name).name} ({described.network})", described.categories
+            title, usual_names = f"{Path(name).name} ({described.network})", described.categories
+            output = output or described.output
         else:
             recipe = recipe_of(str(name))
             described = recipe.description
-            title, categories = str(name), described.categories
+            title, usual_names = str(name), described.categories
             if weights is None:
                 network = recipe.build(None)
             else:
                 network, usual = with_weights(recipe, weights)
-                categories = categories if usual else None
+                usual_names = usual_names if usual else None
     return Classifier(
         _placed(network, place),
         name=title,
         input_size=described.input_size,
         mean=described.mean,
         std=described.std,
-        categories=categories,
+        categories=usual_names if categories is None else ordered_categories(categories),
+        output=output,
         crop_pct=described.crop_pct,
         interpolation=described.interpolation,
     )
+
+
+def ordered_categories(categories: object) -> tuple[str, ...]:
+    """Names of classes in the order of their numbers.
+
+    Args:
+        categories: Names in order; or a dictionary of numbers (as words too) and names, either way
+            round, such as ``config.id2label`` and ``ImageFolder.class_to_idx``.
+
+    Raises:
+        InputError: It is no such thing, or numbers are missing, so that names would go wrong.
+
+    Example:
+        >>> ordered_categories({"dog": 1, "cat": 0}), ordered_categories({"1": "dog", "0": "cat"})
+        (('cat', 'dog'), ('cat', 'dog'))
+    """
+    if isinstance(categories, Mapping):
+        keys, values = list(categories), list(categories.values())
+        if all(map(_is_number, keys)) and not all(map(_is_number, values)):
+            by_number = {int(key): str(name) for key, name in zip(keys, values, strict=True)}
+        elif all(map(_is_number, values)) and not all(map(_is_number, keys)):
+            by_number = {int(value): str(key) for key, value in zip(keys, values, strict=True)}
+        else:
+            raise InputError(
+                "categories as a dictionary must have numbers on one side and names on the other"
+            )
+        if sorted(by_number) != list(range(len(keys))) or not keys:
+            raise InputError(
+                f"categories as a dictionary must name every class from 0 to {len(keys) - 1} once, "
+                f"but number {', '.join(map(str, sorted(by_number))) or 'none'}"
+            )
+        return tuple(by_number[index] for index in range(len(keys)))
+    if isinstance(categories, str | bytes | set | frozenset) or not isinstance(
+        categories, Iterable
+    ):
+        raise InputError(
+            "categories must be a list of names in order, or a dictionary of numbers and names, "
+            f"not {type(categories).__name__}"
+        )
+    names = tuple(categories)
+    if not all(isinstance(name, str) for name in names):
+        wrong = next(name for name in names if not isinstance(name, str))
+        raise InputError(f"categories must be names, and {wrong!r} is none")
+    return names
+
+
+def read_categories(file: str | os.PathLike[str]) -> tuple[str, ...]:
+    """Names of classes from a file: JSON, a list or a dictionary of numbers; or a name a line.
+
+    Raises:
+        InputError: It cannot be read, or holds something else.
+    """
+    path = Path(file)
+    try:
+        words = path.read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"the categories in {str(path)!r} cannot be read: {error}") from None
+    if path.suffix.lower() == ".json" or words.lstrip()[:1] in ("{", "["):
+        try:
+            return ordered_categories(json.loads(words))
+        except ValueError as error:
+            raise InputError(f"the categories in {str(path)!r}: {error}") from None
+    names = [line.strip() for line in words.rstrip().splitlines()]
+    if not names or not all(names):
+        raise InputError(f"{str(path)!r} must hold one class's name in each line")
+    return tuple(names)
+
+
+def _is_number(value: object) -> bool:
+    if isinstance(value, str):
+        return value.isdecimal()
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def _placed(network: nn.Module, device: torch.device) -> nn.Module:
@@ -115,9 +195,10 @@ def wrap_model(
     mean: float | Sequence[float] | None = None,
     std: float | Sequence[float] | None = None,
     input_size: int | tuple[int, int] | None = None,
-    categories: Sequence[str] | None = None,
+    categories: Categories | None = None,
     levels: Sequence[str] | None = None,
     logits: Logits | None = None,
+    output: Output | None = None,
     name: str | None = None,
 ) -> Classifier:
     """Make a classifier of any module that turns images into logits.
@@ -133,11 +214,19 @@ def wrap_model(
         std: The same for the divisor; without it nothing is divided.
         input_size: Height and width, or one for both, that `Classifier.load_images` makes. If not
             given, what the module says (``config.image_size`` or the like), else 224 x 224.
-        categories: Names of the classes in the order of the logits; if not given, the module's
-            ``config.id2label``, if it has one.
+        categories: Names of the classes in the order of the logits, or a dictionary between names
+            and numbers, either way round; if not given, the module's ``config.id2label``, if it
+            has one.
         levels: Module names, shallow first, to be levels 0, 1, 2 and so on; found if not given.
         logits: Key or position of the logits in what the module returns, or a function that picks
-            them.
+            them. Without it the entries are looked at.
+        output: What the scores are: ``"softmax"`` of one class of many, ``"sigmoid"`` of each class
+            on its own (several may be in an image; also one logit, whose negative is class 0's
+            score and itself class 1's), ``"none"`` for numbers that are no classes'. Without it
+            that is found out from what the module does, on eight images or more: whether it ends
+            in a softmax or sigmoid, which is taken off; what ``config.problem_type`` says. Where
+            nothing tells, one score is taken for a sigmoid's and more for a softmax's, and
+            ``Classifier.scores``, doctor and reports say that it is *assumed*.
         name: What to call it in reports; by default its class's name.
 
     Raises:
@@ -155,19 +244,18 @@ def wrap_model(
     network = unwrapped(module)
     channels = _n_channels(network, mean, std)
     config = getattr(network, "config", None)
-    if categories is None and isinstance(names := getattr(config, "id2label", None), dict):
-        categories = [str(names[key]) for key in sorted(names, key=int)]
-    if isinstance(categories, str):
-        raise InputError("categories must be a list of names, not one string")
+    if categories is None:
+        categories = getattr(config, "id2label", None) or None
     return Classifier(
         module,
         name=name or type(network).__name__,
         input_size=_size(network, input_size),
         mean=_statistic("mean", mean, channels, 0.0),
         std=_statistic("std", std, channels, 1.0),
-        categories=categories,
+        categories=None if categories is None else ordered_categories(categories),
         levels=[levels] if isinstance(levels, str) else levels,
         logits=logits,
+        output=output,
     )
 
 
@@ -281,7 +369,9 @@ def _read_description(path: Path) -> Description:
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
         raise WeightsError(f"{str(path)!r} is not of the form {SCHEMA} that is known here")
     try:
-        values = {one.name: content[one.name] for one in fields(Description)}
+        values = {
+            one.name: content[one.name] for one in fields(Description) if one.name != "output"
+        }
         described = Description(
             network=str(values["network"]),
             categories=tuple(map(str, values["categories"])),
@@ -290,6 +380,7 @@ def _read_description(path: Path) -> Description:
             std=tuple(map(float, values["std"])),
             crop_pct=float(values["crop_pct"]),
             interpolation=str(values["interpolation"]),
+            output=content.get("output"),  # of a folder made before it was asked for
         )
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise WeightsError(f"{str(path)!r} lacks something, or holds nonsense: {error}") from None

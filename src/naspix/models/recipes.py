@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from naspix.errors import InputError, UnknownNameError, WeightsError
+from naspix.models.scores import Output
 from naspix.models.weights import fitted, read_state
 
 DEFAULT_MODEL = "efficientnet_lite0"
@@ -47,6 +48,7 @@ class Description:
         std: The same for the divisor.
         crop_pct: Share of the scaled picture that the middle takes.
         interpolation: How pictures are resized.
+        output: What the scores are; None where nobody says.
     """
 
     network: str
@@ -56,6 +58,7 @@ class Description:
     std: tuple[float, ...]
     crop_pct: float
     interpolation: str
+    output: Output | None = None
 
 
 @dataclass(frozen=True)

@@ -1,28 +1,188 @@
-"""What a network's answer says of each class: the logits in whatever it returned.
+"""What a network's scores mean, from what it does: the one place that decides.
 
-The one place that decides what scores are; who asks the network is ``classifier.py``.
+Three things are found the first time that a network is asked. Where its scores lie in what it
+returns; whether a softmax or sigmoid is applied to them already, which is then taken off (the input
+of the last such layer is read on the way, else the logarithm is taken: never twice a softmax); and
+how probabilities are made of them. Where nothing tells, that is *assumed*, and said so.
 """
 
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
-from naspix.errors import ModelError
-from naspix.models.activations import first_tensor
+from naspix.errors import InputError, ModelError
 
 Logits = str | int | Callable[[object], Tensor]
+Output = Literal["softmax", "sigmoid", "none"]
+
+N_INPUTS = 8  # on which it is decided
+
+_Applied = Literal["", "softmax", "log_softmax", "sigmoid"]
+_Path = tuple[str | int, ...]
+_LAST_LAYERS = nn.Softmax | nn.LogSoftmax | nn.Sigmoid | nn.Softmax2d
+_PROBLEMS: dict[str, Output] = {
+    "single_label_classification": "softmax",
+    "multi_label_classification": "sigmoid",
+    "regression": "none",
+}
+# steps that can end in any number: what they make lies in [0, 1] by chance alone
+_FREE = (
+    "Addmm",
+    "Mm",
+    "Bmm",
+    "Baddbmm",
+    "Linear",
+    "MkldnnLinear",
+    "Convolution",
+    "Relu",
+    "Gelu",
+    "Silu",
+    "LeakyRelu",
+    "Hardswish",
+    "NativeBatchNorm",
+    "CudnnBatchNorm",
+    "NativeLayerNorm",
+)
+# steps behind which one has to look for them
+_PASSING = (
+    "View",
+    "UnsafeView",
+    "Reshape",
+    "Squeeze",
+    "Unsqueeze",
+    "Select",
+    "Slice",
+    "Clone",
+    "ToCopy",
+    "Alias",
+    "Expand",
+    "Permute",
+    "Transpose",
+    "TBackward",
+    "Index",
+    "Cat",
+    "Stack",
+    "Mean",
+    "Sum",
+    "Add",
+    "Sub",
+    "Mul",
+    "Div",
+    "AdaptiveAvgPool",
+    "AvgPool",
+    "AsStrided",
+    "Split",
+)
 
 
-def pick_logits(
-    output: object, logits: Logits | None, *, batch: int, name: str
-) -> Float[Tensor, "B n_classes"]:
-    """The logits in what a network returned, float32 unless they are float64.
+@dataclass(frozen=True)
+class ScoreMeaning:
+    """What scores mean, and how that was found out.
+
+    Attributes:
+        output: What makes probabilities of scores: ``"softmax"``, one of many classes;
+            ``"sigmoid"``, each class on its own; ``"none"``, they are numbers, not of classes.
+        how: How that was found out.
+        assumed: Whether nothing told, so that it may be wrong.
+        one_score: Whether the network returns a single number of two directions: class 1 has it as
+            its score, class 0 its negative.
+    """
+
+    output: Output
+    how: str
+    assumed: bool = False
+    one_score: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.output}, {'assumed: ' if self.assumed else ''}{self.how}"
+
+    @property
+    def are_probabilities(self) -> bool:
+        """Whether `probabilities` are such, rather than numbers as they are."""
+        return self.output != "none"
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether an image may have several classes at once."""
+        return self.output == "sigmoid" and not self.one_score
+
+    def probabilities(self, scores: Float[Tensor, "B n_classes"]) -> Float[Tensor, "B n_classes"]:
+        """The classes' probabilities; the scores themselves where they are no classes'."""
+        if self.output == "softmax":
+            return scores.softmax(-1)
+        return scores.sigmoid() if self.output == "sigmoid" else scores
+
+
+@dataclass(frozen=True)
+class ScoreReader:
+    """Reads scores out of what a network returns.
+
+    Attributes:
+        meaning: What they mean.
+        path: Where they lie in the answer; empty for a tensor.
+        logits: The user's own way to pick them instead.
+        applied: What has been applied to them already.
+        module: The module whose input is read for them; empty for none.
+    """
+
+    meaning: ScoreMeaning
+    path: _Path = ()
+    logits: Logits | None = None
+    applied: _Applied = ""
+    module: str = ""
+
+    def __call__(
+        self, network: nn.Module, ask: Callable[[], object], *, batch: int, name: str
+    ) -> Float[Tensor, "B n_classes"]:
+        """Ask, and read the scores, float32 unless they are float64.
+
+        Raises:
+            ModelError: There are none, or they contradict what was found out about them.
+        """
+        if not self.module:
+            return self.read(ask(), batch=batch, name=name)
+        with _hearing(network, [self.module]) as heard:
+            answer = ask()
+        if not heard:
+            return self.read(answer, batch=batch, name=name)
+        return self._directions(_rows(heard[-1][1], batch, name))
+
+    def read(self, answer: object, *, batch: int, name: str) -> Float[Tensor, "B n_classes"]:
+        """The scores in an answer."""
+        rows = rows_of(answer, self.logits, self.path, batch=batch, name=name)
+        if self.applied in ("softmax", "sigmoid"):
+            if bool(((rows < -1e-3) | (rows > 1 + 1e-3)).any()):
+                raise ModelError(
+                    f"what {name} returns was taken for probabilities and is not within 0 and 1 "
+                    "now; say what it is by output= (--scores)"
+                )
+            info = torch.finfo(rows.dtype)
+            rows = (
+                rows.clamp_min(info.tiny).log()
+                if self.applied == "softmax"
+                else (rows.logit(info.eps))
+            )
+        return self._directions(rows)
+
+    def _directions(self, rows: Tensor) -> Tensor:
+        return torch.cat([-rows, rows], 1) if self.meaning.one_score else rows
+
+
+def rows_of(
+    answer: object, logits: Logits | None, path: _Path = (), *, batch: int, name: str
+) -> Float[Tensor, "B n"]:
+    """The rows, one an image, in what a network returned; float32 unless they are float64.
 
     Args:
-        output: A tensor, or what holds one first, or under ``logits``.
-        logits: Key, position or function that picks them; None looks in the usual places.
+        answer: A tensor, or what holds one.
+        logits: Key, position or function that picks it; None goes by ``path``.
+        path: Keys and positions that lead to it.
         batch: How many images went in.
         name: The network's name in an error.
 
@@ -30,12 +190,283 @@ def pick_logits(
         ModelError: If there are none.
 
     Example:
+        >>> rows_of({"a": torch.zeros(2, 5)}, "a", batch=2, name="net").shape
+        torch.Size([2, 5])
+    """
+    picked: object = answer
+    if callable(logits):
+        picked = logits(answer)
+    else:
+        for key in path if logits is None else (logits,):
+            picked = _entry(picked, key)
+    return _rows(picked, batch, name, whole=answer)
+
+
+def pick_logits(
+    answer: object, logits: Logits | None, *, batch: int, name: str
+) -> Float[Tensor, "B n_classes"]:
+    """The rows in what a network returned, where its entries tell which they are.
+
+    Raises:
+        ModelError: If there are none, or several may be them.
+
+    Example:
         >>> pick_logits({"logits": torch.zeros(2, 5)}, None, batch=2, name="net").shape
         torch.Size([2, 5])
     """
-    picked = _pick(output, logits)
-    if picked is None or picked.ndim == 0 or picked.shape[0] != batch:
-        what = type(output).__name__ if picked is None else f"shape {tuple(picked.shape)}"
+    path = () if logits is not None else _find_path(answer, batch, None, name)
+    return rows_of(answer, logits, path, batch=batch, name=name)
+
+
+def check_output(output: object) -> None:
+    """Refuse what is no ``Output``, and not None."""
+    if output is not None and output not in get_args(Output):
+        raise InputError(f"output is one of {', '.join(get_args(Output))}, not {output!r}")
+
+
+def declared_output(network: nn.Module) -> Output | None:
+    """What the configuration of a network of transformers says its scores are."""
+    problem = getattr(getattr(network, "config", None), "problem_type", None)
+    return _PROBLEMS.get(problem) if isinstance(problem, str) else None
+
+
+def plain_reader(
+    network: nn.Module,
+    answer: object,
+    *,
+    output: Output | None,
+    logits: Logits | None,
+    batch: int,
+    name: str,
+) -> ScoreReader | None:
+    """The reader where one answer is enough: a tensor of numbers that are no probabilities."""
+    if logits is None and not isinstance(answer, Tensor):
+        return None
+    rows = rows_of(answer, logits, batch=batch, name=name)
+    if output != "none" and _looks_applied(rows):
+        return None
+    declared = declared_output(network)
+    meaning = _meaning(output, declared, rows.shape[1], "", name)
+    return ScoreReader(meaning, logits=logits)
+
+
+def find_reader(
+    network: nn.Module,
+    ask: Callable[[Tensor], object],
+    inputs: Float[Tensor, "B C H W"],
+    *,
+    output: Output | None,
+    logits: Logits | None,
+    n_names: int | None,
+    name: str,
+) -> ScoreReader:
+    """Find where a network's scores lie and what they mean, from its answers to eight inputs.
+
+    Args:
+        network: The user's module, which is not changed.
+        ask: Asks it.
+        inputs: Standardised photos; where there are fewer than eight, others are made up.
+        output: What the user says that the scores are, if anything.
+        logits: The user's own way to pick them.
+        n_names: How many classes have names.
+        name: The network's name in an error.
+
+    Raises:
+        ModelError: If there are no scores, several may be them, or they contradict the user.
+    """
+    last = [key for key, each in network.named_modules() if isinstance(each, _LAST_LAYERS)]
+    devices = [inputs.device] if inputs.device.type == "cuda" else []
+    with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(devices=devices):
+        several = _eight(inputs).requires_grad_()
+        with _hearing(network, last) as heard:
+            answer = ask(several)
+        batch = len(several)
+        path = () if logits is not None else _find_path(answer, batch, n_names, name)
+        rows = rows_of(answer, logits, path, batch=batch, name=name)
+    applied = _applied(rows)
+    declared = declared_output(network)
+    wanted = output or declared
+    if wanted == "none":
+        applied = ""
+    elif applied in ("softmax", "log_softmax") and wanted == "sigmoid":
+        raise ModelError(
+            f"{name} returns rows that sum to 1, as a softmax does, so its scores are not of a "
+            "sigmoid as output= (--scores) or its configuration says"
+        )
+    elif applied == "sigmoid" and wanted == "softmax":
+        applied = ""
+    if applied == "sigmoid" and rows.shape[1] == 1 and bool((rows == 1).all()):
+        raise ModelError(
+            f"{name} returns 1 for every image, as a softmax over one number does; return the "
+            "number itself"
+        )
+    module = ""
+    if applied and heard:
+        module, _, leaving = heard[-1]
+        fits = leaving.shape[:1] == rows.shape[:1] and leaving[0].numel() == rows.shape[1]
+        if not fits or not torch.allclose(leaving.detach().flatten(1).to(rows), rows.detach()):
+            module = ""
+    meaning = _meaning(output, declared, rows.shape[1], applied, name, module)
+    return ScoreReader(meaning, path, logits, applied, module)
+
+
+def probabilities_of(
+    model: object, scores: Float[Tensor, "B n_classes"]
+) -> Float[Tensor, "B n_classes"]:
+    """Probabilities of any model's scores: a Classifier knows; of a function's, each row tells.
+
+    One score is never softmax, and rows in [0, 1] that sum to 1 are probabilities already.
+    """
+    meaning = getattr(model, "scores", None)
+    if isinstance(meaning, ScoreMeaning):
+        return meaning.probabilities(scores)
+    if scores.shape[1] == 1:
+        return scores.sigmoid()
+    return scores if _applied(scores, traced=False) == "softmax" else scores.softmax(1)
+
+
+def _meaning(
+    output: Output | None,
+    declared: Output | None,
+    width: int,
+    applied: _Applied,
+    name: str,
+    module: str = "",
+) -> ScoreMeaning:
+    off = ""
+    if applied:
+        off = (
+            f"; the scores are what enters {module!r}"
+            if module
+            else (
+                "; the scores are their logarithm"
+                if applied == "softmax"
+                else "; the scores are their log odds"
+                if applied == "sigmoid"
+                else ""
+            )
+        )
+    wanted = output or declared
+    if wanted == "softmax" and width == 1:
+        if output is not None:
+            raise ModelError(
+                f"{name} returns one number an image, and a softmax over one number is always 1; "
+                "say output='sigmoid' or 'none' (--scores)"
+            )
+        wanted = None
+    one_score = width == 1 and wanted != "none"
+    if output is not None:
+        return ScoreMeaning(output, f"as given{off}", one_score=one_score)
+    if wanted is not None:
+        return ScoreMeaning(wanted, f"config.problem_type says so{off}", one_score=one_score)
+    if applied == "sigmoid":
+        how = f"it returns numbers within 0 and 1 that do not sum to 1{off}"
+        return ScoreMeaning("sigmoid", how, one_score=one_score)
+    if applied == "softmax":
+        return ScoreMeaning("softmax", f"it returns numbers within 0 and 1 that sum to 1{off}")
+    if applied == "log_softmax":
+        return ScoreMeaning("softmax", f"it returns a softmax's logarithm{off}")
+    if one_score:
+        how = "it returns one number an image, of which class 0 has the negative"
+        return ScoreMeaning("sigmoid", how, assumed=True, one_score=True)
+    return ScoreMeaning("softmax", f"it returns {width} numbers an image", assumed=True)
+
+
+def _eight(inputs: Tensor) -> Tensor:
+    """Up to eight of the inputs, and made up ones to make them eight: flat, grainy, and between."""
+    some = inputs[:N_INPUTS].detach().clone()
+    n = N_INPUTS - len(some)
+    if n == 0:
+        return some
+    generator = torch.Generator().manual_seed(0)
+    shape = (n, *some.shape[1:])
+    noise = torch.randn(shape, generator=generator, dtype=torch.float32)
+    flat = torch.randn((*shape[:2], 1, 1), generator=generator, dtype=torch.float32)
+    share = torch.linspace(0, 1, n, dtype=torch.float32).view(-1, 1, 1, 1)
+    return torch.cat([some, (share * noise + (1 - share) * flat).to(some)])
+
+
+def _looks_applied(rows: Tensor) -> bool:
+    """Whether rows may be probabilities or their logarithms, for which it takes more to tell."""
+    rows = rows.detach()
+    within = bool(((rows > -1e-3) & (rows < 1 + 1e-3)).all())
+    return within or _is_log_softmax(rows)
+
+
+def _applied(rows: Float[Tensor, "B n"], *, traced: bool = True) -> _Applied:
+    """What has been applied to scores to make these rows."""
+    values = rows.detach().double()
+    tolerance = 1e-3
+    within = bool(((values >= -1e-6) & (values <= 1 + 1e-6)).all())
+    if within and values.shape[1] > 1 and bool(((values.sum(1) - 1).abs() < tolerance).all()):
+        return "softmax"
+    if _is_log_softmax(values):
+        return "log_softmax"
+    free = traced and _is_free(rows.grad_fn)
+    return "sigmoid" if within and bool(values.any()) and not free else ""
+
+
+def _is_log_softmax(rows: Tensor) -> bool:
+    if rows.shape[1] < 2 or bool((rows > 1e-6).any()):
+        return False
+    return bool((rows.double().logsumexp(1).abs() < 1e-3).all())
+
+
+def _is_free(step: Any, stop: Any = None) -> bool:
+    """Whether the last step before what only rearranges and averages can make any number."""
+    todo, seen = [step], {stop}
+    while todo:
+        one = todo.pop()
+        if one is None or one in seen:
+            continue
+        seen.add(one)
+        kind = type(one).__name__
+        if kind.startswith(_FREE):
+            return True
+        if kind.startswith(_PASSING):
+            todo += [following for following, _ in one.next_functions]
+    return False
+
+
+@contextmanager
+def _hearing(network: nn.Module, names: list[str]) -> Iterator[list[tuple[str, Tensor, Tensor]]]:
+    """What enters and leaves modules in this thread while the network runs, in order of calls."""
+    heard: list[tuple[str, Tensor, Tensor]] = []
+    thread = threading.get_ident()
+
+    def hook(name: str) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
+        def hear(module: nn.Module, given: tuple[Any, ...], leaving: Any) -> None:
+            if threading.get_ident() == thread and given and isinstance(leaving, Tensor):
+                heard.append((name, given[0], leaving))
+
+        return hear
+
+    handles = []
+    try:
+        for name in names:
+            module = network.get_submodule(name)
+            if not isinstance(module, torch.jit.ScriptModule):
+                handles.append(module.register_forward_hook(hook(name)))
+        yield heard
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+# ------------------------------------------------------------- where in an answer the scores lie
+
+
+def _entry(answer: object, key: str | int) -> object:
+    try:
+        return answer[key]  # type: ignore[index]
+    except (KeyError, IndexError, TypeError):
+        return getattr(answer, key, None) if isinstance(key, str) else None
+
+
+def _rows(picked: object, batch: int, name: str, *, whole: object = None) -> Tensor:
+    if not isinstance(picked, Tensor) or picked.ndim == 0 or picked.shape[0] != batch:
+        found = isinstance(picked, Tensor)
+        what = f"shape {tuple(picked.shape)}" if found else type(whole).__name__  # type: ignore[attr-defined]
         raise ModelError(
             f"no logits (B, n_classes) are found in what {name} returns ({what}); "
             "tell wrap_model which by logits="
@@ -49,20 +480,82 @@ def pick_logits(
     return rows if rows.dtype == torch.float64 else rows.float()
 
 
-def _pick(output: object, logits: Logits | None) -> Tensor | None:
-    if callable(logits):
-        picked: object = logits(output)
-    elif logits is not None:
-        try:
-            picked = output[logits]  # type: ignore[index]
-        except (KeyError, IndexError, TypeError):
-            picked = getattr(output, logits, None) if isinstance(logits, str) else None
-    elif isinstance(output, Tensor):
-        picked = output
-    elif isinstance(getattr(output, "logits", None), Tensor):
-        picked = output.logits  # type: ignore[attr-defined]
-    elif isinstance(output, Mapping) and isinstance(output.get("logits"), Tensor):
-        picked = output["logits"]
-    else:
-        picked = first_tensor(output)
-    return picked if isinstance(picked, Tensor) else None
+def _find_path(answer: object, batch: int, n_names: int | None, name: str) -> _Path:
+    """The way to the scores in an answer; its entries are looked at before one is taken.
+
+    Of entries that are rows, one an image: those called logits; those as wide as there are names;
+    those that are no softmax or sigmoid of another; those of which no other is made. The first of
+    what is left, if all are equally wide.
+    """
+    if isinstance(answer, Tensor):
+        return ()
+    named = _entry(answer, "logits")
+    if isinstance(named, Tensor):
+        return ("logits",)
+    entries = list(_entries(answer))
+    found = [(path, one) for path, one in entries if _is_rows(one, batch)]
+    if not found:
+        found = [(path, one) for path, one in entries if one.shape[:1] == (batch,)][:1]
+    if n_names is not None:
+        widths = {n_names, 1} if n_names <= 2 else {n_names}
+        found = [each for each in found if each[1][0].numel() in widths] or found
+    tensors = [one for _, one in found]
+    found = [each for each in found if not any(_made_of(each[1], one) for one in tensors)] or found
+    if len(found) > 1:
+        tensors = [one for _, one in found]
+        last = [each for each in found if not any(_comes_from(one, each[1]) for one in tensors)]
+        found = last or found
+    if not found:
+        return ()
+    if len({one[0].numel() for _, one in found}) > 1:
+        several = " and ".join(
+            f"{'.'.join(map(str, path))} of {one[0].numel()}" for path, one in found
+        )
+        raise ModelError(
+            f"{name} returns several tensors that may be its logits ({several} numbers an image); "
+            "tell wrap_model which by logits="
+        )
+    return found[0][0]
+
+
+def _entries(answer: object, path: _Path = ()) -> Iterator[tuple[_Path, Tensor]]:
+    """Tensors with an axis in tuples, lists, dictionaries and data classes, in order."""
+    if isinstance(answer, Tensor):
+        if answer.ndim:
+            yield path, answer
+    elif isinstance(answer, Mapping):
+        for key, each in answer.items():
+            yield from _entries(each, (*path, key))
+    elif isinstance(answer, tuple | list):
+        for index, each in enumerate(answer):
+            yield from _entries(each, (*path, index))
+    elif hasattr(answer, "__dict__"):
+        for key, each in vars(answer).items():
+            if isinstance(each, Tensor):
+                yield from _entries(each, (*path, key))
+
+
+def _is_rows(tensor: Tensor, batch: int) -> bool:
+    rows = tensor.ndim >= 2 and tensor.shape[0] == batch
+    return rows and tensor.is_floating_point() and tensor[0].numel() == tensor.shape[1]
+
+
+def _made_of(one: Tensor, other: Tensor) -> bool:
+    """Whether one is the softmax, its logarithm, or the sigmoid of another."""
+    if one is other or one.shape != other.shape:
+        return False
+    one, other = one.detach().flatten(1).double(), other.detach().flatten(1).double()
+    if torch.allclose(one, other):
+        return False
+    makers = (other.softmax(1), other.log_softmax(1), other.sigmoid())
+    return any(torch.allclose(one, made, atol=1e-4) for made in makers)
+
+
+def _comes_from(one: Tensor, other: Tensor) -> bool:
+    """Whether one is computed from another, as the gradient shows."""
+    if one is other or not (one.requires_grad and other.requires_grad):
+        return False
+    gradient = torch.autograd.grad(one.sum(), other, retain_graph=True, allow_unused=True)[0]
+    # of two equally wide, only what a layer makes of the other: else the first is as good
+    layered = one.shape != other.shape or _is_free(one.grad_fn, stop=other.grad_fn)
+    return gradient is not None and layered

@@ -52,6 +52,7 @@ def section(photo: PhotoExplanation) -> str:
         "predicted": photo.predictions[0],
         "target": photo.target,
         "predictions": photo.predictions,
+        "most": max(1e-12, *(abs(one.probability) for one in photo.predictions)),
         # of several methods, small pictures instead
         "groups": [list(members) for group, members in groups if not (several and group)],
         "cards": list(cards(photo)) if several else [],
@@ -66,7 +67,7 @@ def section(photo: PhotoExplanation) -> str:
 def link_of(photo: PhotoExplanation) -> tuple[str, str]:
     """The photo's name and words in the list of photos."""
     first = photo.predictions[0]
-    return photo.name, f"{first.name} {first.probability:.0%}"
+    return photo.name, f"{first.name} {first.shown(0)}"
 
 
 def anchor(name: str) -> str:

@@ -41,12 +41,20 @@ class Prediction:
     Attributes:
         index: The class's number.
         name: Its name.
-        probability: After the softmax, 0 to 1.
+        probability: 0 to 1; the score itself where it is no class's.
+        is_probability: Whether it is a probability.
     """
 
     index: int
     name: str
     probability: float
+    is_probability: bool = True
+
+    def shown(self, digits: int = 1) -> str:
+        """The probability in percent; a number that is none as it is."""
+        if not self.is_probability:
+            return f"{self.probability:.4g}"
+        return f"{self.probability:.{digits}%}"
 
 
 @dataclass(frozen=True)
@@ -174,7 +182,7 @@ def _prediction_json(prediction: Prediction) -> dict[str, object]:
     return {
         "index": prediction.index,
         "name": prediction.name,
-        "probability": round(prediction.probability, 6),
+        "probability" if prediction.is_probability else "score": round(prediction.probability, 6),
     }
 
 

@@ -28,10 +28,8 @@ from torch import Tensor
 from naspix.errors import InputError, ModelError, NaspixError
 from naspix.models import Classifier, check_images
 from naspix.models.batches import batch_size_on, in_batches, is_out_of_memory
+from naspix.targets import Target, asks_predicted, pick_scores
 
-# a class for all images, one for each, the predicted ones; or two of these: why one and not other
-OneTarget = int | Tensor | None
-Target = OneTarget | tuple[OneTarget, OneTarget]
 ReduceChannels = Literal["sum", "abs_sum", "sum_abs", "max_abs", "max"]
 # what a method asks of the network; what serves one method of a kind serves all of it
 Need = Literal["scores", "gradients", "guided gradients", "relevance", "a layer's map"]
@@ -91,8 +89,9 @@ class Attribution(ABC):
 
         Args:
             images: Values in [0, 1].
-            target: A class for all, one for each image, the predicted ones, or a pair of these,
-                ``(positive, negative)``: why the one and not the other.
+            target: A class by number or name for all, a list or tensor with one for each image,
+                None for the predicted ones, or a ``naspix.Contrast`` of these: why the one and not
+                the other.
 
         Raises:
             InputError: images or classes out of range, settings that do not fit the images, or
@@ -124,6 +123,7 @@ class Attribution(ABC):
         """What ``ask`` says of checked images and resolved classes; errors name the method."""
         with self._naming_errors():
             check_images(images, self.model.in_channels)
+            self.model.find_scores(images)
             return ask(images, self._resolve(images, target))
 
     def _checked_map(self, images: Tensor, target: Tensor) -> Tensor:
@@ -140,22 +140,15 @@ class Attribution(ABC):
 
     def _resolve(self, images: Images, target: Target) -> Classes:
         """The class asked about for each image, as given or predicted; two for a pair."""
-        pair = isinstance(target, tuple)
-        asked = target if isinstance(target, tuple) else (target,)
-        if pair and len(asked) != 2:
-            raise InputError(
-                f"a contrast is a pair of targets, (positive, negative), not {len(asked)} of them"
-            )
         logits = None
-        if any(each is None for each in asked):
+        if asks_predicted(target):
             # a batch at a time, so that predicting takes no more memory than explaining
             with torch.no_grad():
                 parts = in_batches(
                     lambda part: self.model(images[part]), len(images), _PREDICTED_AT_ONCE
                 )
                 logits = torch.cat(list(parts))
-        classes = [self.model.resolve_target(images, each, logits) for each in asked]
-        return torch.stack(classes, 1) if pair else classes[0]
+        return self.model.resolve_target(images, target, logits)
 
     @contextmanager
     def _naming_errors(self) -> Iterator[None]:
@@ -279,29 +272,6 @@ def gradients_enabled() -> Iterator[None]:
     """Let gradients flow although the caller is under ``no_grad`` or ``inference_mode``."""
     with torch.inference_mode(False), torch.enable_grad():
         yield
-
-
-def pick_scores(
-    scores: Float[Tensor, "B n_classes"], target: Int64[Tensor, "B ..."]
-) -> Float[Tensor, " B"]:
-    """The score of each image's class; for pairs, that of the first less that of the second.
-
-    Example:
-        >>> pick_scores(torch.tensor([[1.0, 5.0, 2.0]]), torch.tensor([[1, 2]]))
-        tensor([3.])
-    """
-    if target.ndim == 1:
-        return scores.gather(1, target[:, None])[:, 0]
-    positive, negative = scores.gather(1, target).unbind(1)
-    return positive - negative
-
-
-def as_given(target: Int64[Tensor, "B ..."]) -> Tensor | tuple[Tensor, Tensor]:
-    """Resolved classes as another method's target: a pair as a tuple."""
-    if target.ndim == 1:
-        return target
-    positive, negative = target.unbind(1)
-    return positive, negative
 
 
 def reduce_channels(

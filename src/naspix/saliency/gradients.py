@@ -18,10 +18,10 @@ from naspix.saliency.base import (
     Need,
     ReduceChannels,
     Settings,
-    Target,
     gradients_enabled,
 )
 from naspix.saliency.guided import check_guided, guided
+from naspix.targets import Target
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,8 @@ from naspix.saliency.base import (
     OneClass,
     ReduceChannels,
     Settings,
-    Target,
 )
+from naspix.targets import Target
 
 _FEWEST_PLACES = 3  # fewer are no finer than the plain integral
 _FIRST = 32  # intervals to begin with: as wide as two neighbours may look alike by chance

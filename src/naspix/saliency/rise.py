@@ -16,18 +16,8 @@ from torch import Tensor
 
 from naspix.errors import InputError, NaspixWarning
 from naspix.models.batches import in_batches
-from naspix.saliency.base import (
-    Attribution,
-    Classes,
-    Image,
-    Images,
-    Maps,
-    Need,
-    OneClass,
-    Settings,
-    Target,
-    pick_scores,
-)
+from naspix.saliency.base import Attribution, Classes, Image, Images, Maps, Need, OneClass, Settings
+from naspix.targets import Target, pick_scores
 
 # Masks between two looks at the standard error, whatever the batch size: a batch size must not
 # decide where a run ends.

@@ -13,12 +13,13 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from naspix.saliency.base import Image, Images, Labels, OneClass, Settings, Target
+from naspix.saliency.base import Image, Images, Labels, OneClass, Settings
 from naspix.saliency.superpixels import (
     N_SEGMENTS,
     SuperpixelAttribution,
     superpixels_of,
 )
+from naspix.targets import Target
 
 Coalitions = Bool[Tensor, "n players"]
 

@@ -14,10 +14,11 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from naspix.errors import InputError
-from naspix.saliency.base import Attribution, Classes, Images, Maps, as_given, check_finite
+from naspix.saliency.base import Attribution, Classes, Images, Maps, check_finite
 from naspix.saliency.gradients import VanillaGradient
 from naspix.saliency.superpixels import N_SEGMENTS, Segmenter, slic_labels, superpixels_of
 from naspix.superpixelify import superpixelify
+from naspix.targets import as_given
 
 Follow = Literal["image+gradients", "image", "gradients"]
 

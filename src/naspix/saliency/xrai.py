@@ -26,13 +26,12 @@ from naspix.saliency.base import (
     OneClass,
     SaliencyMethod,
     Settings,
-    Target,
-    as_given,
     check_finite,
     reduce_channels,
 )
 from naspix.saliency.growing import Pixels, Variant, grow_regions
 from naspix.saliency.superpixels import Segmenter, superpixels_of
+from naspix.targets import Target, as_given
 
 # the authors' constants
 _SCALES = (50, 100, 150, 250, 500, 1200)

@@ -8,6 +8,8 @@ function showScores(scores) {
   part("hidden-share").textContent = scores.hidden.length ? percent(scores.share, 0) : "nothing";
   const target = scores.bars.find((bar) => bar.index === scores.target);
   part("target").textContent = target.name;
+  const likely = state.photo.are_probabilities;
+  const amount = (value) => likely ? percent(value) : tidy(value);
   const rows = scores.bars.map((bar) => made("tr", {
     class: bar.index === scores.target ? "nx-target" : null, "data-index": bar.index,
     "data-before": bar.before, "data-after": bar.after, "data-logit-after": bar.logit_after,
@@ -16,10 +18,10 @@ function showScores(scores) {
     type: "button", "aria-pressed": `${bar.index === scores.target}`, title: "explain this class",
     onclick: () => explain(bar.index),
   }, bar.name)),
-  made("td", {}, made("i", { class: "nx-bar nx-before", style: `width:${100 * bar.before}%` }),
-    made("i", { class: "nx-bar nx-after", style: `width:${100 * bar.after}%` })),
+  made("td", {}, made("i", { class: "nx-bar nx-before", style: `width:${likely ? 100 * bar.before : 0}%` }),
+    made("i", { class: "nx-bar nx-after", style: `width:${likely ? 100 * bar.after : 0}%` })),
   made("td", { title: `score ${bar.logit_before.toFixed(2)} → ${bar.logit_after.toFixed(2)}` },
-    scores.hidden.length ? `${percent(bar.before)} → ${percent(bar.after)}` : percent(bar.before))));
+    scores.hidden.length ? `${amount(bar.before)} → ${amount(bar.after)}` : amount(bar.before))));
   part("bars").replaceChildren(...rows);
   nx.querySelector('[data-do="undo"]').disabled = !scores.can_undo;
   nx.dataset.hidden = scores.hidden.join(" ");

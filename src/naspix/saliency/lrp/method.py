@@ -20,14 +20,13 @@ from naspix.saliency.base import (
     Images,
     Need,
     ReduceChannels,
-    Target,
     check_finite,
     gradients_enabled,
-    pick_scores,
 )
 from naspix.saliency.lrp.propagation import Propagation
 from naspix.saliency.lrp.rules import COMPOSITES, CompositeName, Layer, Rule, Shares, z_box_rule
 from naspix.saliency.lrp.tracing import check_ruled, propagating, unruled
+from naspix.targets import Target, pick_scores
 
 
 @dataclass(frozen=True)
