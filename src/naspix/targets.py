@@ -91,7 +91,7 @@ def find_class(target: object, n_classes: int, names: Sequence[str] | None, mode
         >>> find_class("Dog", 2, ("cat", "dog"), "net")
         1
     """
-    if isinstance(target, Integral) and target is not True and target is not False:
+    if isinstance(target, Integral) and type(target) is not bool:
         return _checked(int(target), n_classes, model)
     if not isinstance(target, str):
         raise InputError(f"a target must be a class, by number or name; {target!r} is not")

@@ -162,14 +162,14 @@ def test_cuda_gives_the_same_map(name):
 
 @pytest.mark.parametrize("name", SALIENCY)
 def test_why_class_a_and_not_b(name):
-    """A pair asks for a difference; of a class with itself there is none."""
+    """A contrast asks for a difference; of a class with itself there is none."""
     method = SALIENCY[name](_model("resnet"), **FEW.get(name, {}))
     contrast = method(_images(), naspix.Contrast(1, 2))
     assert contrast.isfinite().all()
     assert not torch.allclose(contrast, method(_images(), 1))
-    _close(method(_images(), (torch.tensor([1, 1]), 2)), contrast)
+    _close(method(_images(), naspix.Contrast([1, 1], 2)), contrast)
     if name != "lime":  # of a constant score its regression keeps rounding
-        assert float(method(_images(), (3, 3)).abs().max()) < 1e-9
+        assert float(method(_images(), naspix.Contrast(3, 3)).abs().max()) < 1e-9
 
 
 class Quadrant(nn.Module):
