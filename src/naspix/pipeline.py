@@ -153,7 +153,6 @@ class Pipeline:
         """
         check_images(images, self.model.in_channels)
         with self.watch("forward"):
-            self.model.find_scores(images)
             logits, classes, activations, cams = self._forward(images, target)
         segmentations: dict[str, Segmentation] = {}
         hidden_first = {}

@@ -91,10 +91,10 @@ def find_class(target: object, n_classes: int, names: Sequence[str] | None, mode
         >>> find_class("Dog", 2, ("cat", "dog"), "net")
         1
     """
-    if isinstance(target, Integral) and type(target) is not bool:
-        return _checked(int(target), n_classes, model)
     if not isinstance(target, str):
-        raise InputError(f"a target must be a class, by number or name; {target!r} is not")
+        if isinstance(target, bool) or not isinstance(target, Integral):
+            raise InputError(f"a target must be a class, by number or name; {target!r} is not")
+        return _checked(int(target), n_classes, model)
     known = names or ()
     named = [index for index, name in enumerate(known) if name == target] or [
         index for index, name in enumerate(known) if name.casefold() == target.casefold()

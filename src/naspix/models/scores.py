@@ -112,7 +112,9 @@ class ScoreMeaning:
         """Whether an image may have several classes at once."""
         return self.output == "sigmoid" and not self.one_score
 
-    def probabilities(self, scores: Float[Tensor, "B n_classes"]) -> Float[Tensor, "B n_classes"]:
+    def probabilities(
+        self, scores: Float[Tensor, "*batch n_classes"]
+    ) -> Float[Tensor, "*batch n_classes"]:
         """The classes' probabilities; the scores themselves where they are no classes'."""
         if self.output == "softmax":
             return scores.softmax(-1)
