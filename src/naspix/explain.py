@@ -20,7 +20,7 @@ from torch import Tensor
 
 from naspix import pipeline, registry
 from naspix.errors import InputError, UnknownNameError
-from naspix.images import unique_names
+from naspix.images import shown, unique_names
 from naspix.models import Classifier
 from naspix.pipeline import Pipeline
 from naspix.report import (
@@ -405,16 +405,13 @@ def _loaded(model: Classifier, images: object) -> tuple[Float[Tensor, "B C H W"]
     if isinstance(images, Tensor):
         batch = images.to(model.device)
         return batch, tuple(f"image-{index}" for index in range(len(batch)))
-    several = (
-        list(images)
-        if isinstance(images, Iterable)
-        and not isinstance(images, str | os.PathLike | np.ndarray)
-        and not hasattr(images, "convert")
-        else [images]
-    )
+    single = isinstance(images, str | os.PathLike) or hasattr(images, "convert")
+    if isinstance(images, np.ndarray):  # four axes are a batch
+        single = images.ndim != 4
+    several = list(images) if isinstance(images, Iterable) and not single else [images]
     batch = model.load_images(several)  # type: ignore[arg-type]  # which refuses what it cannot
     sources = tuple(
-        os.fspath(one) if isinstance(one, str | os.PathLike) else f"image-{index}"
+        shown(one) if isinstance(one, str | os.PathLike) else f"image-{index}"
         for index, one in enumerate(several)
     )
     if len(sources) != len(batch):

@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torchmetrics import MetricCollection
 
 import naspix
 from naspix.errors import InputError
@@ -304,3 +305,34 @@ def test_two_processes_score_as_one(tmp_path):
     expected["pxap"] = float(pixels.compute())
     for rank in range(2):
         assert json.loads((tmp_path / f"{rank}.json").read_text()) == expected
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_metrics_beside_each_other_keep_their_own_state(turned: bool) -> None:
+    kinds = [
+        lambda: MaxBoxAccV2((0.3,)),
+        lambda: MaxBoxAccV2((0.9,)),
+        lambda: MaxBoxAccV2((0.3, 0.9)),
+        lambda: MaxBoxAcc((0.3,)),
+        lambda: MaxBoxAcc((0.9,)),
+    ]
+    names = [f"metric_{i}" for i in range(len(kinds))]
+    if turned:
+        names.reverse()
+    together = MetricCollection({n: k() for n, k in zip(names, kinds, strict=True)}, prefix="")
+    alone = {name: kind() for name, kind in zip(names, kinds, strict=True)}
+    heat = torch.zeros(1, 32, 32)
+    heat[0, 8:16, 8:16] = 1
+    two = heat.clone()
+    two[0, 20:22, 20:22] = 1
+    nothing = torch.tensor([[28, 28, 31, 31]])  # the first batch hits nothing
+    for maps, box in (
+        (heat, nothing),
+        (heat, torch.tensor([[8, 8, 12, 16]])),
+        (two, torch.tensor([[20, 20, 22, 22]])),
+    ):
+        together.update(maps, box)
+        for metric in alone.values():
+            metric.update(maps, box)
+    for name in names:
+        assert dict(together[name].compute()) == dict(alone[name].compute())

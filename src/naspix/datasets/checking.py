@@ -16,7 +16,7 @@ from typing import Literal
 from naspix.datasets.coco import COCOBoxes, find_instances
 from naspix.datasets.cub import CUB200, find_cub
 from naspix.datasets.cub import N_PUBLISHED as N_CUB
-from naspix.datasets.files import existing_folder, is_picture, visible_files
+from naspix.datasets.files import existing_folder, is_picture
 from naspix.datasets.folder import ImageFolder, class_folders
 from naspix.datasets.photos import Photos
 from naspix.datasets.sample import Dataset
@@ -24,6 +24,7 @@ from naspix.datasets.stl10 import N_PUBLISHED as N_STL10
 from naspix.datasets.stl10 import STL10, find_stl10
 from naspix.datasets.voc import VOCBoxes
 from naspix.errors import DatasetError, InputError
+from naspix.images import visible_files
 
 Kind = Literal["stl10", "cub", "coco", "voc", "folder", "photos"]
 

@@ -17,11 +17,11 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from naspix.datasets.boxes import fitted_boxes, scale_to
-from naspix.datasets.files import Pictures, existing_folder, visible_files
+from naspix.datasets.files import Pictures, existing_folder
 from naspix.datasets.masks import union_mask
 from naspix.datasets.sample import Sample, only_one, position
 from naspix.errors import DatasetError, InputError, NaspixWarning
-from naspix.images import read_image
+from naspix.images import read_image, visible_files
 
 _MOST_BYTES_GUESSED = 2_000_000_000  # no annotation file is larger, so none is parsed to find out
 

@@ -5,13 +5,12 @@ read.
 """
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from naspix.errors import DatasetError, ImageError
-from naspix.images import SUFFIXES
+from naspix.images import SUFFIXES, visible_files
 
 
 def existing_folder(root: str | os.PathLike[str], what: str) -> Path:
@@ -40,16 +39,6 @@ def read_lines(path: Path, what: str) -> list[str]:
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetError(f"{str(path)!r}, {what}, cannot be read: {error}") from None
     return [line for line in text.splitlines() if line.strip()]
-
-
-def visible_files(folder: Path) -> Iterator[Path]:
-    """All files below a folder that are not hidden, in one order on every machine."""
-    for place, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        here = Path(place)
-        if len(here.relative_to(folder).parts) > 20:  # links in a circle
-            folders.clear()
-        yield from (here / name for name in sorted(files) if not name.startswith("."))
 
 
 def is_picture(path: Path) -> bool:

@@ -4,10 +4,10 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from naspix.datasets.files import existing_folder, is_picture, visible_files
+from naspix.datasets.files import existing_folder, is_picture
 from naspix.datasets.sample import Sample, position
 from naspix.errors import DatasetError
-from naspix.images import read_image
+from naspix.images import read_image, visible_files
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from naspix.datasets.boxes import fitted_boxes
-from naspix.datasets.files import Pictures, existing_folder, visible_files
+from naspix.datasets.files import Pictures, existing_folder
 from naspix.datasets.sample import Sample, only_one, position
 from naspix.errors import DatasetError, ImageError
-from naspix.images import read_image
+from naspix.images import read_image, visible_files
 
 _MOST_BYTES = 10_000_000  # of an annotation file
 _SIDES = ("xmin", "ymin", "xmax", "ymax")

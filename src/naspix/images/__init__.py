@@ -1,6 +1,7 @@
 """Pictures as tensors in [0, 1]: read from anywhere, and checked. No network is known here."""
 
-from naspix.images.decoding import Source
+from naspix.images.decoding import Source, orientation_of
+from naspix.images.files import SUFFIXES, expand_paths, shown, visible_files
 from naspix.images.photos import (
     Photo,
     ReadingAhead,
@@ -11,11 +12,9 @@ from naspix.images.photos import (
 )
 from naspix.images.reading import (
     MAX_PIXELS,
-    SUFFIXES,
     Resize,
     check_images,
     check_shape,
-    expand_paths,
     read_image,
     read_images,
 )
@@ -33,7 +32,10 @@ __all__ = [
     "expand_paths",
     "find_photos",
     "of_one_size",
+    "orientation_of",
     "read_image",
     "read_images",
+    "shown",
     "unique_names",
+    "visible_files",
 ]

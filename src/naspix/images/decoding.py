@@ -3,22 +3,28 @@
 What comes out is an eight-bit PIL image where that loses nothing, else a tensor `(C, H, W)` in
 [0, 1]. EXIF orientation is applied, transparency is laid over white, of an animated file the first
 frame is taken. Sizes are left alone: `reading.py` fits them.
+
+One rule says which number is white (`_white`): arrays, tensors and PIL images go by their type,
+whatever its byte order; what a file holds in more bits than it needs goes by its values, and a
+warning says so.
 """
 
+import contextlib
 import io
 import math
 import os
 import threading
+import warnings
 from pathlib import Path
 from typing import IO, Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from naspix.errors import ImageError, NaspixError
+from naspix.errors import ImageError, NaspixError, NaspixWarning
 
 Source = str | os.PathLike[str] | io.IOBase | Image.Image | NDArray[Any] | Tensor
 
@@ -26,9 +32,12 @@ MODES = {1: "L", 3: "RGB"}  # PIL's names for one and three channels
 TOLERANCE = 1e-3  # beyond [0, 1]: what rounding and interpolation leave behind
 
 _BOMB_LOCK = threading.Lock()
+_HEIC = ("heic", "heix", "heim", "heis", "hevc", "hevx", "mif1", "msf1")  # brands of its header
 
 
-def decoded(source: Source, channels: int, max_pixels: int) -> Image.Image | Tensor:
+def decoded(
+    source: Source, channels: int, max_pixels: int, *, exif: bool = True
+) -> Image.Image | Tensor:
     """An eight-bit PIL image of mode L or RGB where that loses nothing, else a tensor in [0, 1]."""
     if isinstance(source, Tensor):
         return _from_tensor(source, channels)
@@ -43,13 +52,18 @@ def decoded(source: Source, channels: int, max_pixels: int) -> Image.Image | Ten
     try:
         if isinstance(source, Image.Image):
             _check_size(source, max_pixels, name)
-            return _from_pil(source, channels, name)
+            return _from_pil(source, channels, name, exif=exif)
         with opened(source) as picture:
             _check_size(picture, max_pixels, name)
-            return _from_pil(picture, channels, name)
-    except NaspixError:
+            return _from_pil(picture, channels, name, exif=exif)
+    except (NaspixError, NaspixWarning):
         raise
     except UnidentifiedImageError:
+        if _is_heic(source):
+            raise ImageError(
+                f"{name} is a HEIC picture, as phones take them, which pillow-heif reads: "
+                "pip install pillow-heif, or convert it to JPEG"
+            ) from None
         raise ImageError(f"{name} is not an image in a format that can be read") from None
     except Exception as error:  # a damaged file may make its decoder raise anything
         reason = (str(error) or type(error).__name__).splitlines()[0]
@@ -70,13 +84,50 @@ def _check_file(path: Path, name: str) -> None:
 def opened(
     source: str | os.PathLike[str] | io.IOBase, formats: tuple[str, ...] | None = None
 ) -> Image.Image:
-    """Open without PIL's own limit, since ``max_pixels`` takes its place; any or some formats."""
+    """Open without PIL's own limit, since ``max_pixels`` takes its place; any or some formats.
+
+    HEIC, the format of phones, is among them where pillow-heif is installed.
+    """
+    if formats is None and _is_heic(source):
+        with contextlib.suppress(ImportError):
+            import pillow_heif
+
+            pillow_heif.register_heif_opener()
     with _BOMB_LOCK:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
             return Image.open(cast(IO[bytes], source), formats=formats)
         finally:
             Image.MAX_IMAGE_PIXELS = limit
+
+
+def orientation_of(path: Path) -> int:
+    """How a file's EXIF says that its picture is turned: 1 for upright, else 2 to 8.
+
+    What cannot be opened counts as upright: reading it says what is wrong.
+    """
+    try:
+        with opened(path) as picture:
+            turned = picture.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # a damaged file may make its decoder raise anything
+        return 1
+    return turned if turned in range(2, 9) else 1
+
+
+def _is_heic(source: object) -> bool:
+    """Whether a file or an open stream, which is left where it stands, begins as HEIC does."""
+    try:
+        if isinstance(source, str | os.PathLike):
+            with open(source, "rb") as file:
+                header = file.read(12)
+        else:
+            stream = cast(IO[bytes], source)
+            place = stream.tell()
+            header = stream.read(12)
+            stream.seek(place)
+        return header[4:8] == b"ftyp" and header[8:12].decode("latin-1") in _HEIC
+    except (AttributeError, TypeError, OSError, ValueError):
+        return False
 
 
 def _check_size(picture: Image.Image, max_pixels: int, name: str) -> None:
@@ -90,16 +141,31 @@ def _check_size(picture: Image.Image, max_pixels: int, name: str) -> None:
         )
 
 
-def _from_pil(picture: Image.Image, channels: int, name: str) -> Image.Image | Tensor:
+def _from_pil(
+    picture: Image.Image, channels: int, name: str, *, exif: bool = True
+) -> Image.Image | Tensor:
     if 0 in picture.size:
         raise ImageError(f"{name} has no pixels")
-    picture = ImageOps.exif_transpose(picture)
+    kind, layout = picture.format, _layout(picture)
+    picture = ImageOps.exif_transpose(picture) if exif else picture
+    clear = _clear_colour(picture, layout)
     if picture.mode.startswith("I") or picture.mode == "F":
         values = np.asarray(picture)
-        if picture.mode != "F":  # sixteen bits, which PIL may hold in thirty-two
-            values = np.clip(values, 0, 65535).astype(np.uint16)
-        return _from_array(values, channels, name)
-    if picture.mode in ("RGBA", "LA", "PA", "RGBa") or "transparency" in picture.info:
+        if kind in ("PPM", "PNG") and picture.mode == "I":  # sixteen bits in thirty-two
+            values = values.astype(np.uint16)
+        image = _from_array(values, channels, name, file=kind is not None, layout=layout)
+        if clear is not None:
+            seen = torch.from_numpy(values != clear)
+            image = torch.where(seen, cast(Tensor, image), torch.ones(()))
+        return image
+    if ";16" in layout:  # of which PIL keeps the upper eight bits
+        picture = _bright(picture, name)
+    if picture.mode == "La":
+        picture = picture.convert("LA")
+    if picture.mode in ("RGBA", "LA", "PA", "RGBa") or clear is not None:
+        if clear is not None:
+            picture = picture.copy()
+            picture.info["transparency"] = clear
         picture = picture.convert("RGBA")
         white = Image.new("RGBA", picture.size, "white")
         picture = Image.alpha_composite(white, picture)
@@ -108,9 +174,53 @@ def _from_pil(picture: Image.Image, channels: int, name: str) -> Image.Image | T
     return picture.convert(MODES[channels])
 
 
+def _layout(picture: Image.Image) -> str:
+    """How the samples lie in a file that is not yet loaded, such as ``"RGB;16B"``."""
+    for tile in getattr(picture, "tile", ()):
+        first = tile[3][0] if isinstance(tile[3], tuple) and tile[3] else tile[3]
+        if isinstance(first, str):
+            return first
+    return ""
+
+
+def _clear_colour(picture: Image.Image, layout: str) -> Any:
+    """The colour that is transparent, as the pixels have it; PIL leaves it as the file has it."""
+    clear = picture.info.get("transparency")
+    if isinstance(clear, tuple) and (";16" in layout or max(clear) > 255):
+        return tuple(part >> 8 for part in clear)
+    if isinstance(clear, int) and layout in ("L;2", "L;4"):
+        return clear * {"L;2": 85, "L;4": 17}[layout]
+    return clear
+
+
+def _bright(picture: Image.Image, name: str) -> Image.Image:
+    """Colours of sixteen bits that hold twelve, whose upper eight bits are all but black."""
+    values = np.array(picture)
+    colours = values[..., :3]
+    if not 0 < colours.max() < 16 or colours.min() == colours.max():
+        return picture
+    warnings.warn(
+        f"{name} holds 16-bit colours that use 12 bits at most, and is taken as 12-bit",
+        NaspixWarning,
+        stacklevel=2,
+    )
+    colours *= 17
+    if picture.mode == "RGBA" and values[..., 3].max() < 16:
+        values[..., 3] *= 17
+    return Image.fromarray(values)
+
+
 def _from_array(
-    array: NDArray[Any], channels: int, name: str = "the array"
+    array: NDArray[Any],
+    channels: int,
+    name: str = "the array",
+    *,
+    file: bool = False,
+    layout: str = "",
 ) -> Image.Image | Tensor:
+    if isinstance(array, np.ma.MaskedArray) and np.ma.is_masked(array):
+        raise ImageError(f"{name} has masked values; give it filled, with .filled(value)")
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
     if array.ndim == 2:
         array = array[..., None]
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or 0 in array.shape:
@@ -122,7 +232,8 @@ def _from_array(
     if array.dtype == np.uint8:
         squeezed = array[..., 0] if array.shape[2] == 1 else array
         return _from_pil(Image.fromarray(np.ascontiguousarray(squeezed)), channels, name)
-    values = torch.from_numpy(np.ascontiguousarray(_unit_range(array, name)))
+    scaled = _unit_range(array, name, file=file, layout=layout)
+    values = torch.from_numpy(np.ascontiguousarray(scaled))
     return _with_channels(values.permute(2, 0, 1), channels)
 
 
@@ -140,24 +251,64 @@ def _from_tensor(tensor: Tensor, channels: int) -> Image.Image | Tensor:
     return _from_array(tensor.permute(1, 2, 0).cpu().numpy(), channels, "the tensor")
 
 
-def _unit_range(array: NDArray[Any], name: str) -> NDArray[np.float32]:
-    """Values scaled to [0, 1] by what their type says."""
+def _unit_range(array: NDArray[Any], name: str, *, file: bool, layout: str) -> NDArray[np.float32]:
+    """Values scaled to [0, 1] by what their type says; a file's whole numbers by their values."""
     if array.dtype == np.bool_:
         return array.astype(np.float32)
-    if array.dtype == np.uint16:
-        return (array / np.float32(65535)).astype(np.float32)
-    if np.issubdtype(array.dtype, np.integer):  # numpy's default integers hold bytes, as a rule
-        if array.min() < 0 or array.max() > 255:
-            raise ImageError(
-                f"{name} holds {array.dtype} values from {array.min()} to {array.max()}; "
-                "give uint8, uint16, or floats in [0, 1]"
-            )
-        return (array / np.float32(255)).astype(np.float32)
+    if np.issubdtype(array.dtype, np.integer):
+        white = 4095 if layout == "I;12" else _white(array, name, file=file)
+        return (array / np.float32(white)).astype(np.float32)
     if not np.issubdtype(array.dtype, np.floating):
         raise ImageError(f"{name} holds {array.dtype} values; give uint8 or floats in [0, 1]")
     values: NDArray[np.float32] = array.astype(np.float32)
     _check_unit(torch.from_numpy(np.ascontiguousarray(values)), name)
     return values.clip(0, 1)
+
+
+def _white(array: NDArray[Any], name: str, *, file: bool) -> int:
+    """Which whole number is white.
+
+    Of arrays, and of PIL images that were made in memory, the type says it: 255 for bytes and for
+    numpy's wider integers, which hold bytes as a rule, 65,535 for uint16. A file has sixteen or
+    more bits also for want of something smaller: there the largest value says whether they are
+    eight, twelve or sixteen, unless all are the same.
+
+    Raises:
+        ImageError: There are values beyond what is white.
+
+    Warns:
+        NaspixWarning: Not the type but the values say it, or an array looks as if they should.
+    """
+    least, most = int(array.min()), int(array.max())
+    sixteen = array.dtype == np.uint16
+    if array.dtype == np.uint8:
+        return 255
+    if least < 0 or most > (65535 if sixteen or file else 255):
+        raise ImageError(
+            f"{name} holds {array.dtype} values from {least} to {most}; "
+            "give uint8, uint16, or floats in [0, 1]"
+        )
+    by_type = 65535 if sixteen else 255
+    by_value = 255 if most <= 255 else 4095 if most <= 4095 else 65535
+    if sixteen and least == most:
+        return by_type
+    if file:
+        if by_value != by_type or not sixteen:
+            warnings.warn(
+                f"{name} holds {array.dtype} values from {least} to {most}, so {by_value} is taken "
+                "for white",
+                NaspixWarning,
+                stacklevel=2,
+            )
+        return by_value
+    if sixteen and by_value == 4095:
+        warnings.warn(
+            f"{name} holds uint16 values up to {most} and is nearly black, since 65535 is white; "
+            "if it has 12 bits, divide it by 4095",
+            NaspixWarning,
+            stacklevel=2,
+        )
+    return by_type
 
 
 def _check_unit(values: Tensor, name: str) -> Tensor:
@@ -185,5 +336,5 @@ def _with_channels(values: Tensor, channels: int) -> Tensor:
         return values
     if channels == 3:
         return values.expand(3, -1, -1).contiguous()
-    weights = torch.tensor([0.299, 0.587, 0.114], device=values.device)  # as PIL's mode L
+    weights = values.new_tensor([0.299, 0.587, 0.114])  # as PIL's mode L
     return torch.einsum("c,chw->hw", weights, values)[None].clamp(0, 1)

@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 from numpy.typing import NDArray
 
 from naspix.errors import DeviceError, NaspixError, OutputError
-from naspix.images.reading import expand_paths
+from naspix.images.files import expand_paths, shown
 
 _Item = TypeVar("_Item")
 _Answer = TypeVar("_Answer")
@@ -65,8 +65,11 @@ def find_photos(
             for name in ("chelsea", "coffee")
         ]
     files = expand_paths(paths)
-    names = unique_names([str(file) for file in files])
-    return [Photo(name, str(file), file) for name, file in zip(names, files, strict=True)]
+    sources = [shown(file) for file in files]
+    names = unique_names(sources)
+    return [
+        Photo(name, source, file) for name, source, file in zip(names, sources, files, strict=True)
+    ]
 
 
 def unique_names(sources: Sequence[str]) -> list[str]:

@@ -8,7 +8,6 @@ may be is `decoding.py`'s business; nothing is standardised.
 import math
 import os
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
@@ -23,13 +22,6 @@ from naspix.images.decoding import MODES, TOLERANCE, Source, decoded, range_hint
 Resize = Literal["crop", "squash"]
 
 MAX_PIXELS = 100_000_000
-SUFFIXES = frozenset(
-    f".{name}"
-    for name in (
-        *("jpg", "jpeg", "jpe", "jfif", "png", "webp", "bmp", "gif"),
-        *("tif", "tiff", "ppm", "pgm", "pbm", "jp2", "avif"),
-    )
-)
 
 
 def check_images(images: object, channels: int | None = None) -> None:
@@ -87,17 +79,19 @@ def check_shape(images: object, channels: int | None = None) -> Tensor:
 
 
 def read_image(
-    source: Source, *, channels: int = 3, max_pixels: int = MAX_PIXELS
+    source: Source, *, channels: int = 3, max_pixels: int = MAX_PIXELS, exif: bool = True
 ) -> Float[Tensor, "C H W"]:
     """Read one picture at its own size.
 
     Args:
         source: A path, an open binary file, a PIL image, an array `(H, W)`, `(H, W, 1)`,
             `(H, W, 3)` or `(H, W, 4)`, or a tensor `(C, H, W)`. Integers span their type's range
-            (uint8 0 to 255, uint16 0 to 65535), floats are in [0, 1].
+            (uint8 0 to 255, uint16 0 to 65535; wider ones hold 0 to 255), floats are in [0, 1]. A
+            file of 16 bits or more whose values fit 12 or 8 is taken so, with a warning.
         channels: 3 for RGB, 1 for grey.
-        max_pixels: Larger pictures are refused before they are decoded, and so are those with a
+        max_pixels: Larger pictures are refused before they are decoded, and so are files with a
             side of more than three times its square root.
+        exif: Whether a picture is turned upright as its EXIF says; else it stays as stored.
 
     Raises:
         ImageError: Naming the file, if it cannot be read as a picture.
@@ -108,7 +102,7 @@ def read_image(
     """
     if channels not in MODES:
         raise InputError(f"pictures are read with 1 or 3 channels, not {channels}")
-    picture = decoded(source, channels, max_pixels)
+    picture = decoded(source, channels, max_pixels, exif=exif)
     return picture if isinstance(picture, Tensor) else _as_tensor(picture)
 
 
@@ -121,6 +115,7 @@ def read_images(
     crop_pct: float = 1.0,
     interpolation: str = "bilinear",
     max_pixels: int = MAX_PIXELS,
+    exif: bool = True,
 ) -> Float[Tensor, "B C H W"]:
     """Read pictures as one batch.
 
@@ -135,6 +130,7 @@ def read_images(
         crop_pct: The share of the scaled picture's side that the middle takes, in (0, 1].
         interpolation: ``"nearest"``, ``"bilinear"``, ``"bicubic"`` or ``"lanczos"``; antialiased.
         max_pixels: As in `read_image`.
+        exif: As in `read_image`.
 
     Raises:
         ImageError: If a source cannot be read as a picture.
@@ -152,7 +148,7 @@ def read_images(
         )
     images = []
     for source in _listed(sources):
-        picture = decoded(source, channels, max_pixels)
+        picture = decoded(source, channels, max_pixels, exif=exif)
         if resize is not None:
             picture = _fitted(picture, size, resize, crop_pct, interpolation)
         images.append(picture if isinstance(picture, Tensor) else _as_tensor(picture))
@@ -166,35 +162,6 @@ def read_images(
             "let them be resized ('crop' or 'squash'), or give them one by one"
         )
     return torch.stack([image.to(images[0].device) for image in images])
-
-
-def expand_paths(sources: Iterable[str | os.PathLike[str]]) -> list[Path]:
-    """List the image files that paths and folders stand for, each once.
-
-    Folders are searched with all their subfolders, in sorted order, for names that end like an
-    image's; hidden files are passed over. A file that is named itself is kept whatever its name,
-    and if it does not exist: reading it will say so.
-
-    Raises:
-        InputError: If a folder holds no image.
-    """
-    paths: dict[Path, None] = {}
-    for source in sources:
-        path = Path(source)
-        if not path.is_dir():
-            paths[path] = None
-            continue
-        found = sorted(
-            file
-            for file in path.rglob("*")
-            if file.suffix.lower() in SUFFIXES
-            and not any(part.startswith(".") for part in file.relative_to(path).parts)
-            and file.is_file()
-        )
-        if not found:
-            raise InputError(f"there is no image in the folder {str(path)!r}")
-        paths.update(dict.fromkeys(found))
-    return list(paths)
 
 
 def _listed(sources: Source | Iterable[Source]) -> Iterable[Source]:

@@ -76,6 +76,10 @@ class MaxBoxAccV2(Metric):  # type: ignore[misc, unused-ignore]
         if not ious or not all(0 < iou <= 1 for iou in ious):
             raise InputError(f"ious are numbers above 0 and at most 1, not {ious}")
         self.ious = tuple(ious)
+        # torchmetrics lets metrics of a collection share one state while their states are alike;
+        # one that is named for class and settings keeps those of others apart
+        settings = "_".join(f"{iou!r}".replace(".", "_") for iou in self.ious)
+        self.add_state(f"of_{type(self).__name__}_{settings}", torch.tensor(0), "sum")
         zeros = torch.zeros(len(ious), len(THRESHOLDS), dtype=torch.int64)
         self.add_state("hits", zeros, dist_reduce_fx="sum")
         for name in ("n_images", "n_constant", "n_not_finite"):
