@@ -90,7 +90,7 @@ def opened(
     """
     if formats is None and _is_heic(source):
         with contextlib.suppress(ImportError):
-            import pillow_heif
+            import pillow_heif  # type: ignore[import-not-found, unused-ignore]
 
             pillow_heif.register_heif_opener()
     with _BOMB_LOCK:
