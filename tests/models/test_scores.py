@@ -85,6 +85,16 @@ def test_a_function_at_the_end_leaves_its_logarithm(last, output, literal, image
     torch.testing.assert_close(model.probabilities(images), wanted, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("last", [nn.Softmax(1), nn.LogSoftmax(1), lambda rows: rows.softmax(1)])
+def test_half_precision_is_no_other_case(last, dtype, images):
+    model = naspix.wrap_model(Net(last=last).to(dtype), input_size=12)
+    assert model.scores.output == "softmax"
+    assert not model.scores.assumed
+    wanted = Net()(images).softmax(1)
+    torch.testing.assert_close(model.probabilities(images), wanted, rtol=0.1, atol=0.03)
+
+
 def test_a_softmax_that_is_certain_stays_finite(images):
     model = naspix.wrap_model(Net(last=lambda rows: (1000 * rows).softmax(1)), input_size=12)
     assert bool(torch.isfinite(model(images)).all())

@@ -398,7 +398,7 @@ def _looks_applied(rows: Tensor) -> bool:
 def _applied(rows: Float[Tensor, "B n"], *, traced: bool = True) -> _Applied:
     """What has been applied to scores to make these rows."""
     values = rows.detach().double()
-    tolerance = 1e-3
+    tolerance = _tolerance(values)
     within = bool(((values >= -1e-6) & (values <= 1 + 1e-6)).all())
     if within and values.shape[1] > 1 and bool(((values.sum(1) - 1).abs() < tolerance).all()):
         return "softmax"
@@ -411,7 +411,14 @@ def _applied(rows: Float[Tensor, "B n"], *, traced: bool = True) -> _Applied:
 def _is_log_softmax(rows: Tensor) -> bool:
     if rows.shape[1] < 2 or bool((rows > 1e-6).any()):
         return False
-    return bool((rows.double().logsumexp(1).abs() < 1e-3).all())
+    return bool((rows.double().logsumexp(1).abs() < _tolerance(rows)).all())
+
+
+def _tolerance(rows: Tensor) -> float:
+    """How far sums may be off: further where every number fits half precision."""
+    values = rows.detach().float()
+    halves = (values.to(dtype).float() for dtype in (torch.bfloat16, torch.float16))
+    return 3e-2 if any(torch.equal(values, half) for half in halves) else 1e-3
 
 
 def _is_free(step: Any, stop: Any = None) -> bool:
