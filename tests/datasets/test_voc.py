@@ -1,5 +1,6 @@
 """Pascal VOC's XML, in VOC's own folders and in others."""
 
+from pathlib import Path
 from xml.etree import ElementTree
 
 import published
@@ -122,3 +123,37 @@ def test_kangaroos(shared_data):
         assert sample.boxes.tolist() == expected
         n_boxes += len(expected)
     assert n_boxes > 9
+
+
+@pytest.mark.parametrize(
+    ("encoding", "name"),
+    [
+        ("gb2312", "狗"),
+        ("gbk", "狗"),
+        ("big5", "狗"),
+        ("euc-kr", "개"),
+        ("shift_jis", "犬"),
+        ("iso-8859-1", "chien à poil"),
+        ("utf-8", "狗"),
+        ("utf-16", "狗"),
+    ],
+)
+def test_annotations_in_any_declared_encoding(tmp_path: Path, encoding: str, name: str) -> None:
+    box = "<xmin>1</xmin><ymin>1</ymin><xmax>4</xmax><ymax>4</ymax>"
+    text = (
+        f'<?xml version="1.0" encoding="{encoding}"?>\n<annotation><filename>a.png</filename>'
+        f"<object><name>{name}</name><bndbox>{box}</bndbox></object></annotation>"
+    )
+    (tmp_path / "a.xml").write_bytes(text.encode(encoding))
+    assert VOCBoxes(tmp_path).categories == (name,)
+
+
+@pytest.mark.parametrize("encoding", ["klingon", "gbk"])
+def test_one_annotation_in_a_wrong_encoding_costs_itself(tmp_path: Path, encoding: str) -> None:
+    start = f'<?xml version="1.0" encoding="{encoding}"?><annotation><filename>'
+    (tmp_path / "a.xml").write_bytes(start.encode() + b"\xff\xff</filename></annotation>")
+    (tmp_path / "b.xml").write_text("<annotation><filename>b.png</filename></annotation>")
+    found = VOCBoxes(tmp_path)
+    assert found.ids == ("a", "b")
+    with pytest.raises(DatasetError, match=r"a\.xml.*encoding that it declares"):
+        found[0]

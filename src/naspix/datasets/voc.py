@@ -5,6 +5,7 @@ pixels from 1 and includes the last: its box from 1 to 10 covers ten pixels, and
 """
 
 import os
+import re
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
@@ -16,6 +17,7 @@ from naspix.errors import DatasetError, ImageError
 from naspix.images import read_image, visible_files
 
 _MOST_BYTES = 10_000_000  # of an annotation file
+_ENCODING = re.compile(rb"""\s*<\?xml[^>]*?encoding\s*=\s*(["'])([\w.:-]+)\1[^>]*\?>""", re.ASCII)
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -170,7 +172,16 @@ def _parsed(file: Path) -> ElementTree.Element:
         content = file.read_bytes()
         if b"<!DOCTYPE" in content or b"<!ENTITY" in content:
             raise DatasetError(f"{str(file)!r} declares entities, which no annotation needs")
-        return ElementTree.fromstring(content)
+        declared = _ENCODING.match(content)
+        if declared is None or declared[2].lower().startswith((b"utf", b"us-ascii")):
+            return ElementTree.fromstring(content)
+        # expat knows no encodings of several bytes a character, such as gbk; Python does
+        text = content[declared.end() :].decode(declared[2].decode("ascii"))
+        return ElementTree.fromstring(text)
+    except (LookupError, UnicodeDecodeError) as error:
+        raise DatasetError(
+            f"{str(file)!r} is damaged, or not in the encoding that it declares: {error}"
+        ) from None
     except ElementTree.ParseError as error:
         raise DatasetError(f"{str(file)!r} is damaged, or no XML: {error}") from None
     except OSError as error:
