@@ -1,14 +1,16 @@
 """The wheel holds what the product needs: installed elsewhere, it works without the checkout.
 
-Slow (about half a minute), and without a network: the build uses the hatchling that is installed,
-and the new environment sees the libraries of the one that runs the tests.
+Slow (about half a minute), and without a network: the build uses the scikit-build-core that is
+installed, and the new environment sees the libraries of the one that runs the tests.
 """
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import venv
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -17,11 +19,11 @@ ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
 
-def _run(*command: str | Path, cwd: Path) -> str:
+def _run(*command: str | Path, cwd: Path, environment: dict[str, str] = ENVIRONMENT) -> str:
     done = subprocess.run(
         [str(part) for part in command],
         cwd=cwd,
-        env=ENVIRONMENT,
+        env=environment,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -68,6 +70,30 @@ def test_the_installed_naspix_is_the_wheel_s(python: Path, tmp_path: Path) -> No
     home = _run(python, "-c", "import naspix; print(naspix.__file__)", cwd=tmp_path).strip()
     assert Path(home).is_relative_to(python.parent.parent)
     assert (Path(home).parent / "py.typed").is_file()
+    route = _run(
+        python, "-c", "from naspix import native; print(native.description())", cwd=tmp_path
+    )
+    if shutil.which("c++") or shutil.which("g++") or shutil.which("clang++"):
+        assert route.startswith("compiled")
+
+
+def test_without_a_compiler_the_wheel_is_pure(tmp_path: Path) -> None:
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in ("uname", "env", "sh", "cmake", "ninja", "make"):
+        found = shutil.which(name)
+        if found:
+            (tools / name).symlink_to(found)
+    _run(
+        sys.executable, "-m", "pip", "wheel", ROOT,
+        "--no-build-isolation", "--no-deps", "--no-index", "--wheel-dir", tmp_path / "built",
+        cwd=tmp_path, environment={**ENVIRONMENT, "PATH": str(tools), "CC": "", "CXX": ""},
+    )  # fmt: skip
+    (built,) = (tmp_path / "built").glob("naspix-*.whl")
+    assert built.name.endswith("py3-none-any.whl")
+    assert not [
+        name for name in zipfile.ZipFile(built).namelist() if "native" in name and ".so" in name
+    ]
 
 
 def test_explain_works_away_from_the_checkout(python: Path, tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import torch
 
+from naspix import native
+
 _LIBRARIES = ("naspix", "torch", "torchvision", "timm", "numpy", "scikit-image", "pillow")
 _FOR_SPEED = ("torch", "scikit-image", "scikit-learn", "scipy", "numpy", "naspix")
 _VARIABLES = ("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_")  # they change how threads wait
@@ -44,6 +46,7 @@ def describe_machine(threads: int) -> dict[str, object]:
         "system": platform.platform(),
         "python": platform.python_version(),
         **{library: _version(library) for library in _FOR_SPEED},
+        "clustering": native.description(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 

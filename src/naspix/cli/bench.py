@@ -149,7 +149,9 @@ def _sentence(machine: "dict[str, object]", n_photos: int) -> str:
     return (
         f"{machine['date']}: {machine['processor']}, {machine['cores']} cores{gpu}; "
         f"{machine['threads']} threads; {n_photos} photos.\n"
-        f"{machine['system']}; " + ", ".join(f"{name} {machine[name]}" for name in libraries)
+        f"{machine['system']}; "
+        + ", ".join(f"{name} {machine[name]}" for name in libraries)
+        + f"; NAS on the CPU: {machine['clustering']}"
     )
 
 

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float, Int64, Integer
 from torch import Tensor
 
+from naspix import native
 from naspix.clustering.features import UpsampledFeatures
 from naspix.errors import InputError
 
@@ -52,31 +53,42 @@ def superpixels_from_clusters(
         >>> superpixels_from_clusters(clusters, connectivity=8)
         tensor([[[0, 1, 0], [1, 0, 0]]])
     """
-    from skimage.measure import label  # here, so that importing naspix stays fast
-
     if connectivity not in (4, 8):
         raise InputError(f"connectivity is {connectivity}; it must be 4 (sides) or 8 (corners too)")
     if min_size < 0:
         raise InputError(f"min_size is {min_size}; give a number of pixels, 0 to merge nothing")
-    maps = clusters.detach().cpu().numpy()
-    if maps.size and maps.min() < 0:
-        raise InputError(f"clusters hold the label {maps.min()}; labels count from 0")
-    orthogonal_steps = 1 if connectivity == 4 else 2  # scikit-image's word for the same
-    superpixels = np.empty(maps.shape, np.int64)
-    for image, out in zip(maps, superpixels, strict=True):
-        components = label(image, -1, connectivity=orthogonal_steps)
-        np.subtract(components, 1, out=out)
+    labels = clusters.detach().to("cpu", torch.int64).contiguous()
+    if labels.numel() and int(labels.min()) < 0:
+        raise InputError(f"clusters hold the label {int(labels.min())}; labels count from 0")
+    if labels.numel() and native.why_not() is None:
+        superpixels = native.components(labels, corners=connectivity == 8).numpy()
+    else:
+        superpixels = _components(labels.numpy(), connectivity)
     if min_size > 1:
         if features is None:
             raise InputError("min_size merges by features; pass features= or leave min_size at 0")
-        if (features.batch_size, *features.size) != maps.shape:
+        if (features.batch_size, *features.size) != superpixels.shape:
             raise InputError(
                 f"features are of {features.batch_size} images of size {tuple(features.size)}, "
-                f"clusters of {maps.shape[0]} of size {maps.shape[1:]}; both must be the same"
+                f"clusters of {len(superpixels)} of size {superpixels.shape[1:]}; both must be the "
+                "same"
             )
         for b, ids in enumerate(superpixels):
             superpixels[b] = _merge_fragments(ids, min_size, features.image(b))
     return torch.from_numpy(superpixels).to(clusters.device)
+
+
+def _components(
+    maps: Int64[np.ndarray, "B H W"], connectivity: Literal[4, 8]
+) -> Int64[np.ndarray, "B H W"]:
+    """The same by scikit-image."""
+    from skimage.measure import label  # here, so that importing naspix stays fast
+
+    orthogonal_steps = 1 if connectivity == 4 else 2  # scikit-image's word for the same
+    superpixels = np.empty(maps.shape, np.int64)
+    for image, out in zip(maps, superpixels, strict=True):
+        np.subtract(label(image, -1, connectivity=orthogonal_steps), 1, out=out)
+    return superpixels
 
 
 def touching_pairs(labels: Integer[np.ndarray, "H W"]) -> Int64[np.ndarray, "n 2"]:

@@ -29,6 +29,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional
 
+from naspix import native
 from naspix.clustering.upsampling import (
     Upsampling,
     gram_and_neighbour_products,
@@ -72,6 +73,13 @@ class _Level:
         line_11 = 1 / (1 + activation.shape[1]) if weight else 1.0
         cells = (activation.shape[2], activation.shape[3])
         upsampling = Upsampling.between(cells, size, activation.dtype, activation.device)
+        if native.route(activation):
+            scale, finite = native.scales(
+                activation, upsampling.axes, line_11=line_11, normalize=normalize
+            )
+            if not finite:
+                raise _not_finite(name, activation)
+            return cls(activation, upsampling, scale)
         products, neighbours = gram_and_neighbour_products(activation) if gram else (None, None)
         norms = _squared_norms(activation, upsampling, neighbours)
         if not math.isfinite(float(norms.sum())):
@@ -253,6 +261,17 @@ class UpsampledFeatures:
             phi = self.dense().flatten(2)  # (B, D, P)
             return phi.mT @ phi
         return self.products_of(self._rows.mT) @ self._rows
+
+    def compiled_levels(self, sides: Sequence[int]) -> list[native.Level]:
+        """Return the levels for the compiled part, with tiles of these sides."""
+        return [
+            native.Level(
+                level.activation,
+                level.scale,
+                [level.upsampling.axes, *(level.upsampling.tiles(side).axes for side in sides)],
+            )
+            for level in self._levels
+        ]
 
     # other frames and parts of the batch
 

@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from naspix import native
 from naspix.clustering.features import UpsampledFeatures
 from naspix.clustering.ordering import canonical_ranks
 from naspix.errors import InputError, NaspixWarning
@@ -27,6 +28,7 @@ _MOST_TILES = 4096  # where k-means starts, however many clusters
 _TILES_ACROSS = 9.5  # at least so many, on the geometric mean of both axes
 _SMALL_ENOUGH = 8  # tiles of so many pixels across need no smaller ones between them and the frame
 _LEAST_TILE_TOL = 0.002  # share of tiles that may change in the last step on them
+_MOST_TILE_STEPS = 50
 _STRIDE = 2.75  # over-relaxation towards a strict stop: about a third fewer steps
 _STRIDE_BELOW = 0.005  # with a looser ``tol`` it saves nothing
 _PLAIN_SHARE = 0.0003  # share of pixels that change, below which steps are plain
@@ -135,10 +137,17 @@ def kmeans(
         (torch.Size([1, 24, 24]), tensor([0, 1, 2]))
     """
     _check_arguments(features, n_clusters, n_init, max_iter, tol, init)
+    if native.route(*features.levels, *features.scales, *(() if init is None else (init,))):
+        labels, left = _compiled(features, n_clusters, n_init, max_iter, tol, seed, init)
+    else:
+        device = features.levels[0].device
+        labels = torch.empty(features.batch_size, *features.size, dtype=torch.int64, device=device)
+        left = list(range(features.batch_size))
     images_at_once = _images_at_once(features, n_clusters)
-    labels, n_found = [], []
-    for start in range(0, features.batch_size, images_at_once):
-        part = slice(start, start + images_at_once)
+    n_found = [n_clusters] * features.batch_size
+    for start in range(0, len(left), images_at_once):
+        images = left[start : start + images_at_once]
+        part = slice(images[0], images[-1] + 1)  # one image, or all of a batch
         with torch.inference_mode():  # which spares each of many small operations some time
             chunk = features.images(part.start, part.stop)
             if init is None:
@@ -147,9 +156,7 @@ def kmeans(
             else:
                 centers, stride = Centers.at(chunk, init[part]), 1.0
             membership, _ = lloyd(chunk, centers, tol=tol, max_iter=max_iter, stride=stride)
-            chunk_labels, chunk_found = _canonical_labels(membership)
-        labels.append(chunk_labels.long())
-        n_found += chunk_found
+            labels[part], n_found[part] = _canonical_labels(membership)
     if min(n_found) < n_clusters:
         warnings.warn(
             f"{sum(n < n_clusters for n in n_found)} of {len(n_found)} images have fewer distinct "
@@ -157,7 +164,37 @@ def kmeans(
             NaspixWarning,
             stacklevel=2,
         )
-    return torch.cat(labels) if len(labels) > 1 else labels[0]
+    return labels
+
+
+def _compiled(
+    features: UpsampledFeatures,
+    n_clusters: int,
+    n_init: int,
+    max_iter: int,
+    tol: float | int,
+    seed: int,
+    init: Tensor | None,
+) -> tuple[Int64[Tensor, "B H W"], list[int]]:
+    """The same by the compiled part: labels, and the images where a cluster was left empty."""
+    sides = [] if init is not None else _tile_sides(features.size, n_clusters)
+    large, small, *_ = [*sides, 0, 0]
+    draws = None
+    if init is None:
+        level = features.levels[0]
+        draws = _uniform_numbers(n_clusters, n_init, seed, level.dtype, level.device)
+    return native.cluster(
+        features.compiled_levels(sides),
+        n_clusters,
+        tiles=(large, small),
+        draws=draws,
+        init=init,
+        tol=tol,
+        tile_tol=_tile_tol(tol),
+        max_iter=max_iter,
+        tile_max_iter=_MOST_TILE_STEPS,
+        long_stride=1.0 if init is not None else _stride_towards(tol),
+    )
 
 
 def _images_at_once(features: UpsampledFeatures, n_clusters: int) -> int:
@@ -180,11 +217,20 @@ def _coarse_to_fine(
     """Return centres that iterations on larger and smaller tiles brought near a fixed point."""
     large, *small = _tile_sides(features.size, n_clusters)
     centers = best_start(features.tiles(large), n_clusters, n_init, seed)
-    tile_tol = max(_LEAST_TILE_TOL, 2 * tol)
     for side in small:
-        tiles = features.tiles(side)
-        _, centers = lloyd(tiles, centers, tol=tile_tol, max_iter=50, stride=_stride_towards(tol))
+        _, centers = lloyd(
+            features.tiles(side),
+            centers,
+            tol=_tile_tol(tol),
+            max_iter=_MOST_TILE_STEPS,
+            stride=_stride_towards(tol),
+        )
     return centers
+
+
+def _tile_tol(tol: float | int) -> float:
+    """Return the share of small tiles that may change in the last step on them."""
+    return max(_LEAST_TILE_TOL, 2 * tol)
 
 
 def _stride_towards(tol: float | int) -> float:

@@ -14,6 +14,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from naspix import native
+
 # what is kept for reuse must be an ordinary tensor, wherever it was first asked for
 _ordinary = torch.inference_mode(mode=False)
 
@@ -91,6 +93,11 @@ class Upsampling:
     def matrix_transposed(self) -> Float[Tensor, "cells pixels"]:
         """``U^T`` written out; for small frames only."""
         return torch.kron(self.vertical, self.horizontal).T.contiguous()
+
+    @cached_property
+    def axes(self) -> tuple[native.Axis, native.Axis]:
+        """Both matrices, prepared for the compiled part."""
+        return native.Axis.of(self.vertical), native.Axis.of(self.horizontal)
 
     @_ordinary
     def tiles(self, side: int) -> "Upsampling":

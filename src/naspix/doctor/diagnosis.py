@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from naspix import native
 from naspix.doctor.methods import MethodDiagnosis, try_methods
 from naspix.doctor.network import LevelDiagnosis, NetworkDiagnosis, diagnose_network
 from naspix.errors import ModelError, UnknownNameError
@@ -161,6 +162,7 @@ class Diagnosis:
             "network": asdict(self.network),
             "findings": [asdict(finding) for finding in self.findings()],
             "methods": [asdict(method) for method in self.methods],
+            "clustering": native.description(),
         }
 
     def __repr__(self) -> str:
@@ -182,7 +184,7 @@ class Diagnosis:
             + _table(("level", "module", "shape"), levels)
             + _table(("what tools stumble over", "where", "so"), findings)
             + _table(("method", "serves", "needs", *costs), methods)
-            + f"<p>{html.escape(_MEMORY_NOTE)}</p>"
+            + f"<p>{html.escape(_MEMORY_NOTE)} {html.escape(_clustering())}</p>"
         )
 
     def _title(self) -> str:
@@ -219,6 +221,7 @@ class Diagnosis:
             yield from _wrapped("  ", f"{who}: {why}")
         yield ""
         yield from _wrapped("", _MEMORY_NOTE)
+        yield from _wrapped("", _clustering())
 
 
 def check(model: Classifier, images: Float[Tensor, "B C H W"] | None = None) -> Diagnosis:
@@ -260,6 +263,10 @@ def check(model: Classifier, images: Float[Tensor, "B C H W"] | None = None) -> 
         except ModelError:  # said where the methods are listed
             unruled = ()
     return Diagnosis(network, methods, unruled)
+
+
+def _clustering() -> str:
+    return f"NAS clusters on a CPU by this code: {native.description()}."
 
 
 def _shape(level: LevelDiagnosis) -> str:
