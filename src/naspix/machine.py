@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from naspix import native
+from naspix.native import describe_route
 
 _LIBRARIES = ("naspix", "torch", "torchvision", "timm", "numpy", "scikit-image", "pillow")
 _FOR_SPEED = ("torch", "scikit-image", "scikit-learn", "scipy", "numpy", "naspix")
@@ -46,7 +46,7 @@ def describe_machine(threads: int) -> dict[str, object]:
         "system": platform.platform(),
         "python": platform.python_version(),
         **{library: _version(library) for library in _FOR_SPEED},
-        "clustering": native.description(),
+        "clustering": describe_route(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 

@@ -215,7 +215,7 @@ def test_what_goes_to_the_compiled_part(monkeypatch) -> None:
     monkeypatch.setenv("NASPIX_KERNEL", "off")
     assert not native.route(right)
     assert "NASPIX_KERNEL" in (native.why_not() or "")
-    assert native.description().startswith("torch")
+    assert native.describe_route().startswith("torch")
 
 
 @compiled
@@ -232,17 +232,19 @@ def test_an_empty_cluster_goes_the_torch_way(monkeypatch) -> None:
 def test_wrong_sizes_are_refused_before_anything_is_read() -> None:
     axes = Upsampling.between((3, 4), (12, 16), torch.float32, torch.device("cpu")).axes
     with pytest.raises(ValueError, match="cells"):
-        native.scales(torch.zeros(1, 5, 4, 3), axes, line_11=1.0, normalize=True)
+        native.compute_scales(torch.zeros(1, 5, 4, 3), axes, line_11=1.0, normalize=True)
     level = native.Level(torch.ones(1, 5, 3, 4), torch.ones(1, 12, 15), [axes])
     options = {"tol": 0, "tile_tol": 0, "max_iter": 1, "tile_max_iter": 1, "long_stride": 1}
     with pytest.raises(ValueError, match="axes lead"):
-        native.cluster([level], 2, tiles=(0, 0), draws=None, init=torch.zeros(1, 2, 5), **options)
+        native.cluster_images(
+            [level], 2, tiles=(0, 0), draws=None, init=torch.zeros(1, 2, 5), **options
+        )
     level = native.Level(torch.ones(1, 5, 3, 4), torch.ones(1, 12, 16), [axes])
     for init in (torch.zeros(1, 2, 4), torch.zeros(2, 2, 5), None):
         with pytest.raises(ValueError, match="centres"):
-            native.cluster([level], 2, tiles=(0, 0), draws=None, init=init, **options)
+            native.cluster_images([level], 2, tiles=(0, 0), draws=None, init=init, **options)
     with pytest.raises(ValueError, match="labels"):
-        native.components(torch.zeros(1, 2, 3, dtype=torch.int64).mT, corners=False)
+        native.label_components(torch.zeros(1, 2, 3, dtype=torch.int64).mT, corners=False)
 
 
 def test_without_it_torch_does_the_same() -> None:
@@ -251,7 +253,7 @@ def test_without_it_torch_does_the_same() -> None:
         "from naspix.clustering import UpsampledFeatures, kmeans;"
         "maps = [torch.rand(1, 40, 6, 6, generator=torch.Generator().manual_seed(0))];"
         "labels = kmeans(UpsampledFeatures(maps, (24, 24)), 3);"
-        "print(native.description(), labels.unique().tolist())"
+        "print(native.describe_route(), labels.unique().tolist())"
     )
     environment = {**os.environ, "NASPIX_KERNEL": "off"}
     done = subprocess.run(
@@ -262,5 +264,5 @@ def test_without_it_torch_does_the_same() -> None:
 
 def test_the_doctor_and_records_say_which_it_was() -> None:
     diagnosis = naspix.check(naspix.load_model("efficientnet_lite0"), torch.rand(1, 3, 64, 64))
-    assert native.description() in repr(diagnosis)
-    assert diagnosis.to_dict()["clustering"] == native.description()
+    assert native.describe_route() in repr(diagnosis)
+    assert diagnosis.to_dict()["clustering"] == native.describe_route()

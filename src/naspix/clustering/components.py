@@ -13,9 +13,9 @@ import torch
 from jaxtyping import Float, Int64, Integer
 from torch import Tensor
 
-from naspix import native
 from naspix.clustering.features import UpsampledFeatures
 from naspix.errors import InputError
+from naspix.native import label_components, why_not
 
 _MASKS_AT_ONCE = 64  # superpixels whose masks are held together while their features are summed
 
@@ -60,8 +60,8 @@ def superpixels_from_clusters(
     labels = clusters.detach().to("cpu", torch.int64).contiguous()
     if labels.numel() and int(labels.min()) < 0:
         raise InputError(f"clusters hold the label {int(labels.min())}; labels count from 0")
-    if labels.numel() and native.why_not() is None:
-        superpixels = native.components(labels, corners=connectivity == 8).numpy()
+    if labels.numel() and why_not() is None:
+        superpixels = label_components(labels, corners=connectivity == 8).numpy()
     else:
         superpixels = _components(labels.numpy(), connectivity)
     if min_size > 1:

@@ -29,13 +29,13 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional
 
-from naspix import native
 from naspix.clustering.upsampling import (
     Upsampling,
     gram_and_neighbour_products,
     neighbour_products,
 )
 from naspix.errors import ActivationError, InputError
+from naspix.native import Level, compute_scales, route
 
 _FEW_CELLS = 256  # up to here the Gram matrix of all cells is small
 _SMALL_MATRIX = 1 << 18  # up to here one matrix product beats the separable upsampling
@@ -73,8 +73,8 @@ class _Level:
         line_11 = 1 / (1 + activation.shape[1]) if weight else 1.0
         cells = (activation.shape[2], activation.shape[3])
         upsampling = Upsampling.between(cells, size, activation.dtype, activation.device)
-        if native.route(activation):
-            scale, finite = native.scales(
+        if route(activation):
+            scale, finite = compute_scales(
                 activation, upsampling.axes, line_11=line_11, normalize=normalize
             )
             if not finite:
@@ -262,10 +262,10 @@ class UpsampledFeatures:
             return phi.mT @ phi
         return self.products_of(self._rows.mT) @ self._rows
 
-    def compiled_levels(self, sides: Sequence[int]) -> list[native.Level]:
+    def compiled_levels(self, sides: Sequence[int]) -> list[Level]:
         """Return the levels for the compiled part, with tiles of these sides."""
         return [
-            native.Level(
+            Level(
                 level.activation,
                 level.scale,
                 [level.upsampling.axes, *(level.upsampling.tiles(side).axes for side in sides)],

@@ -19,10 +19,10 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from naspix import native
 from naspix.clustering.features import UpsampledFeatures
 from naspix.clustering.ordering import canonical_ranks
 from naspix.errors import InputError, NaspixWarning
+from naspix.native import cluster_images, route
 
 _MOST_TILES = 4096  # where k-means starts, however many clusters
 _TILES_ACROSS = 9.5  # at least so many, on the geometric mean of both axes
@@ -137,7 +137,7 @@ def kmeans(
         (torch.Size([1, 24, 24]), tensor([0, 1, 2]))
     """
     _check_arguments(features, n_clusters, n_init, max_iter, tol, init)
-    if native.route(*features.levels, *features.scales, *(() if init is None else (init,))):
+    if route(*features.levels, *features.scales, *(() if init is None else (init,))):
         labels, left = _compiled(features, n_clusters, n_init, max_iter, tol, seed, init)
     else:
         device = features.levels[0].device
@@ -183,7 +183,7 @@ def _compiled(
     if init is None:
         level = features.levels[0]
         draws = _uniform_numbers(n_clusters, n_init, seed, level.dtype, level.device)
-    return native.cluster(
+    return cluster_images(
         features.compiled_levels(sides),
         n_clusters,
         tiles=(large, small),

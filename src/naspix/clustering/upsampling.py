@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from naspix import native
+from naspix.native import Axis
 
 # what is kept for reuse must be an ordinary tensor, wherever it was first asked for
 _ordinary = torch.inference_mode(mode=False)
@@ -95,9 +95,9 @@ class Upsampling:
         return torch.kron(self.vertical, self.horizontal).T.contiguous()
 
     @cached_property
-    def axes(self) -> tuple[native.Axis, native.Axis]:
+    def axes(self) -> tuple[Axis, Axis]:
         """Both matrices, prepared for the compiled part."""
-        return native.Axis.of(self.vertical), native.Axis.of(self.horizontal)
+        return Axis.of(self.vertical), Axis.of(self.horizontal)
 
     @_ordinary
     def tiles(self, side: int) -> "Upsampling":

@@ -14,11 +14,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from naspix import native
 from naspix.doctor.methods import MethodDiagnosis, try_methods
 from naspix.doctor.network import LevelDiagnosis, NetworkDiagnosis, diagnose_network
 from naspix.errors import ModelError, UnknownNameError
 from naspix.models import Classifier, check_images
+from naspix.native import describe_route
 from naspix.saliency import LRP
 
 _N_IMAGES = 2  # of a batch that is enough to see what mixes images
@@ -162,7 +162,7 @@ class Diagnosis:
             "network": asdict(self.network),
             "findings": [asdict(finding) for finding in self.findings()],
             "methods": [asdict(method) for method in self.methods],
-            "clustering": native.description(),
+            "clustering": describe_route(),
         }
 
     def __repr__(self) -> str:
@@ -266,7 +266,7 @@ def check(model: Classifier, images: Float[Tensor, "B C H W"] | None = None) -> 
 
 
 def _clustering() -> str:
-    return f"NAS clusters on a CPU by this code: {native.description()}."
+    return f"NAS clusters on a CPU by this code: {describe_route()}."
 
 
 def _shape(level: LevelDiagnosis) -> str:

@@ -108,11 +108,11 @@ def why_not() -> str | None:
     return library if isinstance(library, str) else None
 
 
-def description() -> str:
+def describe_route() -> str:
     """What clusters on a CPU, in words.
 
     Example:
-        >>> description().startswith(("compiled", "torch"))
+        >>> describe_route().startswith(("compiled", "torch"))
         True
     """
     reason = why_not()
@@ -170,7 +170,7 @@ class Axis:
 
 @dataclass(frozen=True, eq=False)
 class Level:
-    """One level of a batch for `cluster`.
+    """One level of a batch for `cluster_images`.
 
     Attributes:
         activations: As the network gave them.
@@ -183,7 +183,7 @@ class Level:
     axes: Sequence[tuple[Axis, Axis]]
 
 
-def scales(
+def compute_scales(
     activations: Float[Tensor, "B C h w"],
     axes: tuple[Axis, Axis],
     *,
@@ -214,7 +214,7 @@ def scales(
     return out, not any(_checked(outcomes))
 
 
-def cluster(
+def cluster_images(
     levels: Sequence[Level],
     n_clusters: int,
     *,
@@ -275,7 +275,7 @@ def cluster(
     return labels, [image for image, outcome in enumerate(_checked(outcomes)) if outcome]
 
 
-def components(labels: Int64[Tensor, "B H W"], *, corners: bool) -> Int64[Tensor, "B H W"]:
+def label_components(labels: Int64[Tensor, "B H W"], *, corners: bool) -> Int64[Tensor, "B H W"]:
     """Connected components of equal labels, numbered from 0 in raster order of the first pixels.
 
     Args:
