@@ -127,7 +127,7 @@ def _with(content, **parts):
         (lambda c: "{", "damaged, or no JSON"),
         (lambda c: "[]", "no list 'images'"),
         (lambda c: _with(c, images=[{"id": 1}]), "entry 0 of 'images' .* must have id, file_name"),
-        (lambda c: _with(c, categories=[]), "has the category 17, which the file does not list"),
+        (lambda c: _with(c, categories=[]), "has the category 17, which is not listed"),
         (lambda c: _with(c, images=[*c["images"], c["images"][0]]), "twice under the same id"),
         (lambda c: _with(c, annotations=[{**CAT, "bbox": [1, 2]}]), "must be four numbers"),
     ],
@@ -148,6 +148,23 @@ def test_annotations_of_unlisted_pictures_are_left_out(tmp_path):
         left = COCOBoxes(file)
     assert left.labels == whole.labels
     assert left[0].boxes.tolist() == whole[0].boxes.tolist()
+
+
+def test_a_bad_annotation_costs_itself_only(tmp_path):
+    bare = {"image_id": 10, "category_id": 17}
+    drawn = {
+        **bare,
+        "bbox": [],
+        "segmentation": [[20, 10, 25, 10, 25, 15], [20, 18, 22, 18, 22, 9]],
+    }
+    published.coco(tmp_path, [bare, {**bare, "bbox": []}, {**CAT, "category_id": 99}, CAT, drawn])
+    with pytest.warns(
+        NaspixWarning,
+        match="3 of 5 annotations .* left out.* bbox of 0 .* bbox of 1 .*; 2 has the category 99",
+    ):
+        dataset = COCOBoxes(tmp_path)
+    assert dataset.labels == (1, None)
+    assert dataset[0].boxes.tolist() == [[1, 2, 9, 12], [20, 9, 25, 18]]
 
 
 def test_a_folder_of_another_kind_is_refused(tmp_path):

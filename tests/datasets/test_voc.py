@@ -36,6 +36,17 @@ def test_categories_may_be_given(root):
     assert dataset[1].boxes.tolist() == [[4, 4, 30, 6]]
 
 
+def test_an_object_without_a_box_costs_itself_only(root):
+    file = root / "Annotations" / "000.xml"
+    whole = VOCBoxes(root)[0]
+    bare = "<object><name>emu</name></object></annotation>"
+    file.write_text(file.read_text().replace("</annotation>", bare))
+    dataset = VOCBoxes(root)
+    assert dataset.categories == ("cat", "dog")
+    assert dataset[0].boxes.tolist() == whole.boxes.tolist()
+    assert "'emu' is left out, since it has no <bndbox>" in dataset[0].problems[0]
+
+
 def test_difficult_objects_may_be_left_out(root):
     published.voc_xml(root / "Annotations" / "000.xml", [("cat", 1, 1, 9, 9)], difficult=1)
     assert len(VOCBoxes(root)[0].boxes) == 1
@@ -93,7 +104,6 @@ def test_what_is_bad_is_named_and_the_rest_goes_on(root):
     [
         ('<!DOCTYPE a [<!ENTITY b "c">]><annotation>&b;</annotation>', "declares entities"),
         ("<html/>", "no annotation of Pascal VOC, but a <html>"),
-        ("<annotation><object><name>a</name></object></annotation>", "no <bndbox>"),
     ],
 )
 def test_other_xml_is_refused(root, content, says):

@@ -45,7 +45,8 @@ class COCOBoxes:
         DatasetError: If there is no such file, it is damaged, or there are several to choose from.
 
     Warns:
-        NaspixWarning: Annotations are of pictures that the file does not list.
+        NaspixWarning: Annotations are of pictures that the file does not list, or of a category
+            that it does not list, or have neither a box nor polygons; each is left out.
     """
 
     root: str | os.PathLike[str]
@@ -67,28 +68,41 @@ class COCOBoxes:
         objects: dict[Any, list[dict[str, Any]]] = {one["id"]: [] for one in content["images"]}
         if len(objects) < len(content["images"]):
             raise DatasetError(f"{str(file)!r} lists pictures twice under the same id")
-        strangers = [one for one in content["annotations"] if one["image_id"] not in objects]
+        annotations = content["annotations"]
+        strangers = [one for one in annotations if one["image_id"] not in objects]
         if strangers:
             warnings.warn(
-                f"{len(strangers)} of {len(content['annotations'])} annotations in {str(file)!r} "
+                f"{len(strangers)} of {len(annotations)} annotations in {str(file)!r} "
                 f"are of pictures that it does not list, such as {strangers[0]['image_id']!r}; "
                 "they are left out",
                 NaspixWarning,
                 stacklevel=3,
             )
-        for one in content["annotations"]:
-            if not one.get("iscrowd") and one["image_id"] in objects:
-                objects[one["image_id"]].append(one)
-        labels = []
-        for image in content["images"]:
-            try:
-                classes = [numbers[one["category_id"]] for one in objects[image["id"]]]
-            except KeyError as error:
-                raise DatasetError(
-                    f"an annotation of {image['file_name']!r} in {str(file)!r} has the category "
-                    f"{error}, which the file does not list"
-                ) from None
-            labels.append(only_one(classes))
+        faults = []
+        for i, one in enumerate(annotations):
+            if one.get("iscrowd") or one["image_id"] not in objects:
+                continue
+            box = _box(one)
+            if box is None:
+                faults.append(f"the bbox of {i} must be four numbers, left, top, width and height")
+            elif one["category_id"] not in numbers:
+                faults.append(f"{i} has the category {one['category_id']}, which is not listed")
+            else:
+                objects[one["image_id"]].append({**one, "bbox": box})
+        if faults:
+            some = "; ".join(faults[:4]) + ("; ..." if len(faults) > 4 else "")
+            if not any(objects.values()):
+                raise DatasetError(f"no annotation in {str(file)!r} can be used: {some}")
+            warnings.warn(
+                f"{len(faults)} of {len(annotations)} annotations in {str(file)!r} are left out, "
+                f"counted from 0: {some}",
+                NaspixWarning,
+                stacklevel=3,
+            )
+        labels = [
+            only_one([numbers[one["category_id"]] for one in objects[image["id"]]])
+            for image in content["images"]
+        ]
         object.__setattr__(self, "ids", tuple(one["file_name"] for one in content["images"]))
         object.__setattr__(self, "labels", tuple(labels))
         object.__setattr__(self, "categories", tuple(str(one["name"]) for one in named))
@@ -109,7 +123,7 @@ class COCOBoxes:
         drawn_on = _size(described)
         objects = self._objects[described["id"]]
         boxes = fitted_boxes(
-            [_box(one["bbox"]) for one in objects],
+            [one["bbox"] for one in objects],
             [self._numbers[one["category_id"]] for one in objects],
             size,
             drawn_on,
@@ -159,7 +173,7 @@ def read_instances(file: Path) -> dict[str, list[dict[str, Any]]]:
         raise DatasetError(f"{str(file)!r} is damaged, or no JSON: {error}") from None
     for part, keys in (
         ("images", ("id", "file_name")),
-        ("annotations", ("image_id", "category_id", "bbox")),
+        ("annotations", ("image_id", "category_id")),
         ("categories", ("id", "name")),
     ):
         entries = content.get(part) if isinstance(content, dict) else None
@@ -172,8 +186,6 @@ def read_instances(file: Path) -> dict[str, list[dict[str, Any]]]:
                 raise DatasetError(
                     f"entry {i} of {part!r} in {str(file)!r} must have {', '.join(keys)}"
                 )
-            if part == "annotations":
-                _check_box(entry["bbox"], i, file)
     return {part: content[part] for part in ("images", "annotations", "categories")}
 
 
@@ -224,21 +236,28 @@ def _located(root: Path, annotations: str | os.PathLike[str] | None) -> tuple[Pa
     return root, found[0]
 
 
-def _check_box(box: object, index: int, file: Path) -> None:
-    if not (
+def _box(annotation: dict[str, Any]) -> tuple[float, float, float, float] | None:
+    """The edges of an annotation's box, or else of its polygons; None if it has neither."""
+    box = annotation.get("bbox")
+    if (
         isinstance(box, list)
         and len(box) == 4
         and all(isinstance(side, int | float) for side in box)
     ):
-        raise DatasetError(
-            f"the bbox of entry {index} of 'annotations' in {str(file)!r} must be four numbers, "
-            "left, top, width and height"
+        left, top, width, height = (float(side) for side in box)
+        return left, top, left + width, top + height
+    try:
+        points = torch.cat(
+            [
+                torch.tensor(polygon, dtype=torch.float64).reshape(-1, 2)
+                for polygon in annotation["segmentation"]
+            ]
         )
-
-
-def _box(box: list[float]) -> tuple[float, float, float, float]:
-    left, top, width, height = (float(side) for side in box)
-    return left, top, left + width, top + height
+        left, top = points.amin(0).tolist()
+        right, bottom = points.amax(0).tolist()
+    except (KeyError, TypeError, ValueError, RuntimeError, IndexError):
+        return None
+    return left, top, right, bottom
 
 
 def _size(image: dict[str, Any]) -> tuple[int, int] | None:

@@ -30,12 +30,14 @@ class Annotation:
         size: Height and width, if given.
         names: The class of each object.
         boxes: Edges of each, see `Sample`.
+        problems: What was left out, and why.
     """
 
     file_name: str
     size: tuple[int, int] | None
     names: tuple[str, ...]
     boxes: tuple[tuple[float, float, float, float], ...]
+    problems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ class VOCBoxes:
             label=self._labels[index],
             boxes=boxes.boxes,
             box_labels=boxes.labels,
-            problems=boxes.problems,
+            problems=found.problems + boxes.problems,
         )
 
     def _names(self, file: Path) -> tuple[str, ...]:
@@ -148,20 +150,25 @@ def read_annotation(file: Path, *, first_pixel: int = 1, difficult: bool = True)
     objects = [
         one for one in root.iter("object") if difficult or _text(one, "difficult") in ("", "0")
     ]
-    boxes = []
+    names, boxes, problems = [], [], []
     for one in objects:
+        name = _text(one, "name")
         try:
             x0, y0, x1, y1 = (float(_text(one, f"bndbox/{side}")) for side in _SIDES)
         except ValueError:
-            raise DatasetError(
-                f"an object in {str(file)!r} has no <bndbox> with the numbers {', '.join(_SIDES)}"
-            ) from None
+            problems.append(
+                f"an object {name!r} is left out, since it has no <bndbox> with the numbers "
+                f"{', '.join(_SIDES)}"
+            )
+            continue
+        names.append(name)
         boxes.append((x0 - first_pixel, y0 - first_pixel, x1, y1))
     return Annotation(
         file_name=_text(root, "filename"),
         size=_size(root),
-        names=tuple(_text(one, "name") for one in objects),
+        names=tuple(names),
         boxes=tuple(boxes),
+        problems=tuple(problems),
     )
 
 
