@@ -62,7 +62,10 @@ struct Frame {
                 if (side == 1) {
                     std::copy_n(row, width, out);
                 } else {
-                    for (int c = 0; c < columns; ++c) out[c / side] += row[c];
+                    for (int j = 0; j < width; ++j) {
+                        const int end = std::min(columns, (j + 1) * side);
+                        for (int c = j * side; c < end; ++c) out[j] += row[c];
+                    }
                 }
             }
             if (side == 1) continue;
@@ -249,8 +252,10 @@ class Sums {
     }
 };
 
-// Gives each pixel the cluster of highest score, the first of equal ones. Returns how many changed; those
-// are listed as they go in `moved` (row-major pixel, cluster before).
+// A pixel that changed cluster: its place in the labels, and the cluster before.
+using Moved = std::pair<int, int32_t>;
+
+// Gives each pixel the cluster of highest score, the first of equal ones, and lists those that changed.
 class Assignment {
   public:
     Assignment(const Cells& cells, const Frame& frame, int n_clusters) : cells_(cells), frame_(frame) {
@@ -264,18 +269,26 @@ class Assignment {
         if (group_ < n_clusters) best_.resize(size_t(frame.height) * frame.stride);
     }
 
-    int operator()(const Centers& centers, Labels& labels, std::vector<std::pair<int, int>>& moved) {
+    void operator()(const Centers& centers, Labels& labels, std::vector<Moved>& moved) {
         const int n_clusters = int(centers.offsets.size());
+        const bool first_time = labels.of.empty();
         moved.clear();
-        next_.resize(labels.of.size());
+        next_.resize(size_t(frame_.height) * frame_.stride);
         for (int first = 0; first < n_clusters; first += group_) {
             const int n = std::min(group_, n_clusters - first);
             for (size_t l = 0; l < across_.size(); ++l) interpolate(l, centers, first, n);
             for (int row = 0; row < frame_.height; ++row) score(row, centers, first, n, n_clusters);
         }
-        for (int row = 0; row < frame_.height; ++row) compare(row, labels, moved);
+        for (int row = 0; row < frame_.height; ++row) {
+            int32_t* now = &next_[size_t(row) * frame_.stride];
+            std::fill(now + frame_.width, now + frame_.stride, 0);
+            if (first_time) {
+                for (int i = 0; i < frame_.width; ++i) ++labels.sizes[now[i]];
+            } else {
+                compare(row, labels, moved);
+            }
+        }
         labels.of.swap(next_);
-        return int(moved.size());
     }
 
   private:
@@ -358,14 +371,17 @@ class Assignment {
         }
     }
 
-    void compare(int row, const Labels& labels, std::vector<std::pair<int, int>>& moved) {
-        int32_t* now = &next_[size_t(row) * frame_.stride];
-        const int32_t* before = &labels.of[size_t(row) * frame_.stride];
-        std::fill(now + frame_.width, now + frame_.stride, 0);
+    void compare(int row, Labels& labels, std::vector<Moved>& moved) {
+        const int start = row * frame_.stride;
+        const int32_t *now = &next_[start], *before = &labels.of[start];
         for (int b = 0; b < frame_.stride; b += LANES) {
             if (!std::memcmp(now + b, before + b, sizeof(Ints))) continue;
-            for (int i = b; i < b + LANES; ++i)
-                if (now[i] != before[i]) moved.emplace_back(row * frame_.width + i, before[i]);
+            for (int i = b; i < b + LANES; ++i) {
+                if (now[i] == before[i]) continue;
+                moved.emplace_back(start + i, before[i]);
+                --labels.sizes[before[i]];
+                ++labels.sizes[now[i]];
+            }
         }
     }
 };
@@ -379,20 +395,15 @@ inline bool lloyd(const Cells& cells, const Frame& frame, Centers& centers, Labe
                   int max_iter, float long_stride) {
     const int n_clusters = int(centers.offsets.size());
     const double n_pixels = frame.n_pixels();
-    labels.of.assign(size_t(frame.height) * frame.stride, -1);
-    for (int row = 0; row < frame.height; ++row)
-        std::fill_n(&labels.of[size_t(row) * frame.stride + frame.width], frame.stride - frame.width, 0);
+    labels.of.clear();
     labels.sizes.assign(n_clusters, 0);
     Sums sums(cells, frame, n_clusters);
     Assignment assign(cells, frame, n_clusters);
-    std::vector<std::pair<int, int>> moved;
+    std::vector<Moved> moved;
     float stride = 1.0f;
     for (int step = 0;; ++step) {
-        const int changed = assign(centers, labels, moved);
-        for (const auto& [pixel, before] : moved) {
-            if (before >= 0) --labels.sizes[before];
-            ++labels.sizes[labels.of[size_t(pixel / frame.width) * frame.stride + pixel % frame.width]];
-        }
+        assign(centers, labels, moved);
+        const double changed = double(moved.size());
         if (std::count(labels.sizes.begin(), labels.sizes.end(), 0)) return false;
         bool settled = false;
         if (step > 0) {
@@ -404,10 +415,8 @@ inline bool lloyd(const Cells& cells, const Frame& frame, Centers& centers, Labe
         if (step == 0 || changed > n_pixels / 4) {
             sums.collect(labels);
         } else {
-            for (const auto& [pixel, before] : moved) {
-                const int row = pixel / frame.width, column = pixel % frame.width;
-                sums.move(row, column, before, labels.of[size_t(row) * frame.stride + column]);
-            }
+            for (const auto& [place, before] : moved)
+                sums.move(place / frame.stride, place % frame.stride, before, labels.of[place]);
         }
         centers = sums.centers(labels, &centers, stride);
     }
