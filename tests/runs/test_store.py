@@ -206,6 +206,17 @@ def test_a_full_disk_is_a_sentence_and_the_run_goes_on_when_there_is_room(tmp_pa
     assert_frame_equal(pieces.records(), whole.records(), check_exact=True)
 
 
+def test_other_photos_are_named_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SETTINGS, "photos", {"n": 3, "stamps_sha256": "a" * 16})
+    compute(tmp_path)
+    other = {**SETTINGS, "photos": {"n": 3, "stamps_sha256": "b" * 16}}
+    with (
+        pytest.raises(InputError, match="with other settings: other photos; give the"),
+        open_run(tmp_path, kind="squares", settings=other, growing=["limit"]),
+    ):
+        pass
+
+
 def test_other_settings_are_refused_with_the_difference(tmp_path: Path) -> None:
     compute(tmp_path)
     other = {**SETTINGS, "power": 3, "nested": {"a": 1, "b": [1, 2]}}
@@ -256,7 +267,8 @@ def test_two_runs_in_a_folder_are_refused_and_a_dead_ones_lock_is_nobodys(tmp_pa
     process = FORKS.Process(target=hold, args=(tmp_path, begun))
     process.start()
     assert begins.poll(60)
-    with pytest.raises(OutputError, match=rf"in use by process {process.pid}, since .* --output"):
+    said = rf"in use by process {process.pid} \(since \d+ \w+ \d{{4}}, \d\d:\d\d UTC\); .* --output"
+    with pytest.raises(OutputError, match=said):
         compute(tmp_path)
     process.kill()
     process.join()

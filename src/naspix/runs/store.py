@@ -339,8 +339,9 @@ def open_run(
             with opened._writing():
                 put(connection, "settings", settings)
         with opened._writing():
-            since = datetime.now(UTC).isoformat(" ", "seconds")
-            put(connection, "holder", f"process {os.getpid()}, since {since}")
+            now = datetime.now(UTC)
+            since = f"{now.day} {now:%B %Y, %H:%M} UTC"
+            put(connection, "holder", f"process {os.getpid()} (since {since})")
         yield opened
 
 
@@ -426,7 +427,9 @@ def _check_same(
     for name in free:
         before[name] = now.get(name)
     different = [
-        f"{name} was {_shown(before.get(name))} and is now {_shown(now.get(name))}"
+        f"other {name.removesuffix('.stamps_sha256')}"
+        if name.endswith(".stamps_sha256")
+        else f"{name} was {_shown(before.get(name))} and is now {_shown(now.get(name))}"
         for name in dict.fromkeys([*before, *now])
         if before.get(name) != now.get(name)
     ]
