@@ -295,6 +295,8 @@ class _Photos:
         if file is not None:
             found = read_annotation(file)
             fitted = fitted_boxes(found.boxes, [0] * len(found.boxes), (height, width), found.size)
+            if found.problems:
+                warnings.warn(f"{file}: {'; '.join(found.problems)}", NaspixWarning, stacklevel=2)
             for left, top, right, bottom in fitted.boxes.round().long().tolist():
                 drawn[top:bottom, left:right] = 255
         image = self._model.load_images([Image.fromarray(drawn)], resize=self._resize)
