@@ -285,7 +285,7 @@ def test_another_process_in_the_folder_is_said(tmp_path):
     (tmp_path / "figure8").mkdir()
     with (
         open_run(tmp_path / "figure8", kind="figure8", settings={}),
-        pytest.raises(OutputError, match=r"is in use by process \d+, .*another --output"),
+        pytest.raises(OutputError, match=r"is in use by process \d+ \(since .*another --output"),
     ):
         running.reproduce("figure8", QUICK, tmp_path)
 
