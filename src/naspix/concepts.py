@@ -31,7 +31,7 @@ from naspix.metrics import (
     outside_shares,
     saliency_by_cluster,
 )
-from naspix.models import Classifier, Output, load_model, read_categories
+from naspix.models import Classifier, Output, load_model
 from naspix.pipeline import Method, Pipeline
 from naspix.report import RunRecord
 from naspix.report.atlas import AtlasReport, atlas_page, atlas_record
@@ -149,7 +149,7 @@ def concepts(
         weights=settings.weights,
         device=settings.device,
         output=settings.scores,
-        categories=read_categories(settings.categories) if settings.categories else None,
+        categories=settings.categories,
     )
     methods: dict[str, Method] = {
         name: registry.find_method(name)(model, **settings.parameters.get(name, {}))

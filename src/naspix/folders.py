@@ -26,7 +26,7 @@ from naspix.explain import explain
 from naspix.files import written
 from naspix.images import Photo, ReadingAhead, answers_of, find_photos, of_one_size
 from naspix.machine import this_machine
-from naspix.models import Classifier, Output, load_model, read_categories
+from naspix.models import Classifier, Output, load_model
 from naspix.report import (
     Agreement,
     PhotoResult,
@@ -115,7 +115,7 @@ class PhotoSettings:
             weights=self.weights,
             device=self.device,
             output=self.scores,
-            categories=read_categories(self.categories) if self.categories else None,
+            categories=self.categories,
         )
 
     def make_methods(self, model: Classifier) -> dict[str, Any]:

@@ -80,7 +80,7 @@ class ModelOptions:
 
     def load(self) -> "Classifier":
         """The network, on its device."""
-        from naspix.models import keep_freed_memory, load_model, read_categories
+        from naspix.models import keep_freed_memory, load_model
 
         keep_freed_memory()
         return load_model(
@@ -88,7 +88,7 @@ class ModelOptions:
             weights=self.weights,
             device=self.device,
             output=self.scores,
-            categories=None if self.categories is None else read_categories(self.categories),
+            categories=self.categories,
         )
 
 

@@ -17,7 +17,7 @@ from naspix import registry
 from naspix.datasets import Dataset
 from naspix.errors import InputError, UnknownNameError
 from naspix.evaluation.measures import MEASURES, Measure
-from naspix.models import Classifier, Output, load_model, read_categories
+from naspix.models import Classifier, Output, load_model
 from naspix.pipeline import RAW, Method, RandomRegions, Segmenter
 from naspix.segmentation import NAS
 from naspix.settings import read_assignments, settable
@@ -150,7 +150,7 @@ class EvaluationSettings:
             weights=self.weights,
             device=self.device,
             output=self.scores,
-            categories=read_categories(self.categories) if self.categories else None,
+            categories=self.categories,
         )
 
     def make_dataset(self) -> Dataset:

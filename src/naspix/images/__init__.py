@@ -1,6 +1,6 @@
 """Pictures as tensors in [0, 1]: read from anywhere, and checked. No network is known here."""
 
-from naspix.images.decoding import Source, orientation_of
+from naspix.images.decoding import Source
 from naspix.images.files import SUFFIXES, expand_paths, shown, visible_files
 from naspix.images.photos import (
     Photo,
@@ -32,7 +32,6 @@ __all__ = [
     "expand_paths",
     "find_photos",
     "of_one_size",
-    "orientation_of",
     "read_image",
     "read_images",
     "shown",

@@ -21,7 +21,7 @@ from typing import IO, Any, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from naspix.errors import ImageError, NaspixError, NaspixWarning
@@ -99,19 +99,6 @@ def opened(
             return Image.open(cast(IO[bytes], source), formats=formats)
         finally:
             Image.MAX_IMAGE_PIXELS = limit
-
-
-def orientation_of(path: Path) -> int:
-    """How a file's EXIF says that its picture is turned: 1 for upright, else 2 to 8.
-
-    What cannot be opened counts as upright: reading it says what is wrong.
-    """
-    try:
-        with opened(path) as picture:
-            turned = picture.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # a damaged file may make its decoder raise anything
-        return 1
-    return turned if turned in range(2, 9) else 1
 
 
 def _is_heic(source: object) -> bool:

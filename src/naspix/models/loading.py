@@ -42,7 +42,7 @@ def load_model(
     weights: str | os.PathLike[str] | None = "default",
     device: str | torch.device | None = None,
     output: Output | None = None,
-    categories: Categories | None = None,
+    categories: str | os.PathLike[str] | Categories | None = None,
 ) -> Classifier:
     """Load a network by name, with what its authors say about size, mean and standard deviation.
 
@@ -59,9 +59,11 @@ def load_model(
             the CPU, where weights lie channels last, which is faster (safetensors wants them made
             ``contiguous()`` before it saves them).
         output: What the scores are; as for `wrap_model`.
-        categories: The classes' names where they are not known, or others; as for `wrap_model`.
+        categories: The classes' names where they are not known, or others; as for `wrap_model`, or
+            a file for `read_categories`.
 
     Raises:
+        InputError: If the categories cannot be read.
         UnknownNameError: If there is no such model, with the names most like it.
         WeightsError: If weights cannot be fetched, read or fitted.
         DeviceError: If the device is absent.
@@ -73,6 +75,8 @@ def load_model(
     """
     if isinstance(weights, str) and weights.lower() == "none":
         weights = None
+    if isinstance(categories, str | os.PathLike):
+        categories = read_categories(categories)
     place = resolve_device(device)
     with torch.random.fork_rng(devices=[], enabled=weights is not None):  # overwritten if drawn
         if not is_known(name) and is_saved(name):
