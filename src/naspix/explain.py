@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
-from torch import Tensor
+from torch import Tensor, nn
 
 from naspix import pipeline, registry
 from naspix.errors import InputError, UnknownNameError
 from naspix.images import shown, unique_names
-from naspix.models import Classifier
+from naspix.models import Classifier, as_classifier
 from naspix.pipeline import Pipeline
 from naspix.report import (
     Agreement,
@@ -253,7 +253,7 @@ def _figure_html(figure: "Figure") -> str:
 
 
 def explain(
-    model: Classifier,
+    model: Classifier | nn.Module | str | os.PathLike[str],
     images: object,
     target: Target | Each = None,
     *,
@@ -271,7 +271,8 @@ def explain(
     with the model's own activations.
 
     Args:
-        model: From ``load_model`` or ``wrap_model``.
+        model: From ``load_model`` or ``wrap_model``; or a name, which ``load_model`` is asked for;
+            or a network of timm's, which says itself how it wants its images.
         images: A tensor ``(B, C, H, W)`` in [0, 1], or whatever ``model.load_images`` takes: paths,
             PIL images, arrays, or a list of these.
         target: The class to explain: one for all by number or name, a list or tensor with one for
@@ -302,6 +303,7 @@ def explain(
         >>> explanation.ranking()[0].rank
         1
     """
+    model = as_classifier(model, "explain")
     batch, sources = _loaded(model, images)
     if names is not None and len(names) != len(batch):
         raise InputError(f"there are {len(batch)} images but {len(names)} names")

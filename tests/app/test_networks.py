@@ -61,3 +61,21 @@ def test_a_folder_that_offers_nothing_is_refused(tmp_path):
         networks_of(folder=tmp_path)
     with pytest.raises(InputError, match="at least one"):
         Networks({})
+
+
+def test_code_of_ones_own_needs_its_flag_and_visitors_cannot_name_any(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "import naspix\nfrom torch import nn\n\ndef make():\n"
+        "    network = nn.Sequential(nn.Conv2d(3, 2, 3), nn.Flatten(), nn.LazyLinear(2))\n"
+        "    return naspix.wrap_model(network, mean=0.5, std=0.5, input_size=8, levels=['0'])\n"
+    )
+    name = f"{tmp_path / 'mine.py'}:make"
+    with pytest.raises(InputError, match="would run the code there; add --own-code"):
+        networks_of((name,))
+    networks = networks_of((name,), own_code=True, device="cpu")
+    assert networks.names == ("mine.py:make",)
+    assert networks.load("mine.py:make").input_size == (8, 8)
+    assert str(tmp_path) not in networks.line("mine.py:make")
+    for other in (name, f"{tmp_path / 'mine.py'}:other", "os:getcwd"):
+        with pytest.raises(UnknownNameError):
+            networks.load(other)

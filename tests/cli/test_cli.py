@@ -179,6 +179,24 @@ def test_levels():
     assert json.loads(result.stdout)[4] == {"level": 4, "module": "layer4", "shape": [512, 7, 7]}
 
 
+def test_a_network_of_ones_own(photos, tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(
+        "import timm\n\ndef make():\n    return timm.create_model('test_resnet', num_classes=3)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    status, said = _in_process(["levels", "mine.py:make"])
+    assert (status, said) == (0, "")
+    photo = str(photos / "one" / "photo.jpg")
+    for command in (["explain", photo], ["segment", photo]):
+        status, said = _in_process([*command, "-m", "mine.py:make", "-o", command[0]])
+        assert status == 0, said
+    record = json.loads((tmp_path / "explain" / "results.json").read_text())
+    assert "mine.py:make" in json.dumps(record)
+    status, said = _in_process(["explain", photo, "--model", "mine.py:made"])
+    assert (status, said.count("\n")) == (2, 1)
+    assert "did you mean 'make'" in said
+
+
 def test_models():
     assert run("models", "lite0").stdout.splitlines() == [
         "efficientnet_lite0",

@@ -8,8 +8,8 @@ import torch
 
 import naspix
 from naspix.errors import InputError, UnknownNameError, WeightsError
-from naspix.models.loading import is_saved, read_model, save_model
 from naspix.models.recipes import with_classes
+from naspix.models.saved import is_saved, read_model, save_model
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ import naspix
 from naspix.cli import main
 from naspix.datasets import CUB200
 from naspix.errors import NaspixWarning
-from naspix.models.loading import save_model
 from naspix.models.recipes import recipe_of
+from naspix.models.saved import save_model
 from naspix.paper import networks, running, segmentations
 from naspix.paper.data import Conditions
 from naspix.paper.experiment import subruns

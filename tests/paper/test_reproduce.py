@@ -25,8 +25,8 @@ from naspix.errors import (
     UnknownNameError,
     WeightsError,
 )
-from naspix.models.loading import save_model
 from naspix.models.recipes import recipe_of
+from naspix.models.saved import save_model
 from naspix.paper import networks, run_times, running, segmentations
 from naspix.paper.data import AtHand, Conditions
 from naspix.paper.overlays import Figure7

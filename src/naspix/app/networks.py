@@ -21,6 +21,8 @@ from naspix.models import (
     load_model,
     read_categories,
 )
+from naspix.models.own_network import names_own_code, short_name
+from naspix.models.saved import is_saved
 
 CHECKPOINT = ".safetensors"
 
@@ -87,6 +89,7 @@ def networks_of(
     device: str = "auto",
     output: Output | None = None,
     categories: Path | None = None,
+    own_code: bool = False,
 ) -> Networks:
     """The networks of the command line's options.
 
@@ -97,15 +100,26 @@ def networks_of(
         device: Where they run.
         output: What their scores are, as for ``load_model``.
         categories: File with the names of their classes.
+        own_code: Whether names may be functions of the user's, which are run.
 
     Raises:
-        InputError: the folder is none, or a file's name names no network.
+        InputError: the folder is none, a file's name names no network, or a name would run code
+            that was not allowed.
     """
     options: dict[str, Any] = {"device": device, "output": output}
     if categories is not None:
         options["categories"] = read_categories(categories)
-    makers = {name: partial(load_model, name, **options) for name in names}
+    makers: dict[str, Callable[[], Classifier]] = {}
     lines: dict[str, str] = {}
+    for name in names:
+        is_code = not is_saved(name) and names_own_code(name)
+        if is_code and not own_code:
+            raise InputError(
+                f"--model {name} would run the code there; add --own-code if that is meant"
+            )
+        title = short_name(name) if is_code else name  # visitors need not know the folder
+        makers[title] = partial(load_model, name, **options)
+        lines[title] = f"model = naspix.load_model({title!r})"
     for file in _checkpoints(folder) if folder else ():
         network = _network_of(file)
         makers[file.stem] = partial(load_model, network, weights=file, **options)

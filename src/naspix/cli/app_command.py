@@ -25,6 +25,7 @@ def explorer(
     device: str = "auto",
     scores: ScoresName | None = None,
     categories: Path | None = None,
+    own_code: Annotated[bool, Parameter(negative=())] = False,
     root_path: str = "",
 ) -> int:
     """Open a page on which people touch the regions that a network sees.
@@ -42,6 +43,8 @@ def explorer(
         device: "auto" is a GPU where there is one; or cpu, cuda, cuda:1.
         scores: What the networks' scores are: "softmax", "sigmoid" or "none"; found out if absent.
         categories: File with the classes' names: JSON, or a name a line.
+        own_code: Let --model be a function of yours, FILE.py:FUNCTION or package.module:FUNCTION.
+            Visitors only choose among the networks on offer.
         root_path: Path under which a reverse proxy shows it, such as /explorer.
     """
     import threading
@@ -51,7 +54,12 @@ def explorer(
 
     address = Address(host, port, _credentials(host, auth, no_auth), root_path)
     networks = networks_of(
-        model, folder=models, device=device, output=scores, categories=categories
+        model,
+        folder=models,
+        device=device,
+        output=scores,
+        categories=categories,
+        own_code=own_code,
     )
     with address.listen() as listening:
         backend = Backend(networks)

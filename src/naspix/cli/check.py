@@ -4,11 +4,11 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from naspix.cli.options import Json, ScoresName
+from naspix.cli.options import Json, ModelName, ScoresName
 
 
 def check(
-    model: Annotated[str, Parameter(name="MODEL", help="As `naspix models` lists them.")],
+    model: ModelName,
     /,
     *,
     weights: Annotated[

@@ -98,7 +98,7 @@ def concepts(
 
     keep_freed_memory()
     settings = ConceptSettings(
-        model=model.model,
+        model=model.name,
         weights=model.weights,
         device=str(resolve_device(model.device)),
         scores=model.scores,

@@ -84,7 +84,7 @@ def evaluate(
         task=task,
         dataset=dataset,
         root=str(root.absolute()),
-        model=model.model,
+        model=model.name,
         weights=model.weights,
         device=str(resolve_device(model.device)),
         scores=model.scores,

@@ -86,7 +86,7 @@ def explain(
     from naspix.models import resolve_device
 
     settings = PhotoSettings(
-        model=model.model,
+        model=model.name,
         weights=model.weights,
         device=str(resolve_device(model.device)),
         scores=model.scores,

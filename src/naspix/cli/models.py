@@ -4,7 +4,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from naspix.cli.options import Json
+from naspix.cli.options import Json, ModelName
 from naspix.errors import InputError
 
 
@@ -32,7 +32,7 @@ def models(
 
 
 def levels(
-    model: Annotated[str, Parameter(name="MODEL", help="As `naspix models` lists them.")],
+    model: ModelName,
     /,
     *,
     json: Json = False,

@@ -59,7 +59,8 @@ class ModelOptions:
 
     Attributes:
         model: efficientnet_lite0 needs no download; or a torchvision name, or timm/NAME.
-            `naspix models` lists them.
+            `naspix models` lists them. Or a function of yours that returns a network:
+            FILE.py:FUNCTION, or package.module:FUNCTION.
         weights: "default", "none" for random ones, or a .pth, .pt or .safetensors file.
         device: "auto" is a GPU where there is one; or cpu, cuda, cuda:1.
         scores: What the network's scores are: "softmax" of one class of many, "sigmoid" of each
@@ -72,6 +73,13 @@ class ModelOptions:
     device: str = "auto"
     scores: ScoresName | None = None
     categories: Path | None = None
+
+    @property
+    def name(self) -> str:
+        """The model's, which a network of one's own keeps in any folder, as settings need it."""
+        from naspix.models.own_network import absolute_name
+
+        return absolute_name(self.model)
 
     @property
     def categories_file(self) -> str | None:
@@ -173,6 +181,14 @@ class EngineOptions:
         )
 
 
+ModelName = Annotated[
+    str,
+    Parameter(
+        name="MODEL",
+        help="As `naspix models` lists them; or a function of yours, FILE.py:FUNCTION or "
+        "package.module:FUNCTION.",
+    ),
+]
 Photos = Annotated[
     list[Path] | None,
     Parameter(

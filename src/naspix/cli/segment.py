@@ -51,7 +51,7 @@ def segment(
     from naspix.models import resolve_device
 
     settings = PhotoSettings(
-        model=model.model,
+        model=model.name,
         weights=model.weights,
         device=str(resolve_device(model.device)),
         scores=model.scores,

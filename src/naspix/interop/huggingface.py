@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from naspix.errors import InputError
 from naspix.models import Classifier, Output
-from naspix.models.loading import ordered_categories
+from naspix.models.categories import ordered_categories
 from naspix.models.scores import declared_output
 
 _INTERPOLATIONS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}  # PIL's numbers

@@ -8,9 +8,10 @@ from naspix.images import (
     read_images,
 )
 from naspix.models.activations import recording
+from naspix.models.categories import read_categories
 from naspix.models.classifier import Classifier
 from naspix.models.devices import keep_freed_memory, resolve_device
-from naspix.models.loading import load_model, read_categories, wrap_model
+from naspix.models.loading import as_classifier, load_model, wrap_model
 from naspix.models.recipes import DEFAULT_MODEL, list_models
 from naspix.models.scores import Output, ScoreMeaning
 
@@ -20,6 +21,7 @@ __all__ = [
     "Classifier",
     "Output",
     "ScoreMeaning",
+    "as_classifier",
     "check_images",
     "expand_paths",
     "keep_freed_memory",

@@ -1,39 +1,28 @@
 """Where classifiers come from: by name or folder (`load_model`), or any module (`wrap_model`).
 
-Which names there are and how each is built, `recipes.py` knows. Both ways give a `Classifier`. A
-folder, which `naspix finetune` leaves behind, holds ``model.safetensors`` with the weights and
-``model.json`` with all else: no code is in it, and none is run when it is read.
+Which names there are and how each is built, `recipes.py` knows; folders are `saved.py`'s business,
+functions of the user's `own_network.py`'s. All ways give a `Classifier`.
 """
 
-import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, fields
-from numbers import Integral, Real
+import warnings
+from collections.abc import Mapping, Sequence
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from naspix.errors import InputError, UnknownNameError, WeightsError
-from naspix.files import write_whole
+from naspix.errors import InputError, NaspixWarning
+from naspix.models.categories import Categories, ordered_categories, read_categories
 from naspix.models.classifier import Classifier, unwrapped
 from naspix.models.devices import resolve_device
-from naspix.models.recipes import (
-    DEFAULT_MODEL,
-    Description,
-    is_known,
-    recipe_of,
-    with_weights,
-)
+from naspix.models.own_network import names_own_code, own_network, short_name
+from naspix.models.recipes import DEFAULT_MODEL, is_known, recipe_of, with_weights
+from naspix.models.saved import is_saved, read_model
 from naspix.models.scores import Logits, Output
 from naspix.models.weights import fitted, read_state
-
-SCHEMA = "naspix-model/1"
-WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
-
-Categories = Iterable[str] | Mapping[Any, Any]
 
 
 def load_model(
@@ -49,12 +38,14 @@ def load_model(
     Args:
         name: ``"efficientnet_lite0"``, whose ImageNet weights come with the installation; any of
             torchvision's classification networks; ``"timm/<name>"``, with or without timm's tag for
-            a set of weights (`list_models` lists them all); or the folder that `naspix finetune`
-            left.
+            a set of weights (`list_models` lists them all); the folder that `naspix finetune`
+            left; or a function of yours, ``"FILE.py:FUNCTION"`` or ``"package.module:function"``,
+            which is called without arguments and returns a module, or a `Classifier` that is taken
+            as it is.
         weights: ``"default"`` for the usual weights, downloaded where they are not embedded or
             cached; a ``.pth``, ``.pt`` or ``.safetensors`` file; None, or ``"none"``, for random
             ones. A file with another number of classes makes a network with that number, without
-            category names.
+            category names. A function of yours decides itself, unless a file is given.
         device: Such as ``"cpu"`` or ``"cuda:1"``; ``"auto"`` is a GPU where there is one; None is
             the CPU, where weights lie channels last, which is faster (safetensors wants them made
             ``contiguous()`` before it saves them).
@@ -63,10 +54,15 @@ def load_model(
             a file for `read_categories`.
 
     Raises:
-        InputError: If the categories cannot be read.
+        InputError: If the categories cannot be read, or a function of yours returns no network.
         UnknownNameError: If there is no such model, with the names most like it.
+        ModelError: If a function of yours raises an error.
         WeightsError: If weights cannot be fetched, read or fitted.
         DeviceError: If the device is absent.
+
+    Warns:
+        NaspixWarning: A function of yours returns a module, and nobody says its mean and standard
+            deviation.
 
     Example:
         >>> model = load_model("efficientnet_lite0")
@@ -78,6 +74,8 @@ def load_model(
     if isinstance(categories, str | os.PathLike):
         categories = read_categories(categories)
     place = resolve_device(device)
+    if not is_known(name) and not is_saved(name) and names_own_code(name):
+        return _own(str(name), weights, place, output, categories)
     with torch.random.fork_rng(devices=[], enabled=weights is not None):  # overwritten if drawn
         if not is_known(name) and is_saved(name):
             if weights != "default":
@@ -110,76 +108,94 @@ def load_model(
     )
 
 
-def ordered_categories(categories: object) -> tuple[str, ...]:
-    """Names of classes in the order of their numbers.
+def _own(
+    name: str,
+    weights: str | os.PathLike[str] | None,
+    place: torch.device,
+    output: Output | None,
+    categories: Categories | None,
+) -> Classifier:
+    """What a function of the user's returns, on its device."""
+    with torch.random.fork_rng(devices=[]):
+        made = own_network(name)
+    network = made.network if isinstance(made, Classifier) else made
+    if weights is not None and weights != "default":
+        what = f"the weights {str(weights)!r} for {name}"
+        fitted(lambda _: network, read_state(weights), what)
+    if isinstance(made, Classifier):
+        if output is not None or categories is not None:
+            raise InputError(
+                f"{name} returns a classifier, which says itself what its scores and classes are; "
+                "leave scores and categories out, or give them to wrap_model there"
+            )
+        return made.to(place)
+    if not _timms_word(made):
+        warnings.warn(
+            f"{name} returns a module, and nobody says its mean and standard deviation: it is "
+            "given images in [0, 1] as they are; if it wants others, return "
+            "naspix.wrap_model(network, mean=..., std=...)",
+            NaspixWarning,
+            stacklevel=3,
+        )
+    return _with_timms_word(made, output, categories, short_name(name)).to(place)
+
+
+def as_classifier(model: object, what: str) -> Classifier:
+    """A classifier of what is given as a model: itself, a name, or a module that is known enough.
 
     Args:
-        categories: Names in order; or a dictionary of numbers (as words too) and names, either way
-            round, such as ``config.id2label`` and ``ImageFolder.class_to_idx``.
+        model: A `Classifier`; a name for `load_model`; or a module of timm's, whose
+            ``pretrained_cfg`` says how it wants its images.
+        what: Who asks, for the error.
 
     Raises:
-        InputError: It is no such thing, or numbers are missing, so that names would go wrong.
-
-    Example:
-        >>> ordered_categories({"dog": 1, "cat": 0}), ordered_categories({"1": "dog", "0": "cat"})
-        (('cat', 'dog'), ('cat', 'dog'))
+        InputError: It is none of these; with what to do.
     """
-    if isinstance(categories, Mapping):
-        keys, values = list(categories), list(categories.values())
-        if all(map(_is_number, keys)) and not all(map(_is_number, values)):
-            by_number = {int(key): str(name) for key, name in zip(keys, values, strict=True)}
-        elif all(map(_is_number, values)) and not all(map(_is_number, keys)):
-            by_number = {int(value): str(key) for key, value in zip(keys, values, strict=True)}
-        else:
-            raise InputError(
-                "categories as a dictionary must have numbers on one side and names on the other"
-            )
-        if sorted(by_number) != list(range(len(keys))) or not keys:
-            raise InputError(
-                f"categories as a dictionary must name every class from 0 to {len(keys) - 1} once, "
-                f"but number {', '.join(map(str, sorted(by_number))) or 'none'}"
-            )
-        return tuple(by_number[index] for index in range(len(keys)))
-    if isinstance(categories, str | bytes | set | frozenset) or not isinstance(
-        categories, Iterable
-    ):
+    if isinstance(model, Classifier):
+        return model
+    if isinstance(model, str | os.PathLike):
+        return load_model(model)
+    if not isinstance(model, nn.Module):
         raise InputError(
-            "categories must be a list of names in order, or a dictionary of numbers and names, "
-            f"not {type(categories).__name__}"
+            f"{what} needs a model, as load_model and wrap_model return it, "
+            f"not {model.__name__ + ' itself' if isinstance(model, type) else type(model).__name__}"
         )
-    names = tuple(categories)
-    if not all(isinstance(name, str) for name in names):
-        wrong = next(name for name in names if not isinstance(name, str))
-        raise InputError(f"categories must be names, and {wrong!r} is none")
-    return names
+    if _timms_word(model):
+        return _with_timms_word(model)
+    raise InputError(
+        f"{what} needs to know how {type(model).__name__} wants its images; "
+        "wrap it: naspix.wrap_model(network, mean=..., std=...)"
+    )
 
 
-def read_categories(file: str | os.PathLike[str]) -> tuple[str, ...]:
-    """Names of classes from a file: JSON, a list or a dictionary of numbers; or a name a line.
-
-    Raises:
-        InputError: It cannot be read, or holds something else.
-    """
-    path = Path(file)
-    try:
-        words = path.read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"the categories in {str(path)!r} cannot be read: {error}") from None
-    if path.suffix.lower() == ".json" or words.lstrip()[:1] in ("{", "["):
-        try:
-            return ordered_categories(json.loads(words))
-        except ValueError as error:
-            raise InputError(f"the categories in {str(path)!r}: {error}") from None
-    names = [line.strip() for line in words.rstrip().splitlines()]
-    if not names or not all(names):
-        raise InputError(f"{str(path)!r} must hold one class's name in each line")
-    return tuple(names)
+def _timms_word(network: nn.Module) -> Mapping[str, Any]:
+    """How a network of timm's wants its images; empty where that is not said, or does not fit."""
+    network = unwrapped(network)
+    said: Any = getattr(network, "pretrained_cfg", None)
+    if not isinstance(said, Mapping) or not said.get("mean") or not said.get("std"):
+        return {}
+    return said if len(said["mean"]) == _n_channels(network, None, None) else {}
 
 
-def _is_number(value: object) -> bool:
-    if isinstance(value, str):
-        return value.isdecimal()
-    return isinstance(value, Integral) and not isinstance(value, bool)
+def _with_timms_word(
+    network: nn.Module,
+    output: Output | None = None,
+    categories: Categories | None = None,
+    name: str | None = None,
+) -> Classifier:
+    """The network wrapped; standardising, cropping and resizing as timm says where it does."""
+    said = _timms_word(network)
+    made = wrap_model(
+        network,
+        mean=said.get("mean"),
+        std=said.get("std"),
+        output=output,
+        categories=categories,
+        name=name,
+    )
+    made.crop_pct = float(said.get("crop_pct") or made.crop_pct)
+    made.interpolation = str(said.get("interpolation") or made.interpolation)
+    return made
 
 
 def _placed(network: nn.Module, device: torch.device) -> nn.Module:
@@ -304,6 +320,7 @@ def _size(network: nn.Module, given: int | tuple[int, int] | None) -> tuple[int,
         getattr(getattr(config, "vision_config", None), "image_size", None),
         getattr(network, "image_size", None),  # torchvision's transformers
         getattr(getattr(network, "patch_embed", None), "img_size", None),  # timm's transformers
+        tuple(_timms_word(network).get("input_size") or ())[1:],
     )
     sizes = declared if given is None else (given,)
     for size in sizes:
@@ -313,90 +330,3 @@ def _size(network: nn.Module, given: int | tuple[int, int] | None) -> tuple[int,
         if given is not None:
             raise InputError(f"input_size must be (height, width) in pixels, not {given!r}")
     return 224, 224
-
-
-def is_saved(folder: str | os.PathLike[str]) -> bool:
-    """Whether a folder holds a classifier, or was meant to."""
-    return Path(folder, DESCRIPTION).is_file() or Path(folder, WEIGHTS).is_file()
-
-
-def save_model(
-    folder: str | os.PathLike[str], description: Description, state: Mapping[str, Tensor]
-) -> None:
-    """Write a classifier into a folder that exists; each file appears whole or not at all.
-
-    Args:
-        folder: Where to.
-        description: What it is.
-        state: Its weights by name, as ``network.state_dict()`` gives them.
-    """
-    from safetensors.torch import save
-
-    content = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-    described = json.dumps({"schema": SCHEMA, **asdict(description)}, indent=1, ensure_ascii=False)
-    for name, written in (
-        (WEIGHTS, save(_apart(content))),
-        (DESCRIPTION, f"{described}\n".encode()),
-    ):
-        with write_whole(Path(folder, name), durable=True) as file:
-            file.write(written)
-
-
-def read_model(folder: str | os.PathLike[str]) -> tuple[Description, nn.Module]:
-    """Read a classifier from its folder.
-
-    Raises:
-        WeightsError: If the folder holds none, or it is damaged or contradicts itself.
-    """
-    path = Path(folder, DESCRIPTION)
-    description = _read_description(path)
-    try:
-        recipe = recipe_of(description.network)
-    except UnknownNameError as error:
-        raise WeightsError(f"{str(path)!r} is of an unknown network: {error}") from None
-    state = read_state(Path(folder, WEIGHTS))
-    n_classes = len(description.categories or ())
-    what = f"the weights in {str(folder)!r} for {description.network} and its {n_classes} classes"
-    network, _ = fitted(lambda _: recipe.restore(n_classes), state, what)
-    return description, network
-
-
-def _read_description(path: Path) -> Description:
-    try:
-        content: Any = json.loads(path.read_bytes())
-    except OSError:
-        raise WeightsError(
-            f"there is no file {str(path)!r}; a folder with a model has one beside its weights"
-        ) from None
-    except ValueError as error:
-        raise WeightsError(f"{str(path)!r} is damaged: {error}") from None
-    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
-        raise WeightsError(f"{str(path)!r} is not of the form {SCHEMA} that is known here")
-    try:
-        values = {
-            one.name: content[one.name] for one in fields(Description) if one.name != "output"
-        }
-        described = Description(
-            network=str(values["network"]),
-            categories=tuple(map(str, values["categories"])),
-            input_size=(int(values["input_size"][0]), int(values["input_size"][1])),
-            mean=tuple(map(float, values["mean"])),
-            std=tuple(map(float, values["std"])),
-            crop_pct=float(values["crop_pct"]),
-            interpolation=str(values["interpolation"]),
-            output=content.get("output"),  # of a folder made before it was asked for
-        )
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise WeightsError(f"{str(path)!r} lacks something, or holds nonsense: {error}") from None
-    return described
-
-
-def _apart(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors that share no memory, which safetensors asks for."""
-    seen: set[int] = set()
-    apart = {}
-    for name, tensor in state.items():
-        shared = tensor.data_ptr() in seen and tensor.numel() > 0
-        apart[name] = tensor.clone() if shared else tensor
-        seen.add(tensor.data_ptr())
-    return apart

@@ -18,7 +18,7 @@ from naspix.evaluation.scores import Score, scores_of
 from naspix.evaluation.settings import EvaluationSettings, Task, fingerprint
 from naspix.evaluation.tables import FIGURES, setting_title
 from naspix.files import written
-from naspix.models.loading import is_saved
+from naspix.models.saved import is_saved
 from naspix.paper.data import Conditions, Source
 from naspix.paper.experiment import (
     Experiment,

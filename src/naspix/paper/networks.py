@@ -13,8 +13,8 @@ from typing import Any
 
 from naspix.errors import NaspixWarning, UnknownNameError, WeightsError
 from naspix.models import DEFAULT_MODEL, Classifier, load_model
-from naspix.models.loading import is_saved, read_model
 from naspix.models.recipes import recipe_of
+from naspix.models.saved import is_saved, read_model
 from naspix.paper.data import Conditions
 
 TITLES: Mapping[str, str] = {

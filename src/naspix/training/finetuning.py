@@ -27,8 +27,8 @@ from naspix.errors import (
 )
 from naspix.files import written
 from naspix.models import resolve_device
-from naspix.models.loading import read_model, save_model
 from naspix.models.recipes import with_classes
+from naspix.models.saved import read_model, save_model
 from naspix.runs import locked
 from naspix.training.loop import Loop
 from naspix.training.run_folder import (
