@@ -1,9 +1,7 @@
 """load_model: names, weights from files, downloads that fail, devices, the default network."""
 
 import urllib.error
-from collections import OrderedDict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,21 +9,10 @@ import torch
 import torchvision
 from PIL import Image
 from skimage import data
-from torch import Tensor, nn
 
 import naspix
 from naspix.errors import DeviceError, UnknownNameError, WeightsError
 from naspix.models import list_models, recipes, resolve_device
-from naspix.models.weights import fitted, read_state
-
-
-class Tiny(nn.Module):
-    def __init__(self, n_classes: int | None = None) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, 2, 3)
-        self.bn = nn.BatchNorm2d(2)
-        self.fc = nn.Linear(2, n_classes or 6)
-
 
 # --- the default network -----------------------------------------------------------------------
 
@@ -123,88 +110,6 @@ def test_networks_with_auxiliary_heads(name: str) -> None:
     assert model(torch.rand(1, 3, 96, 96)).shape == (1, 1000)
 
 
-# --- weights -----------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def state() -> dict[str, Tensor]:
-    return {name: torch.randn_like(t.float()) for name, t in Tiny().state_dict().items()}
-
-
-def _prefixed(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {prefix + name: tensor for name, tensor in state.items()}
-
-
-@pytest.mark.parametrize(
-    "wrap",
-    [
-        lambda s: s,
-        lambda s: OrderedDict(s),
-        lambda s: _prefixed(s, "module."),
-        lambda s: _prefixed(s, "model."),
-        lambda s: _prefixed(s, "module.model."),
-        lambda s: _prefixed(s, "_orig_mod."),
-        lambda s: {"state_dict": s, "epoch": 3},
-        lambda s: {"model": _prefixed(s, "module."), "optimizer": {"lr": 0.1}},
-        lambda s: {"model_state_dict": s},
-        lambda s: {**_prefixed(s, "model."), "criterion.weight": torch.ones(6)},
-        lambda s: {k: v for k, v in s.items() if "num_batches" not in k},
-    ],
-)
-def test_state_dictionaries_as_people_save_them(
-    tmp_path: Path, state: dict[str, Tensor], wrap: Any
-) -> None:
-    torch.save(wrap(state), tmp_path / "w.pth")
-    network, usual = fitted(Tiny, read_state(tmp_path / "w.pth"), "weights")
-    assert usual
-    for name, tensor in network.state_dict().items():
-        if "num_batches" not in name:
-            assert torch.equal(tensor, state[name]), name
-
-
-def test_safetensors(tmp_path: Path, state: dict[str, Tensor]) -> None:
-    from safetensors.torch import save_file
-
-    save_file(state, tmp_path / "w.safetensors")
-    network, _ = fitted(Tiny, read_state(tmp_path / "w.safetensors"), "weights")
-    assert torch.equal(network.fc.weight, state["fc.weight"])
-
-
-def test_weights_of_another_class_count(tmp_path: Path) -> None:
-    trained = torchvision.models.mobilenet_v3_small(num_classes=7)
-    torch.save(trained.state_dict(), tmp_path / "w.pt")
-    model = naspix.load_model("mobilenet_v3_small", weights=tmp_path / "w.pt")
-    assert model.categories is None
-    images = torch.rand(1, 3, 64, 64)
-    torch.testing.assert_close(
-        model(images), trained.eval()(model.standardize(images))
-    )  # layouts differ
-    torch.save(torchvision.models.mobilenet_v3_small().state_dict(), tmp_path / "w.pt")
-    same = naspix.load_model("mobilenet_v3_small", weights=str(tmp_path / "w.pt"))
-    assert same.category(282) == "tiger cat"
-
-
-def test_weights_of_timm_with_another_class_count(tmp_path: Path) -> None:
-    import timm
-
-    trained = timm.create_model("convnext_atto", num_classes=11)
-    torch.save({"state_dict": _prefixed(trained.state_dict(), "module.")}, tmp_path / "w.pt")
-    assert naspix.load_model("timm/convnext_atto", weights=tmp_path / "w.pt").n_classes == 11
-
-
-def test_weights_that_do_not_fit_list_what_does_not(state: dict[str, Tensor]) -> None:
-    state["conv.weight"] = torch.zeros(2, 1, 3, 3)
-    state["extra"] = torch.zeros(1)
-    del state["bn.bias"]
-    with pytest.raises(WeightsError) as caught:
-        fitted(Tiny, state, "the weights 'w.pth' for tiny")
-    assert str(caught.value) == (
-        "the weights 'w.pth' for tiny do not fit; of their tensors, 1 missing (bn.bias), "
-        "1 not known to the network (extra), 1 of another shape "
-        "(conv.weight (2, 1, 3, 3) instead of (2, 3, 3, 3))"
-    )
-
-
 def test_convolutions_lie_channels_last_on_a_cpu() -> None:
     weight = naspix.load_model("resnet18", weights=None).network.conv1.weight
     assert weight.is_contiguous(memory_format=torch.channels_last)
@@ -223,38 +128,6 @@ def test_the_embedded_file_can_be_named(tmp_path: Path) -> None:
     assert torch.equal(again(images), usual(images))
     with pytest.raises(WeightsError, match="do not fit"):
         naspix.load_model("resnet18", weights=embedded)
-
-
-class Evil:
-    def __reduce__(self) -> Any:
-        return (print, ("code was run",))
-
-
-def test_bad_weights_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(WeightsError, match=r"there is no weights file 'nowhere\.pth'"):
-        naspix.load_model(weights="nowhere.pth")
-    path = tmp_path / "w.pth"
-    for content, said in (
-        (Evil(), "more than tensors"),
-        (Tiny(), "more than tensors"),
-        ([1, 2], "holds no tensors by name"),
-        ({"epoch": 1}, "holds no tensors by name"),
-    ):
-        torch.save(content, path)
-        with pytest.raises(WeightsError, match=said):
-            read_state(path)
-    assert "code was run" not in capsys.readouterr().out
-    for content in (b"", b"no weights at all"):
-        path.write_bytes(content)
-        with pytest.raises(WeightsError, match=r"w\.pth' (cannot be read|is damaged)"):
-            read_state(path)
-    path.write_bytes(b"hello")  # for which torch has no better word than 101
-    with pytest.raises(WeightsError, match="not in a format that PyTorch or safetensors write"):
-        read_state(path)
-    path = tmp_path / "w.safetensors"
-    path.write_bytes(b"nor here")
-    with pytest.raises(WeightsError, match="cannot be read"):
-        read_state(path)
 
 
 def test_a_download_that_fails_says_what_to_do(

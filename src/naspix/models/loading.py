@@ -16,13 +16,14 @@ from torch import nn
 
 from naspix.errors import InputError, NaspixWarning
 from naspix.models.categories import Categories, ordered_categories, read_categories
+from naspix.models.checkpoints import read_state
 from naspix.models.classifier import Classifier, unwrapped
 from naspix.models.devices import resolve_device
 from naspix.models.own_network import names_own_code, own_network, short_name
 from naspix.models.recipes import DEFAULT_MODEL, is_known, recipe_of, with_weights
 from naspix.models.saved import is_saved, read_model
 from naspix.models.scores import Logits, Output
-from naspix.models.weights import fitted, read_state
+from naspix.models.weights import fitted
 
 
 def load_model(

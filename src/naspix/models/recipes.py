@@ -19,8 +19,9 @@ import torch
 from torch import nn
 
 from naspix.errors import InputError, UnknownNameError, WeightsError
+from naspix.models.checkpoints import read_state
 from naspix.models.scores import Output
-from naspix.models.weights import fitted, read_state
+from naspix.models.weights import fitted
 
 DEFAULT_MODEL = "efficientnet_lite0"
 

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from naspix.errors import UnknownNameError, WeightsError
 from naspix.files import write_whole
+from naspix.models.checkpoints import read_state
 from naspix.models.recipes import Description, recipe_of
-from naspix.models.weights import fitted, read_state
+from naspix.models.weights import fitted
 
 SCHEMA = "naspix-model/1"
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"

@@ -1,58 +1,22 @@
-"""Weights from files into networks: state dictionaries as people save them, checked before use.
+"""Weights into networks: names as training wraps them, checked strictly before use.
 
-Reads ``.pth``/``.pt`` (tensors only, no code is run) and ``.safetensors``, unwraps what training
-scripts wrap around them, and fits them strictly; a head of another class count makes a network with
-that many classes. Builds nothing by itself and downloads nothing: that is `recipes.py`.
+A head of another class count makes a network with that many classes. Builds nothing by itself, that
+is `recipes.py`; reads no file, that is `checkpoints.py`.
 """
 
-import os
-import pickle
+import re
+import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
-from naspix.errors import WeightsError
+from naspix.errors import NaspixWarning, WeightsError
 
-_WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "weights")
-_PREFIXES = ("module.", "model.", "_orig_mod.", "network.", "net.", "backbone.", "encoder.")
-
-
-def read_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """Read the tensors of a weights file by name, on the CPU.
-
-    Raises:
-        WeightsError: If there is no such file, or it holds no state dictionary.
-    """
-    file = Path(path)
-    if not file.is_file():
-        raise WeightsError(f"there is no weights file {str(file)!r}")
-    try:
-        if file.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            content: object = load_file(file)
-        else:
-            content = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise WeightsError(
-            f"the weights file {str(file)!r} is damaged or holds more than tensors, and code in it "
-            "is not run; save model.state_dict() and give that"
-        ) from None
-    except Exception as error:  # torch, zip and safetensors each raise their own
-        # a KeyError of torch's says nothing to anyone
-        reason = "" if isinstance(error, KeyError) else str(error).partition("\n")[0]
-        raise WeightsError(
-            f"the weights file {str(file)!r} cannot be read: "
-            f"{reason or 'it is not in a format that PyTorch or safetensors write'}"
-        ) from None
-    state = _unwrapped(content)
-    if not state:
-        raise WeightsError(
-            f"the weights file {str(file)!r} holds no tensors by name; save model.state_dict()"
-        )
-    return state
+# What wrappers put into the names of what is below them.
+_WRAPPED = re.compile(r"(^|(?<=\.))(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+# Heads of Inception and GoogLeNet that only training asks.
+_AUXILIARY = ("AuxLogits.", "aux1.", "aux2.")
 
 
 def fitted(
@@ -66,7 +30,9 @@ def fitted(
 
     Args:
         build: Makes the network with so many classes, None for its usual number.
-        state: Tensors by name, which may carry one of the usual prefixes.
+        state: Tensors by name, which may carry a prefix, as wrappers and Lightning give them one.
+            A head may be the only layer with weights in a sequence; one that only training asks
+            may be missing.
         what: Names file and network in an error.
         in_order: Tensors none of whose names is the network's are taken by their order instead.
 
@@ -75,47 +41,87 @@ def fitted(
 
     Raises:
         WeightsError: If the weights do not fit, with the first tensors that do not.
+
+    Warns:
+        NaspixWarning: A head is taken out of a sequence whose other layers are not known.
     """
     network = build(None)
     names = list(network.state_dict())
-    state = _without_prefix(state, names)
+    state = _without_prefix(state, set(names), what)
     if in_order and len(state) == len(names) and not state.keys() & set(names):
         state = dict(zip(names, state.values(), strict=True))
-    n_classes = _other_class_count(network.state_dict(), state)
+    state = _out_of_sequences(state, names, what)
+    n_classes = _other_class_count(_judged(network, network.state_dict()), state)
     if n_classes is not None:
         network = build(n_classes)
-    _check_fit(network.state_dict(), state, what)
-    network.load_state_dict(state, strict=False)
+    wanted = network.state_dict()
+    _check_fit(_judged(network, wanted), _judged(network, state), what)
+    fitting = {k: v for k, v in state.items() if k in wanted and v.shape == wanted[k].shape}
+    network.load_state_dict(fitting, strict=False)
     return network, n_classes is None
 
 
-def _unwrapped(content: object) -> dict[str, Tensor]:
-    """The innermost dictionary of tensors."""
-    while isinstance(content, Mapping):
-        inner = [content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping)]
-        if not inner:
-            return {str(k): v for k, v in content.items() if isinstance(v, Tensor)}
-        content = inner[0]
-    return {}
+def _judged(network: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What has to fit: all but heads that only training asks."""
+    spared = _AUXILIARY if hasattr(network, "aux_logits") else ()
+    return {name: tensor for name, tensor in state.items() if not name.startswith(spared)}
 
 
-def _without_prefix(state: Mapping[str, Tensor], wanted: Iterable[str]) -> dict[str, Tensor]:
+def _without_prefix(
+    state: Mapping[str, Tensor], wanted: set[str], what: str
+) -> Mapping[str, Tensor]:
     """The tensors under the prefix that makes the most names match."""
-    best = dict(state)
-    stripped = [best]
-    for _ in range(3):  # module.model.x, and the like
-        stripped = [
-            {
-                key.removeprefix(prefix): value
-                for key, value in names.items()
-                if key.startswith(prefix)
-            }
-            for names in stripped
-            for prefix in _PREFIXES
-            if any(key.startswith(prefix) for key in names)
-        ]
-        best = max([best, *stripped], key=lambda names: len(names.keys() & set(wanted)))
-    return best
+    state = {_WRAPPED.sub("", name): tensor for name, tensor in state.items()}
+    matches: Counter[str] = Counter({"": len(state.keys() & wanted)})
+    for name in state:
+        for dot in re.finditer(r"\.", name):
+            if name[dot.end() :] in wanted:
+                matches[name[: dot.end()]] += 1
+    most = max(matches.values())
+    best = [prefix for prefix, count in matches.items() if count == most]
+    if "" in best:
+        return state
+    if len(best) > 1 and most == len(wanted):
+        several = " and ".join(repr(prefix.removesuffix(".")) for prefix in best)
+        raise WeightsError(f"{what} are those of several networks: {several}; save one of them")
+    return {
+        name.removeprefix(best[0]): tensor
+        for name, tensor in state.items()
+        if name.startswith(best[0])
+    }
+
+
+def _out_of_sequences(
+    state: Mapping[str, Tensor], names: Iterable[str], what: str
+) -> Mapping[str, Tensor]:
+    """A layer that is saved as the only one with weights in a sequence under its own name.
+
+    Such as ``fc.1.weight`` of ``Sequential(Dropout, Linear)`` for ``fc.weight``, and the other way.
+    """
+    names = list(names)
+    missing, unknown = set(names) - state.keys(), state.keys() - set(names)
+    short = {name: re.sub(r"\.\d+(?=\.\w+$)", "", name) for name in missing | unknown}
+    alike = Counter(short[name] for name in unknown)
+    asked = Counter(short[name] for name in missing)
+    renamed = {
+        theirs: ours
+        for ours in missing
+        for theirs in unknown
+        if short[ours] == short[theirs]
+        and (short[ours] == ours or short[theirs] == theirs)
+        and alike[short[ours]] == asked[short[ours]] == 1
+    }
+    if not renamed:
+        return state
+    theirs, ours = min(renamed.items())
+    warnings.warn(
+        f"{what}: {theirs.rpartition('.')[0]} is taken for the network's "
+        f"{ours.rpartition('.')[0]}; layers without weights beside it, other than dropout, are not "
+        "in the file and are left out",
+        NaspixWarning,
+        stacklevel=4,
+    )
+    return {renamed.get(name, name): tensor for name, tensor in state.items()}
 
 
 def _other_class_count(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> int | None:
@@ -150,7 +156,24 @@ def _check_fit(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor], what: 
         if names
     ]
     if problems:
-        raise WeightsError(f"{what} do not fit; of their tensors, " + ", ".join(problems))
+        channels = _other_channels(wanted, given)
+        hint = (
+            f"; it was trained on images of {channels} channel{'s' * (channels != 1)}: build it so "
+            "in a function of yours, and name that as --model FILE.py:FUNCTION"
+            if channels and not missing and not unexpected
+            else ""
+        )
+        raise WeightsError(f"{what} do not fit; of their tensors, " + ", ".join(problems) + hint)
+
+
+def _other_channels(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> int | None:
+    """How many channels the images had, if the first convolution takes others than is usual."""
+    first = next((name for name, tensor in wanted.items() if tensor.ndim == 4), None)
+    if first is None or first not in given or given[first].ndim != 4:
+        return None
+    usual, other = wanted[first].shape, given[first].shape
+    differs = usual[1] != other[1] and usual[:1] + usual[2:] == other[:1] + other[2:]
+    return int(other[1]) if differs else None
 
 
 def _first(names: Iterable[str]) -> str:
