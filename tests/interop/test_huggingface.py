@@ -1,7 +1,10 @@
 """Image classifiers of transformers, tiny and random: their logits, their pictures."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import timm
 import torch
 import transformers
 from PIL import Image
@@ -76,20 +79,81 @@ def test_pictures_and_logits_are_those_of_the_processor(network, picture, kind):
     model = naspix.wrap_huggingface(network, processor)
     pixels = processor(images=picture, return_tensors="pt")["pixel_values"].float()
     assert model.input_size == tuple(pixels.shape[-2:])
-    resize = "squash" if kind in ("squash", "offset", "twice") else "crop"
-    images = model.load_images([picture], resize=resize)
+    images = model.load_images([picture])
     ours = model.standardize(images)
     if kind == "bgr":
         ours = ours.flip(1)
-    # resized by PIL here and by torchvision there: a level of 255 or two
-    spread = float(model.std.reciprocal().max())
-    assert (ours - pixels).abs().mean() < 0.012 * spread
+    torch.testing.assert_close(ours, pixels, rtol=1e-5, atol=1e-5)
     with torch.no_grad():
         expected = network(pixel_values=pixels).logits
-        exact = network(pixel_values=ours).logits
         got = model(images)
-    torch.testing.assert_close(got, exact, rtol=1e-4, atol=1e-5)
-    assert (got - expected).abs().max() < 0.1 * expected.abs().max() + 0.02
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
+
+
+def _image_processors() -> list[type]:
+    """Those of all architectures that classify images, in the release that is installed."""
+    from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING_NAMES
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES as CLASSIFIERS,
+    )
+
+    found = {
+        name
+        for architecture in CLASSIFIERS
+        for name in dict(IMAGE_PROCESSOR_MAPPING_NAMES.get(architecture) or {}).values()
+    }
+    return [
+        getattr(transformers, name) for name in sorted(found) if name != "TimmWrapperImageProcessor"
+    ]
+
+
+NO_PICTURES = ("ImageGPT", "Siglip2")  # colours' numbers and patches
+SIZES = [(451, 300), (300, 451), (224, 224), (97, 64), (640, 333)]
+
+
+def _photos() -> list[Image.Image]:
+    rng = np.random.default_rng(0)
+    small = Image.fromarray(rng.integers(0, 256, (9, 11, 3), dtype=np.uint8))
+    return [small.resize(size, Image.Resampling.BICUBIC) for size in SIZES]
+
+
+def _assert_alike(processor, photos: list[Image.Image]) -> None:
+    model = naspix.wrap_huggingface(_resnet(), processor)
+    images = getattr(processor, "image_processor", processor)
+    for photo in photos:
+        expected = images(images=photo, return_tensors="pt")["pixel_values"].float()
+        got = model.standardize(model.load_images(photo))
+        got = got.flip(1) if isinstance(model.network, naspix.interop.huggingface._Flipped) else got
+        torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", _image_processors(), ids=lambda kind: kind.__name__)
+def test_every_image_processor_is_met(kind):
+    if kind.__name__.startswith(NO_PICTURES):
+        with pytest.raises(InputError, match=r"not a picture \(1, 3, H, W\)|Clusters must be"):
+            naspix.wrap_huggingface(_resnet(), kind())
+        return
+    _assert_alike(kind(), _photos())
+
+
+@pytest.mark.parametrize("margin", [1, 3, 5, 7])
+def test_crops_with_odd_margins(margin):
+    processor = transformers.CLIPImageProcessor(
+        size={"shortest_edge": SIDE + margin}, crop_size={"height": SIDE, "width": SIDE}
+    )
+    _assert_alike(processor, _photos())
+
+
+def test_a_processor_of_timm():
+    network = timm.create_model("test_resnet")
+    _assert_alike(transformers.TimmWrapperImageProcessor(network.pretrained_cfg), _photos())
+
+
+def test_a_processor_of_texts_and_images():
+    images = transformers.CLIPImageProcessor(
+        size={"shortest_edge": 40}, crop_size={"height": SIDE, "width": SIDE}
+    )
+    _assert_alike(SimpleNamespace(image_processor=images, tokenizer=None), _photos())
 
 
 def test_names_come_from_the_configuration():
@@ -113,9 +177,13 @@ def test_what_cannot_be_wrapped_is_said():
         naspix.wrap_huggingface(nn.Linear(2, 2), PROCESSORS["squash"]())
     processor = PROCESSORS["squash"]()
     processor.size = {"longest_edge": 5}
-    with pytest.raises(InputError, match="the processor's size is"):
+    with pytest.raises(InputError, match=r"the processor fails on a photo: Size must"):
         naspix.wrap_huggingface(_vit(), processor)
-    processor = PROCESSORS["squash"]()
-    processor.image_mean = None
-    with pytest.raises(InputError, match="image_mean is None; three numbers"):
-        naspix.wrap_huggingface(_vit(), processor)
+    with pytest.raises(InputError, match="more to colours than to scale and shift"):
+        naspix.wrap_huggingface(_vit(), _Solarising())
+
+
+class _Solarising:
+    def __call__(self, images: Image.Image, return_tensors: str) -> dict[str, torch.Tensor]:
+        pixels = torch.from_numpy(np.array(images)).permute(2, 0, 1)[None] / 255
+        return {"pixel_values": pixels**2}

@@ -152,6 +152,38 @@ def read_images(
         if resize is not None:
             picture = _fitted(picture, size, resize, crop_pct, interpolation)
         images.append(picture if isinstance(picture, Tensor) else _as_tensor(picture))
+    return as_batch(images)
+
+
+def read_eight_bit(
+    sources: Source | Iterable[Source], *, channels: int = 3, max_pixels: int = MAX_PIXELS
+) -> list[Image.Image]:
+    """Read pictures at their own sizes as PIL images of eight bits, to which others are rounded.
+
+    Args:
+        sources: As in `read_images`.
+        channels: 3 for RGB, 1 for grey.
+        max_pixels: As in `read_image`.
+
+    Raises:
+        ImageError: If a source cannot be read as a picture.
+    """
+    pictures = []
+    for source in _listed(sources):
+        picture = decoded(source, channels, max_pixels)
+        if isinstance(picture, Tensor):
+            values = (picture * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+            picture = Image.fromarray(values[..., 0] if channels == 1 else values)
+        pictures.append(picture)
+    return pictures
+
+
+def as_batch(images: Sequence[Tensor]) -> Float[Tensor, "B C H W"]:
+    """Images of one size as one tensor, on the first one's device.
+
+    Raises:
+        InputError: If there are none, or their sizes differ.
+    """
     if not images:
         raise InputError("no images are given; name at least one file, picture or array")
     sizes = {tuple(image.shape[-2:]) for image in images}

@@ -1,13 +1,15 @@
 """Hugging Face: image classifiers of transformers, with what their processor knows.
 
-The processor says how pictures are scaled, cropped and standardised; the configuration says what
-the classes are called. Both become a ``Classifier``. Nothing is imported: model and processor are
-given, so nothing is downloaded either.
+The processor scales, crops and standardises photos, and what it does to colours is found out on
+plain ones; the configuration says what the classes are called. Both become a ``Classifier``.
+Nothing is imported: model and processor are given, so nothing is downloaded either.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from PIL import Image
 from torch import Tensor, nn
 
 from naspix.errors import InputError
@@ -15,7 +17,8 @@ from naspix.models import Classifier, Output
 from naspix.models.categories import ordered_categories
 from naspix.models.scores import declared_output
 
-_INTERPOLATIONS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}  # PIL's numbers
+_SIDE = 256  # of the plain photos by which it is found out what a processor does
+_ROUNDING = 1e-4
 
 
 def wrap_huggingface(
@@ -30,9 +33,8 @@ def wrap_huggingface(
 
     Args:
         model: Such as ``AutoModelForImageClassification`` returns; it is not changed.
-        processor: Such as ``AutoImageProcessor`` returns. Its mean, standard deviation, rescaling,
-            size, crop and interpolation are taken over. Processors that squash photos to a square
-            ask for ``load_images(..., resize="squash")``.
+        processor: Such as ``AutoImageProcessor`` or ``AutoProcessor`` returns. ``load_images``
+            has photos scaled, cropped or squashed by it, in eight bits.
         name: What to call it in reports; where it came from by default.
         levels: Module names, shallow first, to be levels 0, 1, 2 and so on; found if not given.
         output: What the scores are; ``config.problem_type`` says it, or else as for `wrap_model`.
@@ -58,22 +60,17 @@ def wrap_huggingface(
             f"{type(model).__name__}; wrap_model takes any module"
         )
     names = getattr(config, "id2label", None)
-    size, crop_pct = _size_and_crop(processor)
-    mean, std = _statistics(processor)
-    network: nn.Module = model
-    if getattr(processor, "do_flip_channel_order", False):
-        network, mean, std = _Flipped(model), mean[::-1], std[::-1]
+    processed = _Processed.by(getattr(processor, "image_processor", processor))
     return Classifier(
-        network,
+        _Flipped(model) if processed.flipped else model,
         name=name or str(getattr(config, "name_or_path", "") or type(model).__name__),
-        input_size=size,
-        mean=mean,
-        std=std,
+        input_size=processed.size,
+        mean=processed.mean.flatten().tolist(),
+        std=processed.std.flatten().tolist(),
         categories=ordered_categories(names) if names else None,
         output=output or declared_output(model),
         levels=levels,
-        crop_pct=crop_pct,
-        interpolation=_INTERPOLATIONS.get(int(getattr(processor, "resample", 2) or 0), "bicubic"),
+        preprocess=processed,
     )
 
 
@@ -88,65 +85,68 @@ class _Flipped(nn.Module):
         return self.network(images.flip(1))
 
 
-def _statistics(processor: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation for images in [0, 1].
+@dataclass(frozen=True)
+class _Processed:
+    """Photos as a processor makes them, brought back to [0, 1]; found out on plain photos.
 
-    The processor computes ``(255 x factor - offset - mean) / std`` for ``x`` in [0, 1];
-    EfficientNet's divides by ``std`` once more.
+    Attributes:
+        processor: Makes ``(x - mean) / std`` of photos, with its own resizing and cropping.
+        mean: `(3, 1, 1)`, of red, green and blue on the scale of [0, 1].
+        std: The same for the divisor.
+        flipped: Whether blue comes first.
+        size: Height and width of what it makes.
     """
-    factor = 255.0
-    if getattr(processor, "do_rescale", True):
-        factor *= float(getattr(processor, "rescale_factor", None) or 1 / 255)
-    offset = 1.0 if getattr(processor, "rescale_offset", False) else 0.0
-    mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-    if getattr(processor, "do_normalize", True):
-        mean = _channels("image_mean", getattr(processor, "image_mean", None))
-        std = _channels("image_std", getattr(processor, "image_std", None))
-    if getattr(processor, "include_top", False):
-        again = _channels("image_std", getattr(processor, "image_std", None))
-        std = (std[0] * again[0], std[1] * again[1], std[2] * again[2])
-    return (
-        tuple((value + offset) / factor for value in mean),
-        tuple(value / factor for value in std),
-    )
+
+    processor: Any
+    mean: Tensor
+    std: Tensor
+    flipped: bool
+    size: tuple[int, int]
+
+    @classmethod
+    def by(cls, processor: Any) -> "_Processed":
+        """What a processor does, whatever its settings are called.
+
+        Raises:
+            InputError: It makes no pictures, or does more to colours than scale and shift them.
+        """
+        plain = {
+            colour: _pixels(processor, Image.new("RGB", (_SIDE, _SIDE), colour))
+            for colour in ("black", "white", "red", "#808080")
+        }
+        height, width = plain["black"].shape[1:]
+        black, white, red, grey = (
+            pixels[:, height // 2, width // 2].double() for pixels in plain.values()
+        )
+        step = white - black
+        linear = (grey - black - step * 128 / 255).abs() <= _ROUNDING * step.abs()
+        if not bool((step > 0).all() and linear.all()):
+            raise InputError("the processor does more to colours than to scale and shift them")
+        flipped = bool((red - black).abs()[2] > (red - black).abs()[0])
+        std, mean = (1 / step).view(3, 1, 1), (-black / step).view(3, 1, 1)
+        if flipped:
+            std, mean = std.flip(0), mean.flip(0)
+        return cls(processor, mean, std, flipped, (int(height), int(width)))
+
+    def __call__(self, picture: Image.Image) -> Tensor:
+        pixels = _pixels(self.processor, picture).double()
+        pixels = pixels.flip(0) if self.flipped else pixels
+        return (pixels * self.std + self.mean).clamp(0, 1).float()
 
 
-def _channels(name: str, values: object) -> tuple[float, float, float]:
-    if isinstance(values, int | float):
-        return (float(values),) * 3
-    if not isinstance(values, Sequence) or len(values) != 3:
-        raise InputError(f"the processor's {name} is {values!r}; three numbers are needed")
-    red, green, blue = (float(value) for value in values)
-    return red, green, blue
-
-
-def _size_and_crop(processor: Any) -> tuple[tuple[int, int], float]:
-    """The network's input size, and the share of the scaled picture that it is."""
-    size = _mapping(getattr(processor, "size", None))
-    crop = _mapping(getattr(processor, "crop_size", None))
-    cropped = bool(getattr(processor, "do_center_crop", False)) and "height" in crop
-    if "shortest_edge" in size:
-        edge = size["shortest_edge"]
-        if type(processor).__name__.startswith("LevitImageProcessor"):
-            edge = edge * 256 // 224  # which its documentation calls a part of its resizing
-        if cropped:
-            return (crop["height"], crop["width"]), min(1.0, crop["height"] / edge)
-        # ConvNeXt: up to 384 pixels, scaled by 1 / crop_pct and cropped to the size
-        share = getattr(processor, "crop_pct", None)
-        return (edge, edge), float(share) if share and edge < 384 else 1.0
-    if "height" in size and "width" in size:
-        if cropped and crop["height"] <= size["height"]:
-            return (crop["height"], crop["width"]), crop["height"] / size["height"]
-        return (size["height"], size["width"]), 1.0
-    raise InputError(
-        f"the processor's size is {dict(size)}; height and width, or shortest_edge, are needed"
-    )
-
-
-def _mapping(value: Any) -> Mapping[str, int]:
-    """A size as a dictionary; transformers also writes one number, or a class of its own."""
-    if value is None:
-        return {}
-    if isinstance(value, int):
-        return {"height": value, "width": value}
-    return {key: int(side) for key, side in dict(value).items() if side is not None}
+def _pixels(processor: Any, picture: Image.Image) -> Tensor:
+    """What the processor makes of one photo, ``(3, H, W)``."""
+    try:
+        made = processor(images=picture, return_tensors="pt")
+    except Exception as error:  # processors raise their own
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(f"the processor fails on a photo: {reason}") from error
+    pixels = made.get("pixel_values") if isinstance(made, Mapping) else None
+    if not isinstance(pixels, Tensor) or pixels.ndim != 4 or tuple(pixels.shape[:2]) != (1, 3):
+        made_of = (
+            f"values {tuple(pixels.shape)}" if isinstance(pixels, Tensor) else "something else"
+        )
+        raise InputError(
+            f"{type(processor).__name__} makes {made_of} of a photo, not a picture (1, 3, H, W)"
+        )
+    return pixels[0]

@@ -6,7 +6,7 @@ itself is never changed: not its mode, hooks, weights, gradients or random state
 """
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from numbers import Integral
@@ -14,6 +14,7 @@ from typing import Any, Self
 
 import torch
 from jaxtyping import Float, Int64
+from PIL import Image
 from torch import Tensor, nn
 
 from naspix.errors import DeviceError, InputError, ModelError, NaspixError, UnknownNameError
@@ -21,8 +22,10 @@ from naspix.images import (
     MAX_PIXELS,
     Resize,
     Source,
+    as_batch,
     check_images,
     check_shape,
+    read_eight_bit,
     read_images,
 )
 from naspix.models.activations import recording, tracing
@@ -65,6 +68,7 @@ class Classifier(nn.Module):
             on its own, ``"none"`` for numbers that are no classes'; None finds out (`scores`).
         crop_pct: Share of the scaled picture that ``resize="crop"`` keeps.
         interpolation: How `load_images` resizes.
+        preprocess: Makes `(C, H, W)` in [0, 1] of a PIL image, in place of cropping and resizing.
     """
 
     mean: Tensor
@@ -84,6 +88,7 @@ class Classifier(nn.Module):
         output: Output | None = None,
         crop_pct: float = 0.875,
         interpolation: str = "bilinear",
+        preprocess: Callable[[Image.Image], Tensor] | None = None,
     ) -> None:
         super().__init__()
         self.training = False
@@ -98,6 +103,7 @@ class Classifier(nn.Module):
         self._reader: ScoreReader | None = None
         self.crop_pct = crop_pct
         self.interpolation = interpolation
+        self.preprocess = preprocess
         self.register_buffer("mean", _per_channel(mean, self.device), persistent=False)
         self.register_buffer("std", _per_channel(std, self.device), persistent=False)
         self._logits = logits
@@ -306,8 +312,9 @@ class Classifier(nn.Module):
 
         Args:
             sources: One path, PIL image, array `(H, W, 3)` or tensor `(C, H, W)`, or several.
-            resize: ``"crop"`` scales and takes the middle, as the network was tested; ``"squash"``
-                keeps the whole picture but not its shape; None keeps the picture at its own size.
+            resize: ``"crop"`` scales and takes the middle, as the network was tested, or does what
+                its own preprocessing does, if it has one; ``"squash"`` keeps the whole picture but
+                not its shape; None keeps the picture at its own size.
             max_pixels: Larger pictures are refused, as are those with a side of more than three
                 times its square root.
 
@@ -321,6 +328,9 @@ class Classifier(nn.Module):
             >>> model.load_images(skimage.data.chelsea()).shape
             torch.Size([1, 3, 224, 224])
         """
+        if self.preprocess is not None and resize == "crop":
+            pictures = read_eight_bit(sources, channels=self.in_channels, max_pixels=max_pixels)
+            return as_batch([self.preprocess(picture) for picture in pictures]).to(self.device)
         return read_images(
             sources,
             self.input_size,
