@@ -20,10 +20,20 @@ from torch import Tensor
 
 from naspix import registry
 from naspix.datasets.boxes import fitted_boxes
+from naspix.datasets.frames import QUARTER_TURNS, find_frame
 from naspix.datasets.voc import read_annotation
 from naspix.errors import InputError, NaspixError, NaspixWarning
 from naspix.files import write_whole, written
-from naspix.images import Photo, ReadingAhead, answers_of, find_photos, of_one_size
+from naspix.images import (
+    ORIENTATION,
+    Photo,
+    ReadingAhead,
+    answers_of,
+    find_photos,
+    of_one_size,
+    orientation,
+    visible_files,
+)
 from naspix.metrics import (
     ClusterSaliency,
     clever_hans_audit,
@@ -72,6 +82,7 @@ class ConceptSettings:
         seed: Of everything random.
         resize: ``"crop"``, ``"squash"`` or ``"none"``.
         max_pixels: Larger photos are refused.
+        exif: Whether photos are turned upright as their EXIF says.
         batch_size: Photos that pass the network together.
     """
 
@@ -93,6 +104,7 @@ class ConceptSettings:
     seed: int = 0
     resize: Literal["crop", "squash", "none"] = "crop"
     max_pixels: int = 100_000_000
+    exif: bool = True
     batch_size: int = 8
 
     def __post_init__(self) -> None:
@@ -198,6 +210,7 @@ def concepts(
                 **({"parameters": dict(settings.parameters)} if settings.parameters else {}),
                 "clusters": repr(clusters),
                 "resize": settings.resize,
+                "exif": settings.exif,
                 "boxes": None if settings.boxes is None else str(settings.boxes),
             },
             seed=settings.seed,
@@ -286,26 +299,38 @@ class _Photos:
 
         The boxes are drawn as a picture and resized and cropped as the photo was.
         """
-        from PIL import Image
+        from PIL import Image, ImageOps
 
-        with Image.open(photo.source) as picture:
-            width, height = picture.size
+        assert isinstance(photo.content, Path)  # these photos are files
+        source, exif = photo.content, self._settings.exif
+        turn, (height, width) = orientation(source)
+        file = files.get(source.stem)
+        found = None if file is None else read_annotation(file)
+        drawn_on = None if found is None else found.size
+        frame = find_frame(source, drawn_on, exif=exif, drawn=found is not None)
+        if frame.upright and turn in QUARTER_TURNS:
+            height, width = width, height
         drawn = np.zeros((height, width, 3), np.uint8)
-        file = files.get(Path(photo.source).stem)
-        if file is not None:
-            found = read_annotation(file)
+        if found is not None:
             fitted = fitted_boxes(found.boxes, [0] * len(found.boxes), (height, width), found.size)
             if found.problems:
                 warnings.warn(f"{file}: {'; '.join(found.problems)}", NaspixWarning, stacklevel=2)
             for left, top, right, bottom in fitted.boxes.round().long().tolist():
                 drawn[top:bottom, left:right] = 255
-        image = self._model.load_images([Image.fromarray(drawn)], resize=self._resize)
+        picture = Image.fromarray(drawn)
+        if exif and not frame.upright:  # the photo was turned
+            picture.getexif()[ORIENTATION] = turn
+            picture = ImageOps.exif_transpose(picture)
+        image = self._model.load_images([picture], resize=self._resize)
         return image[0].mean(0).cpu() > 0.5
 
     def _read(self, photo: Photo) -> Tensor | InputError:
         try:
             return self._model.load_images(
-                [photo.content], resize=self._resize, max_pixels=self._settings.max_pixels
+                [photo.content],
+                resize=self._resize,
+                max_pixels=self._settings.max_pixels,
+                exif=self._settings.exif,
             )
         except InputError as error:
             return error
@@ -355,7 +380,7 @@ def _named(clusters: ClassClusters, output: Path, given: dict[int, str] | None) 
 
 
 def _box_files(folder: Path) -> dict[str, Path]:
-    files = {file.stem: file for file in sorted(folder.rglob("*.xml"))}
+    files = {file.stem: file for file in visible_files(folder) if file.suffix.lower() == ".xml"}
     if not files:
         raise InputError(f"there is no XML file in {str(folder)!r}; --boxes is a folder of them")
     return files

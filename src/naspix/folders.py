@@ -79,6 +79,7 @@ class PhotoSettings:
         greedy: Also search the order in which superpixels can be hidden at the least cost.
         resize: ``"crop"``, ``"squash"`` or ``"none"``.
         max_pixels: Larger photos are refused.
+        exif: Whether photos are turned upright as their EXIF says.
         batch_size: Photos that pass the network together, and are kept at once.
         file_format: Of what `segment_photos` writes.
     """
@@ -97,6 +98,7 @@ class PhotoSettings:
     greedy: bool = False
     resize: Literal["crop", "squash", "none"] = "crop"
     max_pixels: int = 100_000_000
+    exif: bool = True
     batch_size: int = 8
     file_format: Format = "png"
 
@@ -603,6 +605,7 @@ class _Worker:
                 [photo.content],
                 resize=None if settings.resize == "none" else settings.resize,
                 max_pixels=settings.max_pixels,
+                exif=settings.exif,
             )
         except InputError as error:
             return Failure(index, photo.source, str(error))

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import skimage.data
+import torch
 from PIL import Image
 
 import naspix
@@ -131,6 +132,37 @@ def test_boxes_come_into_the_frame_that_the_network_sees(photos):
     assert columns.max() == pytest.approx(160 * 224 / 226, abs=1)
     assert mask[:, columns].float().mean() > 0.98
     assert not reader.mask_of(next(p for p in found if p.source.endswith("cup.jpg")), files).any()
+
+
+@pytest.mark.parametrize("exif", [True, False])
+@pytest.mark.parametrize("declared", [(40, 80), (80, 40)])
+def test_boxes_follow_a_photo_that_exif_turns(tmp_path, declared, exif):
+    """Stored 40 x 80, a white square drawn as stored or after a quarter turn."""
+    pixels = np.zeros((40, 80, 3), np.uint8)
+    pixels[:20, :20] = 255
+    picture = Image.fromarray(pixels)
+    picture.getexif()[0x0112] = 6
+    picture.save(tmp_path / "a.png", exif=picture.getexif())
+    box = (1, 1, 20, 20) if declared == (40, 80) else (21, 1, 40, 20)
+    sides = "".join(
+        f"<{side}>{value}</{side}>"
+        for side, value in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True)
+    )
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / "a.XML").write_text(
+        f"<annotation><size><height>{declared[0]}</height><width>{declared[1]}</width></size>"
+        f"<object><name>cat</name><bndbox>{sides}</bndbox></object></annotation>"
+    )
+    settings = ConceptSettings(resize="none", exif=exif)
+    found = find_photos([tmp_path])
+    model = naspix.load_model("efficientnet_lite0")
+    reader = _Photos(found, model, settings, lambda *_: None, lambda *_: None)
+    if not exif and declared == (80, 40):  # drawn on what the photo is not
+        assert not reader.mask_of(found[0], _box_files(tmp_path)).any()
+        return
+    mask = reader.mask_of(found[0], _box_files(tmp_path))
+    image = model.load_images(found[0].content, resize=None, exif=exif)[0].cpu()
+    assert torch.equal(mask, image.mean(0) > 0.5)
 
 
 @pytest.mark.parametrize(

@@ -201,7 +201,7 @@ def test_huge_pictures_are_refused_before_they_are_decoded(tmp_path: Path) -> No
     path = tmp_path / "wide.png"
     Image.new("1", (50_000, 20)).save(path)
     with pytest.raises(ImageError, match=r"wide\.png' is 50000 x 20 pixels") as caught:
-        read_image(path)
+        read_image(path, max_pixels=900_000)
     needed = int(str(caught.value).rpartition("(--max-pixels) to ")[2])
     assert read_image(path, max_pixels=needed).shape == (3, 20, 50_000)
     with pytest.raises(ImageError, match=f"to {needed}"):
@@ -367,3 +367,28 @@ def test_expand_paths(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"no image in the folder .*empty"):
         expand_paths([tmp_path / "empty"])
+
+
+# --- long narrow pictures ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(8, 3000, 3), (3000, 8, 3), (5, 4000, 3), (1, 20_000, 3)])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("as_float", [True, False])
+def test_only_the_middle_of_long_narrow_arrays_is_scaled(
+    shape: tuple[int, int, int], interpolation: str, as_float: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noise = np.random.default_rng(0).integers(64, 192, shape, np.uint8)  # PIL clips what overshoots
+    source = noise / 255.0 if as_float else noise
+    found = read_images([source], (32, 32), crop_pct=0.875, interpolation=interpolation)
+    monkeypatch.setattr("naspix.images.reading._NARROW", 1e9)
+    whole = read_images([source], (32, 32), crop_pct=0.875, interpolation=interpolation)
+    assert (found - whole).abs().max() <= (1e-3 if as_float else 2.5 / 255)
+
+
+@pytest.mark.parametrize("resize", ["crop", "squash"])
+@pytest.mark.parametrize("shape", [(2_000_000, 4), (4, 2_000_000)])
+def test_no_side_is_too_long(shape: tuple[int, int], resize: Any) -> None:
+    images = read_images([np.full(shape, 51, np.uint8)], (224, 224), resize=resize)
+    assert images.shape == (1, 3, 224, 224)
+    assert torch.equal(images, torch.full_like(images, 0.2))

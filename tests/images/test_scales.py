@@ -156,6 +156,17 @@ def test_heic_is_named(tmp_path: Path) -> None:
         read_image(tmp_path / "phone.jpg")
 
 
+def test_heic_is_read_where_pillow_heif_is_installed(tmp_path: Path) -> None:
+    heif = pytest.importorskip("pillow_heif")
+    pixels = np.zeros((64, 96, 3), np.uint8)
+    pixels[:, 48:, 0] = 255
+    file = heif.from_pillow(Image.fromarray(pixels))
+    file.save(tmp_path / "phone.heic", quality=-1)
+    image = read_image(tmp_path / "phone.heic")
+    assert image.shape == (3, 64, 96)
+    assert float((image - torch.from_numpy(pixels).permute(2, 0, 1) / 255).abs().mean()) < 0.02
+
+
 def test_exif_can_be_ignored(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6

@@ -40,7 +40,7 @@ class Limits:
 
     Attributes:
         n_bytes: Of the file.
-        n_pixels: Of the picture; a side may have three times the square root of it at most.
+        n_pixels: Of the picture.
     """
 
     n_bytes: int = 20_000_000

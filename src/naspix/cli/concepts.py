@@ -116,6 +116,7 @@ def concepts(
         seed=clustering.seed,
         resize=inputs.resize,
         max_pixels=inputs.max_pixels,
+        exif=inputs.exif,
         batch_size=inputs.batch_size,
     )
     with talk.progress_of_items() as step:

@@ -102,6 +102,7 @@ def explain(
         greedy=greedy,
         resize=inputs.resize,
         max_pixels=inputs.max_pixels,
+        exif=inputs.exif,
         batch_size=inputs.batch_size,
     )
 

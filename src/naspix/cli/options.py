@@ -139,11 +139,13 @@ class InputOptions:
         resize: "crop" takes the middle at the network's size, "squash" the whole photo at that
             size, "none" the photo as it is.
         max_pixels: Larger photos are refused.
+        exif: Turn photos upright as their EXIF says.
         batch_size: Photos that pass the network together; bounds the memory.
     """
 
     resize: Resize = "crop"
     max_pixels: int = 100_000_000
+    exif: bool = True
     batch_size: int = 8
 
 

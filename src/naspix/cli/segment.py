@@ -61,6 +61,7 @@ def segment(
         parameters={"nas": nas.parameters},
         resize=inputs.resize,
         max_pixels=inputs.max_pixels,
+        exif=inputs.exif,
         batch_size=inputs.batch_size,
         file_format=kind,
     )

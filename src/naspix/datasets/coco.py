@@ -18,10 +18,11 @@ from torch import Tensor
 
 from naspix.datasets.boxes import fitted_boxes, scale_to
 from naspix.datasets.files import Pictures, existing_folder
+from naspix.datasets.frames import find_frame
 from naspix.datasets.masks import union_mask
 from naspix.datasets.sample import Sample, only_one, position
 from naspix.errors import DatasetError, InputError, NaspixWarning
-from naspix.images import read_image, visible_files
+from naspix.images import read_image, shown, visible_files
 
 _MOST_BYTES_GUESSED = 2_000_000_000  # no annotation file is larger, so none is parsed to find out
 
@@ -34,6 +35,8 @@ class COCOBoxes:
         root: The folder that holds the JSON file and the pictures; or the JSON file, whose folder,
             or the one above it if it is called ``annotations``, holds the pictures.
         annotations: The JSON file's name or path below the root, needed where there are several.
+        exif: Whether pictures are turned upright as their EXIF says, unless boxes were drawn before
+            that, which the size that annotations declare tells; else they stay as stored.
 
     Attributes:
         ids: The pictures' file names as in the JSON file, in its order.
@@ -46,12 +49,14 @@ class COCOBoxes:
 
     Warns:
         NaspixWarning: Annotations are of pictures that the file does not list, or of a category
-            that it does not list, or have neither a box nor polygons; each is left out.
+            that it does not list, or do not name these, or have neither a box nor polygons; each is
+            left out.
     """
 
     root: str | os.PathLike[str]
     _: KW_ONLY
     annotations: str | os.PathLike[str] | None = None
+    exif: bool = True
     ids: tuple[str, ...] = field(init=False, repr=False, compare=False)
     labels: tuple[int | None, ...] = field(init=False, repr=False, compare=False)
     categories: tuple[str, ...] = field(init=False, repr=False, compare=False)
@@ -69,7 +74,8 @@ class COCOBoxes:
         if len(objects) < len(content["images"]):
             raise DatasetError(f"{str(file)!r} lists pictures twice under the same id")
         annotations = content["annotations"]
-        strangers = [one for one in annotations if one["image_id"] not in objects]
+        sound = {i: one for i, one in enumerate(annotations) if _names_both(one)}
+        strangers = [one for one in sound.values() if one["image_id"] not in objects]
         if strangers:
             warnings.warn(
                 f"{len(strangers)} of {len(annotations)} annotations in {str(file)!r} "
@@ -80,6 +86,9 @@ class COCOBoxes:
             )
         faults = []
         for i, one in enumerate(annotations):
+            if i not in sound:
+                faults.append(f"{i} must have image_id and category_id")
+                continue
             if one.get("iscrowd") or one["image_id"] not in objects:
                 continue
             box = _box(one)
@@ -103,7 +112,7 @@ class COCOBoxes:
             only_one([numbers[one["category_id"]] for one in objects[image["id"]]])
             for image in content["images"]
         ]
-        object.__setattr__(self, "ids", tuple(one["file_name"] for one in content["images"]))
+        object.__setattr__(self, "ids", tuple(shown(one["file_name"]) for one in content["images"]))
         object.__setattr__(self, "labels", tuple(labels))
         object.__setattr__(self, "categories", tuple(str(one["name"]) for one in named))
         object.__setattr__(self, "_images", tuple(content["images"]))
@@ -118,10 +127,11 @@ class COCOBoxes:
         """Read one picture, its boxes and masks; negative indices count from the end."""
         index = position(index, len(self))
         described = self._images[index]
-        image = read_image(self._pictures.find(self.ids[index]))
+        drawn_on, objects = _size(described), self._objects[described["id"]]
+        picture = self._pictures.find(described["file_name"])
+        frame = find_frame(picture, drawn_on, exif=self.exif, drawn=bool(objects))
+        image = read_image(picture, exif=frame.upright)
         size = image.shape[1], image.shape[2]
-        drawn_on = _size(described)
-        objects = self._objects[described["id"]]
         boxes = fitted_boxes(
             [one["bbox"] for one in objects],
             [self._numbers[one["category_id"]] for one in objects],
@@ -136,7 +146,7 @@ class COCOBoxes:
             boxes=boxes.boxes,
             box_labels=boxes.labels,
             mask=mask,
-            problems=boxes.problems + problem,
+            problems=boxes.problems + problem + frame.problems,
         )
 
     def _mask(
@@ -173,7 +183,7 @@ def read_instances(file: Path) -> dict[str, list[dict[str, Any]]]:
         raise DatasetError(f"{str(file)!r} is damaged, or no JSON: {error}") from None
     for part, keys in (
         ("images", ("id", "file_name")),
-        ("annotations", ("image_id", "category_id")),
+        ("annotations", ()),  # each of which costs itself
         ("categories", ("id", "name")),
     ):
         entries = content.get(part) if isinstance(content, dict) else None
@@ -182,7 +192,7 @@ def read_instances(file: Path) -> dict[str, list[dict[str, Any]]]:
                 f"{str(file)!r} is not COCO's JSON of boxes: it has no list {part!r}"
             )
         for i, entry in enumerate(entries):
-            if not isinstance(entry, dict) or any(key not in entry for key in keys):
+            if keys and (not isinstance(entry, dict) or any(key not in entry for key in keys)):
                 raise DatasetError(
                     f"entry {i} of {part!r} in {str(file)!r} must have {', '.join(keys)}"
                 )
@@ -209,6 +219,13 @@ def _looks_like_coco(path: Path) -> bool:
             wanted = {word for word in wanted if word not in tail + block}
             tail = block[-16:]
     return not wanted
+
+
+def _names_both(annotation: object) -> bool:
+    """Whether an annotation says of which picture and which category it is."""
+    return isinstance(annotation, dict) and all(
+        isinstance(annotation.get(key), int | str) for key in ("image_id", "category_id")
+    )
 
 
 def _located(root: Path, annotations: str | os.PathLike[str] | None) -> tuple[Path, Path]:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from naspix.datasets.boxes import fitted_boxes
 from naspix.datasets.files import existing_folder, read_lines
+from naspix.datasets.frames import find_frame
 from naspix.datasets.sample import Sample, position
 from naspix.errors import DatasetError, ImageError, UnknownNameError
 from naspix.images import read_image
@@ -51,6 +52,8 @@ class CUB200:
         split: ``"train"`` (5,994 pictures), ``"val"`` (1,000) or ``"test"`` (5,794).
         lists: The folder with CUBv2's lists, a folder for each split; looked for in the root's
             ``metadata`` if not given.
+        exif: Whether pictures are turned upright as their EXIF says, unless boxes were drawn before
+            that, which the size that annotations declare tells; else they stay as stored.
 
     Attributes:
         ids: Paths such as ``"001.Black_footed_Albatross/Black_Footed_Albatross_0046_18.jpg"``.
@@ -65,6 +68,7 @@ class CUB200:
     _: KW_ONLY
     split: str = "test"
     lists: str | os.PathLike[str] | None = None
+    exif: bool = True
     ids: tuple[str, ...] = field(init=False, repr=False, compare=False)
     categories: tuple[str, ...] = field(init=False, repr=False, compare=False)
     _index: "CubIndex" = field(init=False, repr=False, compare=False)
@@ -105,8 +109,9 @@ class CUB200:
         """Read one picture and its box; negative indices count from the end."""
         id_ = self.ids[position(index, len(self))]
         label = self._index.labels[id_]
-        image = read_image(self._picture(id_))
-        drawn = self._index.boxes.get(id_, [])
+        drawn, picture = self._index.boxes.get(id_, []), self._picture(id_)
+        frame = find_frame(picture, self._index.sizes.get(id_), exif=self.exif, drawn=bool(drawn))
+        image = read_image(picture, exif=frame.upright)
         size = image.shape[1], image.shape[2]
         boxes = fitted_boxes(drawn, [label] * len(drawn), size, self._index.sizes.get(id_))
         return Sample(
@@ -116,7 +121,7 @@ class CUB200:
             boxes=boxes.boxes,
             box_labels=boxes.labels,
             mask=self._mask(id_, size),
-            problems=boxes.problems,
+            problems=boxes.problems + frame.problems,
         )
 
     def _picture(self, id_: str) -> Path:

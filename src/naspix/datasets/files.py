@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from naspix.errors import DatasetError, ImageError
-from naspix.images import SUFFIXES, visible_files
+from naspix.images import SUFFIXES, shown, visible_files
 
 
 def existing_folder(root: str | os.PathLike[str], what: str) -> Path:
@@ -39,6 +39,11 @@ def read_lines(path: Path, what: str) -> list[str]:
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetError(f"{str(path)!r}, {what}, cannot be read: {error}") from None
     return [line for line in text.splitlines() if line.strip()]
+
+
+def id_of(file: Path, root: str | os.PathLike[str]) -> str:
+    """A picture's name in a data set: its path below the root, fit to be printed and stored."""
+    return shown(file.relative_to(root).as_posix())
 
 
 def is_picture(path: Path) -> bool:

@@ -4,7 +4,7 @@ import os
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 
-from naspix.datasets.files import existing_folder, is_picture
+from naspix.datasets.files import existing_folder, id_of, is_picture
 from naspix.datasets.sample import Sample, position
 from naspix.errors import DatasetError
 from naspix.images import read_image, visible_files
@@ -22,6 +22,7 @@ class ImageFolder:
         categories: Names of classes in their order, such as those of the data that a network was
             trained on; without them, the folders' names. A folder that is not among them is an
             error, one that is missing is not.
+        exif: Whether pictures are turned upright as their EXIF says; else they stay as stored.
 
     Raises:
         DatasetError: If there are no such folders, or one is of an unknown class.
@@ -30,6 +31,7 @@ class ImageFolder:
     root: str | os.PathLike[str]
     _: KW_ONLY
     categories: tuple[str, ...] = ()
+    exif: bool = True
     _files: tuple[Path, ...] = field(init=False, repr=False, compare=False)
     _labels: tuple[int, ...] = field(init=False, repr=False, compare=False)
 
@@ -57,8 +59,7 @@ class ImageFolder:
     @property
     def ids(self) -> tuple[str, ...]:
         """Paths below the root, such as ``"cat/001.jpg"``."""
-        root = Path(self.root)
-        return tuple(file.relative_to(root).as_posix() for file in self._files)
+        return tuple(id_of(file, self.root) for file in self._files)
 
     @property
     def labels(self) -> tuple[int, ...]:
@@ -73,8 +74,8 @@ class ImageFolder:
         index = position(index, len(self))
         file = self._files[index]
         return Sample(
-            id=file.relative_to(self.root).as_posix(),
-            image=read_image(file),
+            id=id_of(file, self.root),
+            image=read_image(file, exif=self.exif),
             label=self._labels[index],
         )
 

@@ -1,10 +1,10 @@
 """Pictures in a folder and nothing else about them: no classes, no boxes."""
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 
-from naspix.datasets.files import existing_folder, is_picture
+from naspix.datasets.files import existing_folder, id_of, is_picture
 from naspix.datasets.sample import Sample, position
 from naspix.errors import DatasetError
 from naspix.images import read_image, visible_files
@@ -16,12 +16,15 @@ class Photos:
 
     Args:
         root: The folder.
+        exif: Whether pictures are turned upright as their EXIF says; else they stay as stored.
 
     Raises:
         DatasetError: If there are no pictures.
     """
 
     root: str | os.PathLike[str]
+    _: KW_ONLY
+    exif: bool = True
     _files: tuple[Path, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -34,8 +37,7 @@ class Photos:
     @property
     def ids(self) -> tuple[str, ...]:
         """Paths below the root."""
-        root = Path(self.root)
-        return tuple(file.relative_to(root).as_posix() for file in self._files)
+        return tuple(id_of(file, self.root) for file in self._files)
 
     @property
     def labels(self) -> tuple[None, ...]:
@@ -53,4 +55,4 @@ class Photos:
     def __getitem__(self, index: int, /) -> Sample:
         """Read one picture; negative indices count from the end."""
         file = self._files[position(index, len(self))]
-        return Sample(id=file.relative_to(self.root).as_posix(), image=read_image(file))
+        return Sample(id=id_of(file, self.root), image=read_image(file, exif=self.exif))

@@ -11,7 +11,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from naspix.datasets.boxes import fitted_boxes
-from naspix.datasets.files import Pictures, existing_folder
+from naspix.datasets.files import Pictures, existing_folder, id_of
+from naspix.datasets.frames import find_frame
 from naspix.datasets.sample import Sample, only_one, position
 from naspix.errors import DatasetError, ImageError
 from naspix.images import read_image, visible_files
@@ -53,6 +54,8 @@ class VOCBoxes:
             pixel; 0 for tools whose numbers are edges already, which are then taken as they are.
         categories: Names of classes in their order; without them, all that occur, sorted.
         difficult: Whether objects marked as difficult count.
+        exif: Whether pictures are turned upright as their EXIF says, unless boxes were drawn before
+            that, which the size that annotations declare tells; else they stay as stored.
 
     Attributes:
         ids: The XML files' paths below their common folder, without their ending.
@@ -66,6 +69,7 @@ class VOCBoxes:
     first_pixel: int = 1
     categories: tuple[str, ...] = ()
     difficult: bool = True
+    exif: bool = True
     ids: tuple[str, ...] = field(init=False, repr=False, compare=False)
     _files: tuple[Path, ...] = field(init=False, repr=False, compare=False)
     _labels: tuple[int | None, ...] = field(init=False, repr=False, compare=False)
@@ -85,7 +89,7 @@ class VOCBoxes:
         labels = (only_one([index[n] for n in found if n in index]) for found in names)
         object.__setattr__(self, "categories", categories)
         common = Path(os.path.commonpath([file.parent for file in files]))
-        ids = (file.relative_to(common).with_suffix("").as_posix() for file in files)
+        ids = (id_of(file.with_suffix(""), common) for file in files)
         object.__setattr__(self, "ids", tuple(ids))
         object.__setattr__(self, "_files", files)
         object.__setattr__(self, "_labels", tuple(labels))
@@ -104,7 +108,9 @@ class VOCBoxes:
         index = position(index, len(self))
         file = self._files[index]
         found = read_annotation(file, first_pixel=self.first_pixel, difficult=self.difficult)
-        image = read_image(self._picture(file, found.file_name))
+        picture = self._picture(file, found.file_name)
+        frame = find_frame(picture, found.size, exif=self.exif, drawn=bool(found.boxes))
+        image = read_image(picture, exif=frame.upright)
         known = [i for i, name in enumerate(found.names) if name in self.categories]
         boxes = fitted_boxes(
             [found.boxes[i] for i in known],
@@ -118,7 +124,7 @@ class VOCBoxes:
             label=self._labels[index],
             boxes=boxes.boxes,
             box_labels=boxes.labels,
-            problems=found.problems + boxes.problems,
+            problems=found.problems + boxes.problems + frame.problems,
         )
 
     def _names(self, file: Path) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """Pictures as tensors in [0, 1]: read from anywhere, and checked. No network is known here."""
 
-from naspix.images.decoding import Source
+from naspix.images.decoding import ORIENTATION, Source, orientation
 from naspix.images.files import SUFFIXES, expand_paths, shown, visible_files
 from naspix.images.photos import (
     Photo,
@@ -23,6 +23,7 @@ from naspix.images.reading import (
 
 __all__ = [
     "MAX_PIXELS",
+    "ORIENTATION",
     "SUFFIXES",
     "Photo",
     "ReadingAhead",
@@ -35,6 +36,7 @@ __all__ = [
     "expand_paths",
     "find_photos",
     "of_one_size",
+    "orientation",
     "read_eight_bit",
     "read_image",
     "read_images",

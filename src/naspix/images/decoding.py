@@ -31,6 +31,7 @@ Source = str | os.PathLike[str] | io.IOBase | Image.Image | NDArray[Any] | Tenso
 MODES = {1: "L", 3: "RGB"}  # PIL's names for one and three channels
 TOLERANCE = 1e-3  # beyond [0, 1]: what rounding and interpolation leave behind
 
+ORIENTATION = 0x0112  # EXIF's tag
 _BOMB_LOCK = threading.Lock()
 _HEIC = ("heic", "heix", "heim", "heis", "hevc", "hevx", "mif1", "msf1")  # brands of its header
 
@@ -101,6 +102,19 @@ def opened(
             Image.MAX_IMAGE_PIXELS = limit
 
 
+def orientation(file: str | os.PathLike[str]) -> tuple[int, tuple[int, int]]:
+    """How a file's EXIF says it is to be turned, 1 for not at all; and its height and width so far.
+
+    A file that cannot be read is not turned; reading it says what is wrong.
+    """
+    try:
+        with opened(file) as picture:
+            turn = picture.getexif().get(ORIENTATION, 1)
+            return (turn if turn in range(1, 9) else 1), (picture.height, picture.width)
+    except Exception:  # a damaged file may make its decoder raise anything
+        return 1, (0, 0)
+
+
 def _is_heic(source: object) -> bool:
     """Whether a file or an open stream, which is left where it stands, begins as HEIC does."""
     try:
@@ -119,12 +133,10 @@ def _is_heic(source: object) -> bool:
 
 def _check_size(picture: Image.Image, max_pixels: int, name: str) -> None:
     width, height = picture.size
-    if width * height > max_pixels or max(width, height) > 3 * math.isqrt(max_pixels):
-        needed = max(width * height, math.ceil(max(width, height) / 3) ** 2)
+    if width * height > max_pixels:
         raise ImageError(
-            f"{name} is {width} x {height} pixels, too large for the limit of {max_pixels} pixels "
-            f"and {3 * math.isqrt(max_pixels)} a side; scale it down, or raise max_pixels "
-            f"(--max-pixels) to {needed}"
+            f"{name} is {width} x {height} pixels, too large for the limit of {max_pixels} pixels; "
+            f"scale it down, or raise max_pixels (--max-pixels) to {width * height}"
         )
 
 

@@ -22,6 +22,7 @@ from naspix.images.decoding import MODES, TOLERANCE, Source, decoded, range_hint
 Resize = Literal["crop", "squash"]
 
 MAX_PIXELS = 100_000_000
+_NARROW = 32  # so much more than is kept would be scaled of a long narrow picture
 
 
 def check_images(images: object, channels: int | None = None) -> None:
@@ -89,8 +90,7 @@ def read_image(
             (uint8 0 to 255, uint16 0 to 65535; wider ones hold 0 to 255), floats are in [0, 1]. A
             file of 16 bits or more whose values fit 12 or 8 is taken so, with a warning.
         channels: 3 for RGB, 1 for grey.
-        max_pixels: Larger pictures are refused before they are decoded, and so are files with a
-            side of more than three times its square root.
+        max_pixels: Larger pictures are refused before they are decoded.
         exif: Whether a picture is turned upright as its EXIF says; else it stays as stored.
 
     Raises:
@@ -156,7 +156,11 @@ def read_images(
 
 
 def read_eight_bit(
-    sources: Source | Iterable[Source], *, channels: int = 3, max_pixels: int = MAX_PIXELS
+    sources: Source | Iterable[Source],
+    *,
+    channels: int = 3,
+    max_pixels: int = MAX_PIXELS,
+    exif: bool = True,
 ) -> list[Image.Image]:
     """Read pictures at their own sizes as PIL images of eight bits, to which others are rounded.
 
@@ -164,13 +168,14 @@ def read_eight_bit(
         sources: As in `read_images`.
         channels: 3 for RGB, 1 for grey.
         max_pixels: As in `read_image`.
+        exif: As in `read_image`.
 
     Raises:
         ImageError: If a source cannot be read as a picture.
     """
     pictures = []
     for source in _listed(sources):
-        picture = decoded(source, channels, max_pixels)
+        picture = decoded(source, channels, max_pixels, exif=exif)
         if isinstance(picture, Tensor):
             values = (picture * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
             picture = Image.fromarray(values[..., 0] if channels == 1 else values)
@@ -230,13 +235,35 @@ def _fitted(
         scale = max(wanted[0] / height, wanted[1] / width)
         scaled = max(wanted[0], int(height * scale)), max(wanted[1], int(width * scale))
     top, left = (round((a - b) / 2) for a, b in zip(scaled, size, strict=True))
+    method = getattr(Image.Resampling, interpolation.upper(), Image.Resampling.BICUBIC)
+    if math.prod(scaled) > _NARROW * math.prod(size):
+        return _middle_scaled(picture, scaled, (top, left), size, method)
     if isinstance(picture, Tensor):
         image = _scaled(picture, scaled, interpolation)
         return image[:, top : top + size[0], left : left + size[1]].contiguous()
-    method = getattr(Image.Resampling, interpolation.upper(), Image.Resampling.BICUBIC)
     if picture.size != scaled[::-1]:
         picture = picture.resize(scaled[::-1], method)
     return picture.crop((left, top, left + size[1], top + size[0]))
+
+
+def _middle_scaled(
+    picture: Image.Image | Tensor,
+    scaled: Sequence[int],
+    corner: tuple[int, int],
+    size: tuple[int, int],
+    method: Image.Resampling,
+) -> Image.Image | Tensor:
+    """The same for long narrow pictures: only what is kept is scaled."""
+    if isinstance(picture, Tensor):
+        channels = [
+            _middle_scaled(Image.fromarray(one.cpu().numpy()), scaled, corner, size, method)
+            for one in picture
+        ]
+        return torch.stack([torch.from_numpy(np.array(one)) for one in channels]).clamp(0, 1)
+    across, down = (a / b for a, b in zip(picture.size, scaled[::-1], strict=True))
+    top, bottom = corner[0] * down, (corner[0] + size[0]) * down
+    left, right = corner[1] * across, (corner[1] + size[1]) * across
+    return picture.resize(size[::-1], method, (left, top, right, bottom))
 
 
 def _scaled(image: Tensor, size: Sequence[int], interpolation: str) -> Tensor:

@@ -307,6 +307,7 @@ class Classifier(nn.Module):
         resize: Resize | None = "crop",
         *,
         max_pixels: int = MAX_PIXELS,
+        exif: bool = True,
     ) -> Float[Tensor, "B C H W"]:
         """Read pictures as this network wants them, on its device.
 
@@ -315,8 +316,8 @@ class Classifier(nn.Module):
             resize: ``"crop"`` scales and takes the middle, as the network was tested, or does what
                 its own preprocessing does, if it has one; ``"squash"`` keeps the whole picture but
                 not its shape; None keeps the picture at its own size.
-            max_pixels: Larger pictures are refused, as are those with a side of more than three
-                times its square root.
+            max_pixels: Larger pictures are refused.
+            exif: Whether pictures are turned upright as their EXIF says; else they stay as stored.
 
         Raises:
             ImageError: If a source cannot be read as a picture, naming it.
@@ -329,7 +330,9 @@ class Classifier(nn.Module):
             torch.Size([1, 3, 224, 224])
         """
         if self.preprocess is not None and resize == "crop":
-            pictures = read_eight_bit(sources, channels=self.in_channels, max_pixels=max_pixels)
+            pictures = read_eight_bit(
+                sources, channels=self.in_channels, max_pixels=max_pixels, exif=exif
+            )
             return as_batch([self.preprocess(picture) for picture in pictures]).to(self.device)
         return read_images(
             sources,
@@ -339,6 +342,7 @@ class Classifier(nn.Module):
             crop_pct=self.crop_pct,
             interpolation=self.interpolation,
             max_pixels=max_pixels,
+            exif=exif,
         ).to(self.device)
 
     def category(self, index: int) -> str:
