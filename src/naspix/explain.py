@@ -8,10 +8,10 @@ methods agree; nothing is computed by a network there.
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import numpy as np
 import torch
@@ -32,9 +32,10 @@ from naspix.report import (
     agreement,
     page,
 )
+from naspix.saliency.base import Attribution
 from naspix.segmentation import NAS, Segmentation
 from naspix.superpixelify import RankedSuperpixel, rank_superpixels, superpixelify
-from naspix.targets import Each, Target, as_given
+from naspix.targets import Each, Number, Target, as_given, asks_number
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -277,8 +278,9 @@ def explain(
             PIL images, arrays, or a list of these.
         target: The class to explain: one for all by number or name, a list or tensor with one for
             each image, None for the predicted ones; a ``naspix.Contrast`` of two, why the one and
-            not the other; or ``naspix.targets.Each`` of several, which makes an entry for each
-            image and class, in this order.
+            not the other; ``naspix.targets.Each`` of several, which makes an entry for each image
+            and class, in this order; or any callable from what the network returns to one number
+            an image, such as those of ``naspix.targets``.
         method: A name in ``naspix.registry.SALIENCY``, a callable ``(images, target) ->
             (B, H, W)``, or several of these.
         segmenter: A name in ``naspix.registry.SEGMENTERS``, a callable ``images ->
@@ -303,7 +305,7 @@ def explain(
         >>> explanation.ranking()[0].rank
         1
     """
-    model = as_classifier(model, "explain")
+    model = known = as_classifier(model, "explain")
     batch, sources = _loaded(model, images)
     if names is not None and len(names) != len(batch):
         raise InputError(f"there are {len(batch)} images but {len(names)} names")
@@ -324,9 +326,16 @@ def explain(
         ]
         sources = tuple(source for source in sources for _ in range(n_each))
     else:
-        asked = target
-    methods = _named(method, lambda name: registry.find_method(name)(model))
-    segmenters = _named(segmenter, lambda name: _segmenter(name, model))
+        asked = 0 if asks_number(target) else target
+    methods = _named(method, lambda name: registry.find_method(name)(known))
+    segmenters = _named(segmenter, lambda name: _segmenter(name, known))
+    if asks_number(target):
+        model = known.asking(target)
+        methods = {name: _asking(ask, known, model, target) for name, ask in methods.items()}
+        segmenters = {
+            name: replace(ask, model=model) if isinstance(ask, NAS) and ask.model is known else ask
+            for name, ask in segmenters.items()
+        }
 
     def watch(step: str) -> AbstractContextManager[None]:
         if told is not None and step != "forward":
@@ -361,6 +370,18 @@ def explain(
         },
         seed=next((ask.seed for ask in segmenters.values() if isinstance(ask, NAS)), 0),
     )
+
+
+def _asking(
+    ask: pipeline.Method, model: Classifier, asker: Classifier, number: Number
+) -> pipeline.Method:
+    """The method for what a callable makes of the network's output."""
+    if isinstance(ask, Attribution):
+        return ask.asking(number) if ask.model is not model else replace(ask, model=asker)
+    bridge: Any = ask  # to another library
+    if is_dataclass(bridge) and getattr(bridge, "model", None) is model:
+        return cast("pipeline.Method", replace(bridge, model=asker))  # type: ignore[type-var]
+    return lambda images, _: ask(images, number)
 
 
 def _segmenter(name: str, model: Classifier) -> Callable[[Tensor], Segmentation]:

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from naspix.errors import InputError, ModelError
 from naspix.metrics.hiding import Baseline, Hider, hider_of
+from naspix.models import Classifier
 from naspix.models.batches import batch_size_on, in_batches
-from naspix.models.scores import probabilities_of
-from naspix.targets import Target, pick_scores, resolve
+from naspix.models.scores import ScoreMeaning, probabilities_of
+from naspix.targets import Number, Target, asks_number, name_of, one_each, pick_scores, resolve
 
 Model = Callable[[Tensor], Tensor]
 Score = Literal["logit", "probability"]
@@ -62,6 +63,8 @@ class Asking:
             raise InputError(f"score is one of {', '.join(get_args(Score))}, not {score!r}")
         if batch_size is not None and batch_size < 1:
             raise InputError(f"batch_size is at least 1, not {batch_size}")
+        if asks_number(target):
+            model, target = _number_of(model, target), 0
         device = getattr(model, "device", images.device)
         at_once = batch_size_on(device, batch_size)
 
@@ -93,6 +96,18 @@ class Asking:
             return pick_scores(outputs, self.target[where])
 
         return torch.cat(list(in_batches(ask, len(index), self.batch_size)))
+
+
+def _number_of(model: Model, number: Number) -> Model:
+    """The model with one score an image: what a callable makes of its output."""
+    if isinstance(model, Classifier):
+        return model.asking(number)
+
+    def ask(images: Tensor) -> Tensor:
+        return one_each(number, model(images), len(images))[:, None]
+
+    ask.scores = ScoreMeaning("none", f"{name_of(number)}, as asked")  # type: ignore[attr-defined]
+    return ask
 
 
 @torch.no_grad()

@@ -8,6 +8,7 @@ itself is never changed: not its mode, hooks, weights, gradients or random state
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from itertools import chain
 from numbers import Integral
 from typing import Any, Self
@@ -40,7 +41,15 @@ from naspix.models.scores import (
     find_reader,
     plain_reader,
 )
-from naspix.targets import Target, asks_predicted, find_class, resolve
+from naspix.targets import (
+    Number,
+    Target,
+    asks_predicted,
+    find_class,
+    name_of,
+    resolve,
+    with_class_numbers,
+)
 
 Level = int | str
 
@@ -393,6 +402,32 @@ class Classifier(nn.Module):
         n_classes = self.n_classes if logits is None else logits.shape[1]
         classes = resolve(target, len(images), predicted, n_classes, self.categories, self.name)
         return classes.to(self.device if logits is None else logits.device)
+
+    def asking(self, number: Number) -> "Classifier":
+        """The same network with one score an image: what a callable makes of its output.
+
+        Args:
+            number: From what the network returns for a batch to ``(B,)``, such as those in
+                ``naspix.targets``. Its name is the only category's.
+
+        Raises:
+            InputError: It is a class rather than one of its instances, or asks about a class by a
+                name that is not known.
+
+        Example:
+            >>> import naspix
+            >>> model = naspix.load_model("efficientnet_lite0")
+            >>> model.asking(naspix.targets.ClassScore("tabby"))(torch.rand(2, 3, 64, 64)).shape
+            torch.Size([2, 1])
+        """
+        if isinstance(number, type):
+            raise InputError(f"a target is a {number.__name__}(...), not {number.__name__} itself")
+        asked = with_class_numbers(number, self._names, self.name)
+        name = name_of(number)
+        other = copy(self)
+        other._names, other._n_classes = (name,), 1
+        other._reader = ScoreReader(ScoreMeaning("none", f"{name}, as asked"), number=asked)
+        return other
 
     def extra_repr(self) -> str:
         """Name, size, classes and levels, for ``repr``."""

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from naspix.errors import InputError, ModelError
+from naspix.targets import Number, one_each
 
 Logits = str | int | Callable[[object], Tensor]
 Output = Literal["softmax", "sigmoid", "none"]
@@ -131,6 +132,7 @@ class ScoreReader:
         logits: The user's own way to pick them instead.
         applied: What has been applied to them already.
         module: The module whose input is read for them; empty for none.
+        number: What is made of the answer instead, one number an image.
     """
 
     meaning: ScoreMeaning
@@ -138,6 +140,7 @@ class ScoreReader:
     logits: Logits | None = None
     applied: _Applied = ""
     module: str = ""
+    number: Number | None = None
 
     def __call__(
         self, network: nn.Module, ask: Callable[[], object], *, batch: int, name: str
@@ -157,6 +160,8 @@ class ScoreReader:
 
     def read(self, answer: object, *, batch: int, name: str) -> Float[Tensor, "B n_classes"]:
         """The scores in an answer."""
+        if self.number is not None:
+            return rows_of(one_each(self.number, answer, batch), None, batch=batch, name=name)
         rows = rows_of(answer, self.logits, self.path, batch=batch, name=name)
         if self.applied in ("softmax", "sigmoid"):
             if bool(((rows < -1e-3) | (rows > 1 + 1e-3)).any()):

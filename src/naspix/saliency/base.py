@@ -8,12 +8,13 @@ writes ``_attribute`` alone, from images and resolved classes to a map.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import (
     Any,
     ClassVar,
     Literal,
     Protocol,
+    Self,
     TypeVar,
     cast,
     final,
@@ -28,7 +29,7 @@ from torch import Tensor
 from naspix.errors import InputError, ModelError, NaspixError
 from naspix.models import Classifier, check_images
 from naspix.models.batches import batch_size_on, in_batches, is_out_of_memory
-from naspix.targets import Target, asks_predicted, pick_scores
+from naspix.targets import Number, Target, asks_number, asks_predicted, pick_scores
 
 ReduceChannels = Literal["sum", "abs_sum", "sum_abs", "max_abs", "max"]
 # what a method asks of the network; what serves one method of a kind serves all of it
@@ -90,8 +91,9 @@ class Attribution(ABC):
         Args:
             images: Values in [0, 1].
             target: A class by number or name for all, a list or tensor with one for each image,
-                None for the predicted ones, or a ``naspix.Contrast`` of these: why the one and not
-                the other.
+                None for the predicted ones; a ``naspix.Contrast`` of these: why the one and not the
+                other; or a callable that makes one number an image of what the network returns,
+                such as those of ``naspix.targets``.
 
         Raises:
             InputError: images or classes out of range, settings that do not fit the images, or
@@ -103,7 +105,16 @@ class Attribution(ABC):
         Warns:
             NaspixWarning: the map is zero, or less exact than asked for.
         """
-        return self._answer(self._checked_map, images, target)
+        return self._answer(Attribution._checked_map, images, target)
+
+    def asking(self, number: Number) -> Self:
+        """The same method for another score: what a callable makes of the network's output."""
+        changed: dict[str, Any] = {}
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if isinstance(value, Classifier | Attribution):
+                changed[each.name] = value.asking(number)
+        return replace(self, **changed)
 
     def passes(self, shape: torch.Size) -> tuple[int, int]:
         """Count the forwards and backwards of one photo, without the one that predicts a class.
@@ -118,13 +129,18 @@ class Attribution(ABC):
         """The map of checked images for ``(B,)`` classes, or ``(B, 2)`` for pairs."""
 
     def _answer(
-        self, ask: Callable[[Tensor, Tensor], _Result], images: Tensor, target: Target
+        self, ask: Callable[[Any, Tensor, Tensor], _Result], images: Tensor, target: Target
     ) -> _Result:
-        """What ``ask`` says of checked images and resolved classes; errors name the method."""
+        """What ``ask`` says of checked images and resolved classes; errors name the method.
+
+        Where a callable is the target, the same method is asked of a model with that one score.
+        """
         with self._naming_errors():
             check_images(images, self.model.in_channels)
+            if asks_number(target):
+                return ask(self.asking(target), images, images.new_zeros(len(images)).long())
             self.model.find_scores(images)
-            return ask(images, self._resolve(images, target))
+            return ask(self, images, self._resolve(images, target))
 
     def _checked_map(self, images: Tensor, target: Tensor) -> Tensor:
         heat = self._attribute(images, target)

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from naspix.saliency.base import Image, Images, Labels, OneClass, Settings
+from naspix.saliency.base import Classes, Image, Images, Labels, OneClass, Settings
 from naspix.saliency.superpixels import (
     N_SEGMENTS,
     SuperpixelAttribution,
@@ -90,12 +90,11 @@ class Shapley(SuperpixelAttribution):
 
     def values(self, images: Images, target: Target = None) -> list[ShapleyValues]:
         """Return the values of each image's superpixels, with standard errors."""
+        return self._answer(Shapley._each, images, target)
 
-        def ask(images: Tensor, classes: Tensor) -> list[ShapleyValues]:
-            labels = superpixels_of(self.segmenter, images)
-            return [self._shared(*one) for one in zip(images, labels, classes, strict=True)]
-
-        return self._answer(ask, images, target)
+    def _each(self, images: Images, target: Classes) -> list[ShapleyValues]:
+        labels = superpixels_of(self.segmenter, images)
+        return [self._shared(*one) for one in zip(images, labels, target, strict=True)]
 
     def _values(self, image: Image, labels: Labels, target: OneClass) -> Float[Tensor, " n"]:
         return self._shared(image, labels, target).values

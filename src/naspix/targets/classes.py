@@ -1,9 +1,7 @@
-"""What is asked about: a class by number or name, why one class and not another, several at once.
+"""Classes that are asked about: by number or name, one against another, several at once.
 
-A target is plain: a number, a name, a list with an entry for each image, a tensor, None for the
-predicted classes, or one of the classes here. `resolve` makes classes' numbers of it, for methods
-and metrics alike. A callable that makes one number an image of the network's output fits in beside
-``Contrast``; today it is refused by name.
+`resolve` makes classes' numbers of what is given, for methods and metrics alike. A number that is
+no class's (`numbers.py`) makes another model, whose only score it is: its class is 0.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +15,7 @@ from torch import Tensor
 
 from naspix.errors import InputError, UnknownNameError
 
-# of sequences only lists are taken; tuples are refused in a sentence, and so are callables
+# of sequences only lists are taken; tuples are refused in a sentence
 OneTarget = int | str | Tensor | Sequence[object] | None
 
 _Target = TypeVar("_Target")
@@ -237,8 +235,8 @@ def _refuse_others(target: object) -> None:
         )
     if callable(target) and not isinstance(target, Tensor):
         raise InputError(
-            "a target is a class, a list with one for each image, or a naspix.Contrast; a callable "
-            "cannot be asked about"
+            "a callable target asks about the network's output and stands alone: not in a contrast "
+            "or a list"
         )
 
 
