@@ -41,6 +41,7 @@ def test_names():
         "segmentation",
         "superpixelify",
         "targets",
+        "wrap_clip",
         "wrap_huggingface",
         "wrap_model",
     }

@@ -72,7 +72,6 @@ def test_names_that_two_classes_may_mean_are_refused(images):
     ("target", "words"),
     [
         ((1, 2), "Contrast"),
-        (lambda output: output[:, 0], "callable"),
         ([1], "one for each"),
         ([1, 2.5], "number or name"),
         ([True, 1], "number or name"),

@@ -15,6 +15,7 @@ _HOMES = {
     "Classifier": "naspix.models",
     "load_model": "naspix.models",
     "wrap_model": "naspix.models",
+    "wrap_clip": "naspix.interop",
     "wrap_huggingface": "naspix.interop",
     "NAS": "naspix.segmentation",
     "SLIC": "naspix.segmentation",
@@ -84,6 +85,7 @@ __all__ = [
     "segmentation",
     "superpixelify",
     "targets",
+    "wrap_clip",
     "wrap_huggingface",
     "wrap_model",
 ]
@@ -106,7 +108,7 @@ if TYPE_CHECKING:
     from naspix.errors import NaspixError, NaspixWarning
     from naspix.evaluation.running import evaluate
     from naspix.explain import Explanation, explain
-    from naspix.interop import wrap_huggingface
+    from naspix.interop import wrap_clip, wrap_huggingface
     from naspix.models import Classifier, load_model, wrap_model
     from naspix.segmentation import (
         NAS,

@@ -7,6 +7,7 @@ something of it is called.
 """
 
 from naspix.interop import cams, captum, lime, pair_saliency, quantus, shap
+from naspix.interop.clip import wrap_clip
 from naspix.interop.huggingface import wrap_huggingface
 
 __all__ = [
@@ -16,5 +17,6 @@ __all__ = [
     "pair_saliency",
     "quantus",
     "shap",
+    "wrap_clip",
     "wrap_huggingface",
 ]

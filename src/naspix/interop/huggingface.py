@@ -60,7 +60,7 @@ def wrap_huggingface(
             f"{type(model).__name__}; wrap_model takes any module"
         )
     names = getattr(config, "id2label", None)
-    processed = _Processed.by(getattr(processor, "image_processor", processor))
+    processed = Processed.by(getattr(processor, "image_processor", processor))
     return Classifier(
         _Flipped(model) if processed.flipped else model,
         name=name or str(getattr(config, "name_or_path", "") or type(model).__name__),
@@ -86,7 +86,7 @@ class _Flipped(nn.Module):
 
 
 @dataclass(frozen=True)
-class _Processed:
+class Processed:
     """Photos as a processor makes them, brought back to [0, 1]; found out on plain photos.
 
     Attributes:
@@ -104,7 +104,7 @@ class _Processed:
     size: tuple[int, int]
 
     @classmethod
-    def by(cls, processor: Any) -> "_Processed":
+    def by(cls, processor: Any) -> "Processed":
         """What a processor does, whatever its settings are called.
 
         Raises:
@@ -129,6 +129,7 @@ class _Processed:
         return cls(processor, mean, std, flipped, (int(height), int(width)))
 
     def __call__(self, picture: Image.Image) -> Tensor:
+        """A photo as the processor makes it, in [0, 1]."""
         pixels = _pixels(self.processor, picture).double()
         pixels = pixels.flip(0) if self.flipped else pixels
         return (pixels * self.std + self.mean).clamp(0, 1).float()
