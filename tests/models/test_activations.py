@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 import naspix
 from naspix.errors import ActivationError, UnknownNameError
-from naspix.models.activations import first_tensor, recording, tracing
+from naspix.models.activations import recording, tracing
+from naspix.models.outputs import first_tensor
 
 
 class Raises(nn.Module):

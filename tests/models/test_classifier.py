@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import naspix
 from naspix.errors import DeviceError, InputError, ModelError
-from naspix.models.classifier import evaluating
+from naspix.models.asking import evaluating
 
 
 class Returns(nn.Module):

@@ -18,6 +18,7 @@ from naspix.doctor.methods import MethodDiagnosis, try_methods
 from naspix.doctor.network import LevelDiagnosis, NetworkDiagnosis, diagnose_network
 from naspix.errors import ModelError, UnknownNameError
 from naspix.models import Classifier, check_images
+from naspix.models.randomness import own_random_numbers
 from naspix.native import describe_route
 from naspix.saliency import LRP
 
@@ -253,8 +254,7 @@ def check(model: Classifier, images: Float[Tensor, "B C H W"] | None = None) -> 
         images = torch.rand(_N_IMAGES, model.in_channels, *model.input_size, generator=generator)
     check_images(images, model.in_channels)
     images = images[:_N_IMAGES].detach().to(model.device)
-    devices = [model.device] if model.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices), warnings.catch_warnings():
+    with own_random_numbers(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         network = diagnose_network(model, images)
         methods = try_methods(model, images[:1])

@@ -126,6 +126,9 @@ def diagnose_network(model: Classifier, images: Float[Tensor, "B C H W"]) -> Net
     watch = _Watch({id(module): name for module, name in names.items()})
     calls: list[ModuleCall] = []
     model.find_scores(images)
+    if not isinstance(network, torch.jit.ScriptModule):
+        with torch.no_grad(), tracing(network):  # looks for tokens unwatched
+            model(images)
     with torch.inference_mode(False), torch.enable_grad():
         points = images.clone().requires_grad_()
         if isinstance(network, torch.jit.ScriptModule):
@@ -235,15 +238,14 @@ def _levels(model: Classifier, calls: Mapping[str, ModuleCall]) -> Iterator[Leve
         call = calls.get(name)
         if call is None:
             yield LevelDiagnosis(level, name, None, "", problem="it did not run")
-        elif call.layout is None or call.size is None:
-            problem = call.problem.removeprefix("level '' ") or "its output is no map of the images"
-            yield LevelDiagnosis(level, name, None, "", problem=problem)
+        elif call.layout is None:
+            yield LevelDiagnosis(level, name, None, "", problem=call.problem)
         else:
             layout = "channels last" if call.layout.channels_last else "map"
             yield LevelDiagnosis(
                 level,
                 name,
-                (call.channels, *call.size),
+                call.shape,
                 "tokens" if call.layout.grid is not None else layout,
                 call.layout.prefix,
             )

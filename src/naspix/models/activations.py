@@ -3,7 +3,9 @@
 Two context managers, and no other place in naspix hooks a network of the user's to read it. Both
 leave no hook behind, and hear only the thread that opened them. An output is recorded as it is when
 the module hands it over: whatever overwrites it afterwards (an in-place ReLU, ``x += y``) meets a
-copy. Token sequences and channels-last outputs become maps by `grids.py`.
+copy. How outputs become maps is decided by one function, `_Reader.layout`: by their shape where it
+has one reading (`grids.py`), else by looking which token answers to which part of the image
+(`tokens.py`), once a network and size of images.
 """
 
 import copy
@@ -17,24 +19,29 @@ import torch
 from torch import Tensor, nn
 
 from naspix.errors import ActivationError
-from naspix.models.grids import Layout, TokenHints, covers, find_layout
+from naspix.models.asking import evaluating
+from naspix.models.grids import Layout, covers
+from naspix.models.outputs import first_tensor
+from naspix.models.tokens import Layouts
 
 
 class ModuleCall(NamedTuple):
     """One call of one module.
 
-    ``size`` is the `(h, w)` of its map, None if its output is none; ``channels`` and ``layout`` say
-    more about an output that can be read as one, ``problem`` why another cannot. ``own`` is False
-    where the map can be no level: a dropout only passes it on (attention weights, as a rule), or a
-    dictionary holds more tensors beside it, from which the network may go on instead.
+    ``shape`` is the `(C, h, w)` of an output that can be read as a map, ``layout`` how, ``problem``
+    why another cannot. ``size`` is the map's `(h, w)` if it covers the images, None otherwise.
+    ``own`` is False where the map can be no level: a dropout only passes it on (attention weights,
+    as a rule), or a dictionary holds more tensors beside it, from which the network may go on
+    instead. ``varies`` is False where a batch's first two images have the same output.
     """
 
     module: nn.Module
     size: tuple[int, int] | None
-    channels: int = 0
+    shape: tuple[int, int, int] | None = None
     layout: Layout | None = None
     problem: str = ""
     own: bool = True
+    varies: bool = True
 
 
 class _ReachedError(BaseException):
@@ -88,7 +95,10 @@ def recording(
     def hook(name: str) -> _Hook:
         def record(reader: _Reader, module: nn.Module, output: object) -> object:
             tensor = first_tensor(output)
-            layout = reader.layout(name, tensor)
+            try:
+                layout = reader.layout(module, tensor)
+            except ActivationError as error:
+                raise ActivationError(f"level {name!r} {error}") from None
             assert tensor is not None  # else there is no layout
             calls[name] += 1
             done = stop_after is not None and all(
@@ -134,17 +144,23 @@ def tracing(network: nn.Module) -> Iterator[list[ModuleCall]]:
     def record(reader: _Reader, module: nn.Module, output: object) -> None:
         tensor = first_tensor(output)
         try:
-            layout = reader.layout("", tensor)
+            layout = reader.layout(module, tensor)
         except ActivationError as error:
             calls.append(ModuleCall(module, None, problem=str(error)))
             return
         assert tensor is not None
         channels, height, width = layout.read(tensor).shape[1:]
         fits = covers((height, width), reader.frame, slack=2)
-        if layout.grid is not None and not reader.has_tokens:
-            fits = False  # a coincidence: nothing says that this network works on tokens
-        size = (int(height), int(width)) if fits else None
-        calls.append(ModuleCall(module, size, int(channels), layout, own=_is_own(module, output)))
+        calls.append(
+            ModuleCall(
+                module,
+                (int(height), int(width)) if fits else None,
+                (int(channels), int(height), int(width)),
+                layout,
+                own=_is_own(module, output),
+                varies=len(tensor) < 2 or not torch.equal(tensor[0], tensor[1]),
+            )
+        )
 
     heard = (  # TorchScript takes no hooks
         module for module in network.modules() if not isinstance(module, torch.jit.ScriptModule)
@@ -173,7 +189,9 @@ def _hooked(network: nn.Module, hooks: Iterable[tuple[nn.Module, _Hook]]) -> Ite
 
     def here(hook: _Hook) -> Any:
         def hear(module: nn.Module, args: object, output: object) -> object:
-            return hook(reader, module, output) if threading.get_ident() == thread else None
+            if reader.looking or threading.get_ident() != thread:
+                return None
+            return hook(reader, module, output)
 
         return hear
 
@@ -191,55 +209,59 @@ class _Reader:
 
     def __init__(self, network: nn.Module) -> None:
         self._network = network
-        self._hints: TokenHints | None = None
-        self._batch = 0
+        self._names: dict[nn.Module, str] = {}
+        self._given: tuple[tuple[object, ...], dict[str, object], Tensor] | None = None
+        self.looking = False
         self.frame = (0, 0)
-
-    @property
-    def has_tokens(self) -> bool:
-        """Whether the network declares class tokens or a patch size."""
-        return self._hints is not None and bool(self._hints.prefix or self._hints.patch)
 
     def watch_frame(self, thread: int) -> torch.utils.hooks.RemovableHandle:
         def look(module: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
             images = first_tensor([*args, *kwargs.values()])
-            if threading.get_ident() == thread and images is not None and images.ndim == 4:
-                self._batch = images.shape[0]
+            if self.looking or threading.get_ident() != thread:
+                return
+            if images is not None and images.ndim == 4:
+                self._given = args, kwargs, images
                 self.frame = (images.shape[2], images.shape[3])
 
         return self._network.register_forward_pre_hook(look, with_kwargs=True)
 
-    def layout(self, name: str, tensor: Tensor | None) -> Layout:
+    def layout(self, module: nn.Module, tensor: Tensor | None) -> Layout:
+        """How a module's output is read as a map.
+
+        Raises:
+            ActivationError: It is no map, or it cannot be told which; as what is said of a level.
+        """
         if tensor is None:
-            raise ActivationError(f"level {name!r} has no spatial map: its output is no tensor")
-        if self.frame == (0, 0):
+            raise ActivationError("has no spatial map: its output is no tensor")
+        if self._given is None:
             raise ActivationError(
-                "the network was not given images (B, C, H, W) as its first argument, "
-                "so its outputs cannot be laid over them"
+                "cannot be laid over the images: the network was not given images (B, C, H, W) as "
+                "its first argument"
             )
-        if self._hints is None:
-            plain = tensor.ndim == 4 and tensor.shape[-1] == tensor.shape[-2]
-            plain = plain and self.frame[0] == self.frame[1]
-            if plain and tensor.shape[1] != tensor.shape[2]:
-                return find_layout(tensor.shape, self._batch, self.frame, TokenHints())
-            self._hints = TokenHints.of(self._network)
+        if tensor.is_quantized:
+            raise ActivationError(
+                f"is quantised ({str(tensor.dtype).removeprefix('torch.')}): give the network in "
+                "floating point"
+            )
+        if not self._names:
+            self._names = {module: name for name, module in self._network.named_modules()}
+        return Layouts.of(self._network).find(
+            self._network, self._names[module], tensor, self._given[2], self._run
+        )
+
+    def _run(self, images: Tensor) -> None:
+        """Let the network run on other images than those at hand; nothing of it is recorded."""
+        assert self._given is not None  # else there is no frame
+        args, kwargs, given = self._given
+        self.looking = True
         try:
-            return find_layout(tensor.shape, self._batch, self.frame, self._hints)
-        except ActivationError as error:
-            raise ActivationError(f"level {name!r} {error}") from None
-
-
-def first_tensor(output: object) -> Tensor | None:
-    """The tensor that an output is, holds first, or calls its last hidden state."""
-    if isinstance(output, Tensor):
-        return output
-    if isinstance(output, Mapping):
-        values = [output.get("last_hidden_state"), *output.values()]
-    elif isinstance(output, tuple | list):
-        values = list(output)
-    else:
-        return None
-    return next((value for value in values if isinstance(value, Tensor)), None)
+            with evaluating(self._network):
+                self._network(
+                    *(images if each is given else each for each in args),
+                    **{key: images if each is given else each for key, each in kwargs.items()},
+                )
+        finally:
+            self.looking = False
 
 
 def _is_own(module: nn.Module, output: object) -> bool:

@@ -5,9 +5,7 @@ back, knows the names of categories and the network's levels (DESIGN sections 1 
 itself is never changed: not its mode, hooks, weights, gradients or random state. It does not train.
 """
 
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from itertools import chain
 from numbers import Integral
@@ -18,7 +16,7 @@ from jaxtyping import Float, Int64
 from PIL import Image
 from torch import Tensor, nn
 
-from naspix.errors import DeviceError, InputError, ModelError, NaspixError, UnknownNameError
+from naspix.errors import InputError, ModelError, UnknownNameError
 from naspix.images import (
     MAX_PIXELS,
     Resize,
@@ -30,8 +28,9 @@ from naspix.images import (
     read_images,
 )
 from naspix.models.activations import recording, tracing
-from naspix.models.batches import is_out_of_memory
+from naspix.models.asking import ask, unwrapped
 from naspix.models.levels import default_levels, family_levels, traced_levels
+from naspix.models.randomness import own_random_numbers
 from naspix.models.scores import (
     Logits,
     Output,
@@ -52,9 +51,6 @@ from naspix.targets import (
 )
 
 Level = int | str
-
-_modes: dict[int, tuple[int, list[nn.Module]]] = {}
-_modes_lock = threading.Lock()
 
 
 class Classifier(nn.Module):
@@ -489,12 +485,7 @@ class Classifier(nn.Module):
     def _trace(self, images: Tensor | None = None) -> None:
         """One forward pass that finds levels and how often modules run; random state kept."""
         images = self._blank(2) if images is None else images
-        devices = [self.device] if self.device.type == "cuda" else []
-        with (
-            torch.random.fork_rng(devices=devices),
-            torch.no_grad(),
-            tracing(self.network) as calls,
-        ):
+        with own_random_numbers(), torch.no_grad(), tracing(self.network) as calls:
             self._ask(images)
         counts: dict[nn.Module, int] = {}
         for call in calls:
@@ -515,66 +506,3 @@ def _is_whole(value: object) -> bool:
 
 def _per_channel(values: Sequence[float], device: torch.device) -> Tensor:
     return torch.tensor([float(value) for value in values], device=device).view(1, -1, 1, 1)
-
-
-def unwrapped(module: nn.Module) -> nn.Module:
-    """The module inside `DataParallel`, `DistributedDataParallel` and compiled wrappers."""
-    while True:
-        if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
-            module = module.module
-        elif isinstance(inner := getattr(module, "_orig_mod", None), nn.Module):
-            module = inner
-        else:
-            return module
-
-
-@contextmanager
-def evaluating(network: nn.Module) -> Iterator[None]:
-    """Eval mode inside the block; after it, every submodule has its own training flag again.
-
-    Blocks may overlap, in one thread or several: the last to end restores what the first found.
-    """
-    key = id(network)
-    with _modes_lock:
-        depth, training = _modes.get(key, (0, []))
-        if depth == 0:
-            training = [module for module in network.modules() if module.training]
-            for module in training:
-                module.training = False
-        _modes[key] = depth + 1, training
-    try:
-        yield
-    finally:
-        with _modes_lock:
-            depth, training = _modes.pop(key)
-            if depth > 1:
-                _modes[key] = depth - 1, training
-            else:
-                for module in training:
-                    module.training = True
-
-
-def ask(network: nn.Module, standardized: Tensor, name: str) -> object:
-    """The network's own answer in eval mode, its failures as one sentence.
-
-    Raises:
-        ModelError: If the network fails on these images.
-        DeviceError: If memory runs out.
-    """
-    with evaluating(network):
-        try:
-            return network(standardized)
-        except NaspixError:
-            raise
-        except (RuntimeError, ValueError, AssertionError, TypeError, IndexError) as error:
-            size = " x ".join(map(str, standardized.shape))
-            if is_out_of_memory(error):
-                raise DeviceError(
-                    f"memory of {standardized.device} ran out on a batch of {size}; "
-                    "use a smaller batch size"
-                ) from None
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise ModelError(
-                f"{name} fails on images of {size}, which may not be the size or the number of "
-                f"channels that it was made for: {reason}"
-            ) from error

@@ -15,9 +15,10 @@ import torch
 from torch import nn
 
 from naspix.errors import InputError, NaspixWarning
+from naspix.models.asking import unwrapped
 from naspix.models.categories import Categories, ordered_categories, read_categories
 from naspix.models.checkpoints import read_state
-from naspix.models.classifier import Classifier, unwrapped
+from naspix.models.classifier import Classifier
 from naspix.models.devices import resolve_device
 from naspix.models.own_network import names_own_code, own_network, short_name
 from naspix.models.recipes import DEFAULT_MODEL, is_known, recipe_of, with_weights

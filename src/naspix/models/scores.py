@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from naspix.errors import InputError, ModelError
+from naspix.models.randomness import own_random_numbers
 from naspix.targets import Number, one_each
 
 Logits = str | int | Callable[[object], Tensor]
@@ -282,8 +283,7 @@ def find_reader(
         ModelError: If there are no scores, several may be them, or they contradict the user.
     """
     last = [key for key, each in network.named_modules() if isinstance(each, _LAST_LAYERS)]
-    devices = [inputs.device] if inputs.device.type == "cuda" else []
-    with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(devices=devices):
+    with torch.inference_mode(False), torch.enable_grad(), own_random_numbers():
         several = _eight(inputs).requires_grad_()
         with _hearing(network, last) as heard:
             answer = ask(several)

@@ -1,0 +1,95 @@
+"""How a network is asked: eval mode, nothing compiled, failures as one sentence; then as it was."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+from naspix.errors import DeviceError, ModelError, NaspixError
+from naspix.models.batches import is_out_of_memory
+
+_modes: dict[int, tuple[int, list[nn.Module], list[tuple[nn.Module, Any]]]] = {}
+_modes_lock = threading.Lock()
+
+
+def unwrapped(module: nn.Module) -> nn.Module:
+    """The module inside `DataParallel`, `DistributedDataParallel` and compiled wrappers."""
+    while True:
+        if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            module = module.module
+        elif isinstance(inner := getattr(module, "_orig_mod", None), nn.Module):
+            module = inner
+        else:
+            return module
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Eval mode inside the block; after it, every submodule has its own training flag again.
+
+    Modules that were compiled in place run as they are written meanwhile, so that hooks hear them.
+    Blocks may overlap, in one thread or several: the last to end restores what the first found.
+    """
+    key = id(network)
+    with _modes_lock:
+        depth, training, compiled = _modes.get(key, (0, [], []))
+        if depth == 0:
+            training = [module for module in network.modules() if module.training]
+            for module in training:
+                module.training = False
+            compiled = [
+                (module, module._compiled_call_impl)
+                for module in network.modules()
+                if module._compiled_call_impl is not None
+            ]
+            for module, _ in compiled:
+                module._compiled_call_impl = None
+        _modes[key] = depth + 1, training, compiled
+    try:
+        yield
+    finally:
+        with _modes_lock:
+            depth, training, compiled = _modes.pop(key)
+            if depth > 1:
+                _modes[key] = depth - 1, training, compiled
+            else:
+                for module in training:
+                    module.training = True
+                for module, call in compiled:
+                    module._compiled_call_impl = call
+
+
+def ask(network: nn.Module, standardized: Tensor, name: str) -> object:
+    """The network's own answer in eval mode, its failures as one sentence.
+
+    Raises:
+        ModelError: If the network fails on these images.
+        DeviceError: If memory runs out.
+    """
+    if any(parameter.is_meta for parameter in network.parameters()):
+        raise ModelError(
+            f"{name} has weights on torch's meta device, which are none: load some into it with "
+            "load_state_dict(..., assign=True)"
+        )
+    with evaluating(network):
+        try:
+            return network(standardized)
+        except NaspixError:
+            raise
+        except Exception as error:
+            size = " x ".join(map(str, standardized.shape))
+            if is_out_of_memory(error):
+                raise DeviceError(
+                    f"memory of {standardized.device} ran out on a batch of {size}; "
+                    "use a smaller batch size"
+                ) from None
+            kind = type(error).__name__
+            reason = (str(error) or kind).splitlines()[0]
+            if not isinstance(error, RuntimeError | ValueError | AssertionError) and str(error):
+                reason = f"{kind}: {reason}"
+            raise ModelError(
+                f"{name} fails on images of {size}, which may not be the size or the number of "
+                f"channels that it was made for: {reason}"
+            ) from error
