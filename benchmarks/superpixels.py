@@ -7,7 +7,7 @@ import sys
 
 from naspix.cli import main
 
-SECTIONS = ("nas", "inertia", "trained", "variants", "memory", "whole", "ward", "cuda")
+SECTIONS = ("nas", "inertia", "trained", "variants", "film", "memory", "whole", "ward", "cuda")
 
 if __name__ == "__main__":
     raise SystemExit(main(["bench", *sys.argv[1:], "--sections", *SECTIONS]))

@@ -15,13 +15,14 @@ if TYPE_CHECKING:
     from naspix.paper.timing import Record
 
 SectionName = Literal[
-    "nas", "inertia", "trained", "variants", "memory", "whole", "ward", "process", "cuda"
+    "nas", "inertia", "trained", "variants", "film", "memory", "whole", "ward", "process", "cuda"
 ]
 SECTION_TITLES: Mapping[SectionName, str] = {
     "nas": "NAS given activations",
     "inertia": "Inertia",
     "trained": "The same with a trained network",
     "variants": "More levels, more clusters, larger networks",
+    "film": "Films",
     "memory": "Memory",
     "whole": "From the image on",
     "ward": "Ward",
