@@ -18,6 +18,7 @@ ROOT = Path(__file__).parent.parent
 _MAIN = {
     ("NAS", "SLIC"): "NAS, given the activations",
     ("NAS, tol=0", "SLIC"): "the same, run to the fixed point",
+    ("NAS, torch route", "SLIC"): "the same without the compiled part",
     ("NAS", "OpenCV SLIC"): "NAS against OpenCV's SLIC",
     ("NAS", "Felzenszwalb"): "NAS against Felzenszwalb",
     ("NAS", "Algorithm 1, dense"): "NAS against Algorithm 1 as written, with scikit-learn",
@@ -38,7 +39,7 @@ def figures(machine: dict[str, Any], records: list[dict[str, Any]]) -> str:
     parts = [
         f"{machine['date']}, {machine['system']}; "
         + ", ".join(f"{name} {machine[name]}" for name in libraries)
-        + f"; {_computer(machine)}."
+        + f"; {_computer(machine)}; NAS on the CPU: {machine['clustering']}."
     ]
     header = ["what", "network", "size", "threads", "ms", "against", "its ms", "figure", "goal", ""]
     for section, title in SECTION_TITLES.items():
@@ -52,7 +53,11 @@ def figures(machine: dict[str, Any], records: list[dict[str, Any]]) -> str:
 
 def speed_table(machine: dict[str, Any], records: list[dict[str, Any]]) -> str:
     """The main rows, both sizes side by side."""
-    main_rows = [record for record in records if record["section"] == "nas"]
+    main_rows = [
+        record
+        for record in records
+        if record["section"] == "nas" and record["threads"] == machine["threads"]
+    ]
     sizes = sorted({record["size"] for record in main_rows})
     rows = []
     for (name, rival), title in _MAIN.items():
@@ -67,7 +72,7 @@ def speed_table(machine: dict[str, Any], records: list[dict[str, Any]]) -> str:
     table = _table(["one photo", *(f"{size} x {size}" for size in sizes)], rows)
     return (
         f"{table}\n\nMedians of one run of `naspix bench` on {_computer(machine)}, "
-        f"{machine['threads']} threads; ResNet18, levels 2 to 4, K = 5, "
+        f"{machine['threads']} threads, {machine['clustering']}; ResNet18, levels 2 to 4, K = 5, "
         f"{main_rows[0]['n_photos']} photos."
     )
 

@@ -83,9 +83,9 @@ def test_the_rivals_features_are_the_segmenters():
     assert 0 < inertia(points, labels) < inertia(points, torch.zeros_like(labels))
 
 
-@pytest.mark.parametrize("section", ["nas", "inertia", "variants", "whole", "ward", "cuda"])
+@pytest.mark.parametrize("section", ["nas", "inertia", "variants", "film", "whole", "ward", "cuda"])
 def test_every_section_gives_records(plan, section):
-    if section == "variants":  # large networks, random weights: one small photo will do
+    if section in ("variants", "whole"):  # large networks and frames: one photo will do
         plan = replace(plan, sources=plan.sources[:1], sizes=(32,))
     records = SECTIONS[section](plan)
     assert records
