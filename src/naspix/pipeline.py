@@ -20,6 +20,7 @@ from naspix.errors import InputError
 from naspix.metrics import greedy_lerf, random_segmentation
 from naspix.models import Classifier, check_images
 from naspix.models.activations import recording
+from naspix.models.asking import evaluating
 from naspix.models.batches import batch_size_on, in_batches
 from naspix.saliency.base import gradients_enabled
 from naspix.saliency.cam import ClassActivationMap
@@ -152,7 +153,7 @@ class Pipeline:
             NaspixError: One of the images cannot be explained.
         """
         check_images(images, self.model.in_channels)
-        with self.watch("forward"):
+        with self.watch("forward"), evaluating(self.model.network):
             logits, classes, activations, cams = self._forward(images, target)
         segmentations: dict[str, Segmentation] = {}
         hidden_first = {}

@@ -202,4 +202,4 @@ def test_layer_that_the_score_ignores(images):
 
     model = naspix.wrap_model(Ignores(), levels=["used", "idle"])
     with pytest.raises(ModelError, match="does not depend on the output of layer 'idle'"):
-        GradCAM(model)(images)
+        GradCAM(model, layer="idle")(images)

@@ -8,6 +8,7 @@ import html
 import textwrap
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 
 import torch
@@ -257,6 +258,8 @@ def check(model: Classifier, images: Float[Tensor, "B C H W"] | None = None) -> 
     with own_random_numbers(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         network = diagnose_network(model, images)
+        with suppress(ModelError):  # found now, so that no method is measured with it
+            _ = model.deepest_level
         methods = try_methods(model, images[:1])
         try:
             unruled = LRP(model).unruled(images[:1])

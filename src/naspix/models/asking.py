@@ -3,14 +3,21 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from torch import Tensor, nn
 
 from naspix.errors import DeviceError, ModelError, NaspixError
 from naspix.models.batches import is_out_of_memory
 
-_modes: dict[int, tuple[int, list[nn.Module], list[tuple[nn.Module, Any]]]] = {}
+# what modules are meanwhile: in eval mode, as they are written (hooks hear no compiled module), and
+# not checkpointed by timm's and transformers' switches (a backward would run them again, unheard)
+_ASIDE: dict[str, object] = {
+    "training": False,
+    "_compiled_call_impl": None,
+    "grad_checkpointing": False,
+    "gradient_checkpointing": False,
+}
+_modes: dict[int, tuple[int, list[tuple[nn.Module, str, object]]]] = {}
 _modes_lock = threading.Lock()
 
 
@@ -29,36 +36,32 @@ def unwrapped(module: nn.Module) -> nn.Module:
 def evaluating(network: nn.Module) -> Iterator[None]:
     """Eval mode inside the block; after it, every submodule has its own training flag again.
 
-    Modules that were compiled in place run as they are written meanwhile, so that hooks hear them.
+    Modules that were compiled in place or are checkpointed run as they are written meanwhile.
     Blocks may overlap, in one thread or several: the last to end restores what the first found.
     """
     key = id(network)
     with _modes_lock:
-        depth, training, compiled = _modes.get(key, (0, [], []))
+        depth, before = _modes.get(key, (0, []))
         if depth == 0:
-            training = [module for module in network.modules() if module.training]
-            for module in training:
-                module.training = False
-            compiled = [
-                (module, module._compiled_call_impl)
+            before = [
+                (module, name, value)
                 for module in network.modules()
-                if module._compiled_call_impl is not None
+                for name in _ASIDE
+                if (value := getattr(module, name, None))
             ]
-            for module, _ in compiled:
-                module._compiled_call_impl = None
-        _modes[key] = depth + 1, training, compiled
+            for module, name, _ in before:
+                setattr(module, name, _ASIDE[name])
+        _modes[key] = depth + 1, before
     try:
         yield
     finally:
         with _modes_lock:
-            depth, training, compiled = _modes.pop(key)
+            depth, before = _modes.pop(key)
             if depth > 1:
-                _modes[key] = depth - 1, training, compiled
+                _modes[key] = depth - 1, before
             else:
-                for module in training:
-                    module.training = True
-                for module, call in compiled:
-                    module._compiled_call_impl = call
+                for module, name, value in before:
+                    setattr(module, name, value)
 
 
 def ask(network: nn.Module, standardized: Tensor, name: str) -> object:

@@ -5,7 +5,8 @@ back, knows the names of categories and the network's levels (DESIGN sections 1 
 itself is never changed: not its mode, hooks, weights, gradients or random state. It does not train.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from copy import copy
 from itertools import chain
 from numbers import Integral
@@ -27,10 +28,9 @@ from naspix.images import (
     read_eight_bit,
     read_images,
 )
-from naspix.models.activations import recording, tracing
+from naspix.models.activations import recording
 from naspix.models.asking import ask, unwrapped
-from naspix.models.levels import default_levels, family_levels, traced_levels
-from naspix.models.randomness import own_random_numbers
+from naspix.models.levels import default_levels, family_levels
 from naspix.models.scores import (
     Logits,
     Output,
@@ -40,6 +40,7 @@ from naspix.models.scores import (
     find_reader,
     plain_reader,
 )
+from naspix.models.tracing import Trace, differentiate_levels, trace_network
 from naspix.targets import (
     Number,
     Target,
@@ -114,9 +115,9 @@ class Classifier(nn.Module):
         self._logits = logits
         # a single name may be that of one direction of two
         self._n_classes = len(self._names) if self._names and len(self._names) > 1 else None
-        self._calls: dict[str, int] | None = None  # how often each module runs in a pass
-        self._levels = family_levels(self.network) if levels is None else None
-        self._family = frozenset(self._levels or ())
+        self._look: Trace | None = None
+        self._reached: tuple[str, ...] | None = None  # levels that gradients come to
+        self._levels: tuple[str, ...] | None = None
         if levels is not None:
             self._levels = self.level_names(tuple(levels))
 
@@ -136,14 +137,20 @@ class Classifier(nn.Module):
 
     @property
     def levels(self) -> tuple[str, ...]:
-        """The levels' module names, shallow first; an unknown network is traced once for them.
+        """The levels' module names, shallow first; the network is traced once for them.
 
         Raises:
             ModelError: If tracing fails, or finds no map.
         """
         if self._levels is None:
-            self._trace()
-            if not self._levels:
+            look = self._traced()
+            self._levels = look.levels or None
+            if self._levels is None:
+                if look.quantised:
+                    raise ModelError(
+                        f"{self.name} is quantised, and has no maps of numbers to be levels; give "
+                        "it in floating point"
+                    )
                 raise ModelError(
                     f"no module of {self.name} puts out a map (B, C, h, w) to be a level; "
                     "name some with levels="
@@ -154,6 +161,22 @@ class Classifier(nn.Module):
     def default_levels(self) -> tuple[int, ...]:
         """What NAS takes where no levels are asked for: 2, 3 and 4 in the paper's networks."""
         return default_levels(self.network, len(self.levels))
+
+    @property
+    def deepest_level(self) -> int:
+        """The deepest level that the scores' gradients come to: the default layer of CAMs.
+
+        A transformer that classifies by its class token alone has no gradients at the patches of
+        its last layer. Where they come to no level, it is the last.
+        """
+        levels = self.levels
+        if self._reached is None:
+            self._ready()
+            self._reached = differentiate_levels(
+                self.network, self.forward, levels, self._noise(1, self.input_size)
+            )
+        reached = [i for i, name in enumerate(levels) if name in self._reached]
+        return max(reached, default=len(levels) - 1)
 
     @property
     def categories(self) -> tuple[str, ...] | None:
@@ -293,12 +316,10 @@ class Classifier(nn.Module):
         """
         names = self.level_names(levels)
         check_images(images, self.in_channels)
-        stop_after = dict.fromkeys(names, 1)
-        if not self._family.issuperset(names):
-            if self._calls is None:
-                self._trace(images[:1])
-            assert self._calls is not None  # set by _trace
-            stop_after = {name: self._calls[name] or 1 for name in names}
+        counts: Mapping[str, int] = {}
+        with suppress(ModelError):  # said by the pass below
+            counts = self._traced((images.shape[2], images.shape[3])).counts
+        stop_after = {name: counts.get(name) or 1 for name in names}
         with (
             torch.no_grad(),
             recording(self.network, names, detach=True, stop_after=stop_after) as maps,
@@ -429,7 +450,8 @@ class Classifier(nn.Module):
         """Name, size, classes and levels, for ``repr``."""
         height, width = self.input_size
         classes = "unknown" if self._n_classes is None else self._n_classes
-        levels = "found when first needed" if self._levels is None else ", ".join(self._levels)
+        names = self._levels or next(family_levels(self.network), None)
+        levels = "found when first needed" if names is None else ", ".join(names)
         return (
             f"{self.name}, {self.in_channels} x {height} x {width}, classes: {classes}, "
             f"levels: {levels}"
@@ -482,22 +504,24 @@ class Classifier(nn.Module):
     def _blank(self, batch: int) -> Tensor:
         return torch.full((batch, self.in_channels, *self.input_size), 0.5, device=self.device)
 
-    def _trace(self, images: Tensor | None = None) -> None:
-        """One forward pass that finds levels and how often modules run; random state kept."""
-        images = self._blank(2) if images is None else images
-        with own_random_numbers(), torch.no_grad(), tracing(self.network) as calls:
-            self._ask(images)
-        counts: dict[nn.Module, int] = {}
-        for call in calls:
-            counts[call.module] = counts.get(call.module, 0) + 1
-        names = {module: name for name, module in self.network.named_modules()}
-        self._calls = {
-            name: counts.get(module, 0)
-            for name, module in self.network.named_modules(remove_duplicate=False)
-        }
-        if self._levels is None and len(images) > 1:
-            own = [call for call in calls if call.own]
-            self._levels = traced_levels([(names[call.module], call.size) for call in own])
+    def _traced(self, frame: tuple[int, int] | None = None) -> Trace:
+        """What one pass tells of the network, at its own size of images or at that of some."""
+        if self._look is None:
+            images = self._noise(2, frame or self.input_size)
+            try:
+                self._look = trace_network(self.network, self._ask, images)
+            except ModelError:
+                rule = next(family_levels(self.network), None)
+                if rule is None or frame is not None:
+                    raise
+                return Trace({}, rule)  # of a size that the network is not made for, maybe
+        return self._look
+
+    def _noise(self, batch: int, frame: tuple[int, int]) -> Tensor:
+        generator = torch.Generator().manual_seed(0)
+        shape = (batch, self.in_channels, *frame)
+        images = torch.rand(shape, generator=generator, dtype=torch.float32)
+        return images.to(self.device)
 
 
 def _is_whole(value: object) -> bool:

@@ -1,14 +1,15 @@
 """Which modules are a network's levels: the paper's for VGG, ResNet and ViT, else found.
 
 DESIGN section 5. `family_levels` reads the structure alone and runs nothing: torchvision's, timm's
-and Hugging Face's layouts, also where the network is a part of a larger module. For the rest,
-`traced_levels` takes the last map at each of the last five resolutions of one forward pass.
-Names in, names out, shallow first; what the modules put out is `activations.py`'s business.
+and Hugging Face's layouts, also where the network is a part of a larger module; `tracing.py` sees
+whether a pass bears it out. For the rest, `traced_levels` takes the last map at each of the last
+five resolutions of that pass. Names in, names out, shallow first; what the modules put out is
+`activations.py`'s business.
 """
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from torch import nn
 
@@ -36,8 +37,8 @@ _POSITIONS = re.compile(
 )
 
 
-def family_levels(network: nn.Module) -> tuple[str, ...] | None:
-    """The levels of a network of a known family, None for any other.
+def family_levels(network: nn.Module) -> Iterator[tuple[str, ...]]:
+    """The levels of networks of known families, of the whole first, then of parts; or nothing.
 
     * ResNet and its kin: the first max-pool, then the four blocks.
     * VGG: the convolution before each max-pool, with batch norm its output, in both cases before
@@ -51,15 +52,14 @@ def family_levels(network: nn.Module) -> tuple[str, ...] | None:
 
     Example:
         >>> import torchvision
-        >>> family_levels(torchvision.models.resnet18())
+        >>> next(family_levels(torchvision.models.resnet18()))
         ('maxpool', 'layer1', 'layer2', 'layer3', 'layer4')
     """
     for path, module in network.named_modules():
         for rule in (_resnet, _vgg, _staged, _feature_info, _transformer):
             levels = rule(module)
             if levels:
-                return tuple(f"{path}.{name}" if path else name for name in levels)
-    return None
+                yield tuple(f"{path}.{name}" if path else name for name in levels)
 
 
 def default_levels(network: nn.Module, n_levels: int) -> tuple[int, ...]:

@@ -28,6 +28,7 @@ from torch import Tensor
 
 from naspix.errors import InputError, ModelError, NaspixError
 from naspix.models import Classifier, check_images
+from naspix.models.asking import evaluating
 from naspix.models.batches import batch_size_on, in_batches, is_out_of_memory
 from naspix.targets import Number, Target, asks_number, asks_predicted, pick_scores
 
@@ -135,7 +136,8 @@ class Attribution(ABC):
 
         Where a callable is the target, the same method is asked of a model with that one score.
         """
-        with self._naming_errors():
+        # eval mode through the backward too: what is checkpointed runs again there
+        with self._naming_errors(), evaluating(self.model.network):
             check_images(images, self.model.in_channels)
             if asks_number(target):
                 return ask(self.asking(target), images, images.new_zeros(len(images)).long())

@@ -50,7 +50,7 @@ class ClassActivationMap(Attribution):
     def layer_name(self) -> str:
         """The module whose maps are weighted."""
         (name,) = self.model.level_names(
-            [len(self.model.levels) - 1 if self.layer is None else self.layer]
+            [self.model.deepest_level if self.layer is None else self.layer]
         )
         return name
 
@@ -131,7 +131,8 @@ class GradCAM(ClassActivationMap):
 
     Attributes:
         model: The classifier.
-        layer: A level's number or a module's name; the deepest level by default.
+        layer: A level's number or a module's name; by default the deepest level that
+            gradients come to.
         batch_size: How many images pass the network at once: few on a CPU, many on
             a GPU by default.
 
@@ -166,7 +167,8 @@ class GradCAMPlusPlus(ClassActivationMap):
 
     Attributes:
         model: The classifier.
-        layer: A level's number or a module's name; the deepest level by default.
+        layer: A level's number or a module's name; by default the deepest level that
+            gradients come to.
         batch_size: How many images pass the network at once: few on a CPU, many on
             a GPU by default.
 

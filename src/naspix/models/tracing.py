@@ -1,0 +1,106 @@
+"""What a first look at a network tells: which modules run, its levels, where gradients come to.
+
+A forward pass of two images that differ shows which modules run and which of their outputs depend
+on the pixels; a rule for a family's levels holds only if it bears it out. A backward pass shows
+which levels gradients come to. Each is taken once a model.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from naspix.errors import ModelError
+from naspix.models.activations import recording, tracing
+from naspix.models.asking import evaluating
+from naspix.models.levels import family_levels, traced_levels
+from naspix.models.randomness import own_random_numbers
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What a look at a network tells.
+
+    Attributes:
+        counts: Module -> how often it runs in a pass.
+        levels: The network's levels, shallow first; empty if there are none.
+        quantised: Whether modules put out quantised numbers, which are no levels.
+    """
+
+    counts: Mapping[str, int]
+    levels: tuple[str, ...]
+    quantised: bool = False
+
+
+def trace_network(network: nn.Module, run: Callable[[Tensor], object], images: Tensor) -> Trace:
+    """Let the network run once on images that differ, and see which modules are its levels.
+
+    Args:
+        network: The user's module.
+        run: Asks it.
+        images: Two or more.
+
+    Raises:
+        ModelError: The network fails, or is TorchScript.
+    """
+    with own_random_numbers(), torch.no_grad(), tracing(network) as calls:
+        run(images)
+    counts = Counter(call.module for call in calls)
+    last = {call.module: call for call in calls}
+    modules = dict(network.named_modules(remove_duplicate=False))
+    names = {module: name for name, module in network.named_modules()}
+
+    def serves(name: str) -> bool:
+        call = last.get(modules[name]) if name in modules else None
+        return call is not None and call.layout is not None and call.varies
+
+    rules = family_levels(network)
+    chosen = next((levels for levels in rules if all(map(serves, levels))), None)
+    if chosen is None:
+        chosen = traced_levels(
+            [(names[call.module], call.size) for call in calls if call.own and call.varies]
+        )
+    return Trace(
+        {name: counts.get(module, 0) for name, module in modules.items()},
+        chosen,
+        quantised=any("quantised" in call.problem for call in calls),
+    )
+
+
+def differentiate_levels(
+    network: nn.Module,
+    score: Callable[[Tensor], Tensor],
+    levels: Sequence[str],
+    images: Tensor,
+) -> tuple[str, ...]:
+    """The levels that scores' gradients come to.
+
+    Args:
+        network: The user's module.
+        score: Its scores of images.
+        levels: Modules' names.
+        images: One of noise is enough.
+    """
+    try:
+        with (
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            own_random_numbers(),
+            evaluating(network),
+            recording(network, levels) as maps,
+        ):
+            points = images.clone().requires_grad_()
+            scores = score(points)
+            signs = torch.linspace(-1, 2, scores.shape[1]).to(scores)  # no class cancels another
+            found = torch.autograd.grad(
+                (scores * signs).sum(), list(maps.values()), allow_unused=True
+            )
+    except (ModelError, RuntimeError):  # said by the methods that need gradients
+        return ()
+    return tuple(
+        name
+        for name, gradient in zip(maps, found, strict=True)
+        if gradient is not None and bool(gradient.any())
+    )
