@@ -361,8 +361,12 @@ def test_the_former_method_says_where_it_went():
 
 
 def test_a_layer_of_which_only_the_class_token_is_read():
-    """Three layers, of which the last is the deepest level: its map takes no part in the score."""
-    diagnosis = check(_model("vit"))
+    """The last of three layers: its map takes no part in the score, so CAMs take one before it."""
+    model = _model("vit")
+    assert check(model).serves("grad_cam")
+    assert model.deepest_level == len(model.levels) - 2
+    last = naspix.wrap_model(model.network, input_size=SIZE, levels=[model.levels[-1]])
+    diagnosis = check(last)
     assert not diagnosis.serves("grad_cam")
     assert not diagnosis.serves("grad_cam_plus_plus")
     assert diagnosis.serves("vanilla_gradient")
