@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from torch import nn
 
 import naspix
@@ -48,6 +49,7 @@ LASTS = [
     (nn.Softmax(1), "softmax", torch.nn.functional.softmax),
     (nn.LogSoftmax(1), "softmax", torch.nn.functional.softmax),
     (nn.Sigmoid(), "sigmoid", lambda rows, dim: rows.sigmoid()),
+    (nn.LogSigmoid(), "sigmoid", lambda rows, dim: rows.sigmoid()),
 ]
 
 
@@ -73,6 +75,7 @@ def test_a_last_layer_is_taken_off_and_the_network_stays_as_it_is(last, output, 
         (lambda rows: rows.softmax(1), "softmax", lambda rows: rows.log_softmax(1)),
         (lambda rows: rows.log_softmax(1), "softmax", lambda rows: rows.log_softmax(1)),
         (lambda rows: rows.sigmoid(), "sigmoid", lambda rows: rows),
+        (torch.nn.functional.logsigmoid, "sigmoid", lambda rows: rows),
     ],
 )
 def test_a_function_at_the_end_leaves_its_logarithm(last, output, literal, images):
@@ -200,9 +203,11 @@ def test_what_is_given_counts(images):
     ],
 )
 def test_the_configuration_says_it(problem, output, images):
-    network = Net()
-    network.config = SimpleNamespace(problem_type=problem)  # type: ignore[assignment]
-    model = naspix.wrap_model(network, input_size=12)
+    config = transformers.ViTConfig(
+        hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8,
+        image_size=12, patch_size=4, num_labels=3, problem_type=problem,
+    )  # fmt: skip
+    model = naspix.wrap_model(transformers.ViTForImageClassification(config))
     assert model.scores.output == output
     assert not model.scores.assumed
     assert "problem_type" in model.scores.how

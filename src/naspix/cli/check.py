@@ -1,5 +1,6 @@
 """``naspix check``: the doctor."""
 
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -25,6 +26,9 @@ def check(
         ScoresName | None,
         Parameter(help="What its scores are, where that is known; found out if absent."),
     ] = None,
+    categories: Annotated[
+        Path | None, Parameter(help="File with the classes' names: JSON, or a name a line.")
+    ] = None,
     json: Json = False,
 ) -> int:
     """Examine a network: its levels, what tools stumble over, which methods serve it.
@@ -37,7 +41,9 @@ def check(
     import naspix
     from naspix.cli.options import ModelOptions
 
-    options = ModelOptions(model=model, weights=weights, device=device, scores=scores)
+    options = ModelOptions(
+        model=model, weights=weights, device=device, scores=scores, categories=categories
+    )
     diagnosis = naspix.check(options.load())
     print(encoder.dumps(diagnosis.to_dict()) if json else diagnosis)  # noqa: T201 - a result
     return 0

@@ -25,9 +25,9 @@ Output = Literal["softmax", "sigmoid", "none"]
 
 N_INPUTS = 8  # on which it is decided
 
-_Applied = Literal["", "softmax", "log_softmax", "sigmoid"]
+_Applied = Literal["", "softmax", "log_softmax", "sigmoid", "log_sigmoid"]
 _Path = tuple[str | int, ...]
-_LAST_LAYERS = nn.Softmax | nn.LogSoftmax | nn.Sigmoid | nn.Softmax2d
+_LAST_LAYERS = nn.Softmax | nn.LogSoftmax | nn.Sigmoid | nn.LogSigmoid | nn.Softmax2d
 _PROBLEMS: dict[str, Output] = {
     "single_label_classification": "softmax",
     "multi_label_classification": "sigmoid",
@@ -176,6 +176,9 @@ class ScoreReader:
                 if self.applied == "softmax"
                 else (rows.logit(info.eps))
             )
+        elif self.applied == "log_sigmoid":
+            rows = rows.clamp_max(-torch.finfo(rows.dtype).eps)
+            rows = rows - torch.log(-torch.expm1(rows))
         return self._directions(rows)
 
     def _directions(self, rows: Tensor) -> Tensor:
@@ -300,7 +303,7 @@ def find_reader(
             f"{name} returns rows that sum to 1, as a softmax does, so its scores are not of a "
             "sigmoid as output= (--scores) or its configuration says"
         )
-    elif applied == "sigmoid" and wanted == "softmax":
+    elif applied in ("sigmoid", "log_sigmoid") and wanted == "softmax":
         applied = ""
     if applied == "sigmoid" and rows.shape[1] == 1 and bool((rows == 1).all()):
         raise ModelError(
@@ -348,8 +351,8 @@ def _meaning(
             else (
                 "; the scores are their logarithm"
                 if applied == "softmax"
-                else "; the scores are their log odds"
-                if applied == "sigmoid"
+                else "; the scores are the log odds"
+                if applied in ("sigmoid", "log_sigmoid")
                 else ""
             )
         )
@@ -368,6 +371,9 @@ def _meaning(
         return ScoreMeaning(wanted, f"config.problem_type says so{off}", one_score=one_score)
     if applied == "sigmoid":
         how = f"it returns numbers within 0 and 1 that do not sum to 1{off}"
+        return ScoreMeaning("sigmoid", how, one_score=one_score)
+    if applied == "log_sigmoid":
+        how = f"it returns a sigmoid's logarithm{off}"
         return ScoreMeaning("sigmoid", how, one_score=one_score)
     if applied == "softmax":
         return ScoreMeaning("softmax", f"it returns numbers within 0 and 1 that sum to 1{off}")
@@ -397,7 +403,7 @@ def _looks_applied(rows: Tensor) -> bool:
     """Whether rows may be probabilities or their logarithms, for which it takes more to tell."""
     rows = rows.detach()
     within = bool(((rows > -1e-3) & (rows < 1 + 1e-3)).all())
-    return within or _is_log_softmax(rows)
+    return within or bool((rows < 1e-6).all())
 
 
 def _applied(rows: Float[Tensor, "B n"], *, traced: bool = True) -> _Applied:
@@ -409,7 +415,9 @@ def _applied(rows: Float[Tensor, "B n"], *, traced: bool = True) -> _Applied:
         return "softmax"
     if _is_log_softmax(values):
         return "log_softmax"
-    free = traced and _is_free(rows.grad_fn)
+    if traced and bool((values < 1e-6).all()) and _is_made_by(("LogSigmoid",), rows.grad_fn):
+        return "log_sigmoid"
+    free = traced and _is_made_by(_FREE, rows.grad_fn)
     return "sigmoid" if within and bool(values.any()) and not free else ""
 
 
@@ -426,8 +434,8 @@ def _tolerance(rows: Tensor) -> float:
     return 3e-2 if any(torch.equal(values, half) for half in halves) else 1e-3
 
 
-def _is_free(step: Any, stop: Any = None) -> bool:
-    """Whether the last step before what only rearranges and averages can make any number."""
+def _is_made_by(kinds: tuple[str, ...], step: Any, stop: Any = None) -> bool:
+    """Whether the last step before what only rearranges and averages is one of these kinds."""
     todo, seen = [step], {stop}
     while todo:
         one = todo.pop()
@@ -435,7 +443,7 @@ def _is_free(step: Any, stop: Any = None) -> bool:
             continue
         seen.add(one)
         kind = type(one).__name__
-        if kind.startswith(_FREE):
+        if kind.startswith(kinds):
             return True
         if kind.startswith(_PASSING):
             todo += [following for following, _ in one.next_functions]
@@ -571,5 +579,5 @@ def _comes_from(one: Tensor, other: Tensor) -> bool:
         return False
     gradient = torch.autograd.grad(one.sum(), other, retain_graph=True, allow_unused=True)[0]
     # of two equally wide, only what a layer makes of the other: else the first is as good
-    layered = one.shape != other.shape or _is_free(one.grad_fn, stop=other.grad_fn)
+    layered = one.shape != other.shape or _is_made_by(_FREE, one.grad_fn, stop=other.grad_fn)
     return gradient is not None and layered

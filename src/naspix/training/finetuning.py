@@ -138,7 +138,7 @@ def _learn(
     made = with_classes(
         settings.model, len(splits.categories), weights=settings.weights, seed=settings.seed
     )
-    description = replace(made.recipe.description, categories=splits.categories)
+    description = replace(made.recipe.description, categories=splits.categories, output="softmax")
     history: tuple[Epoch, ...] = ()
 
     def told(doing: str, done: int, total: int) -> None:
