@@ -156,6 +156,8 @@ def concepts(
     settings, output = settings or ConceptSettings(), Path(output)
     images = [images] if isinstance(images, str | os.PathLike) else images
     given = None if settings.names is None else read_names(Path(settings.names))
+    boxes = None if settings.boxes is None else _box_files(Path(settings.boxes))
+    found = find_photos(images)  # before a network is loaded
     model = load_model(
         settings.model,
         weights=settings.weights,
@@ -168,8 +170,7 @@ def concepts(
         for name in settings.methods
     }
     target = None if settings.category is None else model.find_class(settings.category)
-    boxes = None if settings.boxes is None else _box_files(Path(settings.boxes))
-    photos = _Photos(find_photos(images), model, settings, progress, failed)
+    photos = _Photos(found, model, settings, progress, failed)
     with written(output):
         output.mkdir(parents=True, exist_ok=True)
     clusters = _fitted(settings, model, photos, output)

@@ -55,6 +55,8 @@ class UnknownNameError(InputError):
         """
         choices = list(known)
         near = difflib.get_close_matches(str(name), choices, n=3, cutoff=0.5)
+        # written otherwise, as a class or on paper: GradCAM, Grad-CAM++
+        near = [one for one in choices if _letters(one) == _letters(name)] or near
         if near:
             hint = "did you mean " + " or ".join(repr(match) for match in near) + "?"
         elif len(choices) <= 20:
@@ -62,6 +64,12 @@ class UnknownNameError(InputError):
         else:
             hint = f"{len(choices)} names are known, such as " + ", ".join(choices[:5])
         return cls(f"there is no {kind} {str(name)!r}; {hint}")
+
+
+def _letters(name: object) -> str:
+    """A name without case, hyphens and the like."""
+    spelt = str(name).casefold().replace("++", "plusplus")
+    return "".join(letter for letter in spelt if letter.isalnum()) or spelt
 
 
 class ModelError(NaspixError, RuntimeError):

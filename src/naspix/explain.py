@@ -19,10 +19,11 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from naspix import pipeline, registry
-from naspix.errors import InputError, UnknownNameError
+from naspix.errors import ImageError, InputError, OutputError, UnknownNameError
+from naspix.files import write_whole, written
 from naspix.images import shown, unique_names
 from naspix.models import Classifier, as_classifier
-from naspix.pipeline import Pipeline
+from naspix.pipeline import Pipeline, check_map
 from naspix.report import (
     Agreement,
     PhotoExplanation,
@@ -32,6 +33,7 @@ from naspix.report import (
     agreement,
     page,
 )
+from naspix.runs import is_run
 from naspix.saliency.base import Attribution
 from naspix.segmentation import NAS, Segmentation
 from naspix.superpixelify import RankedSuperpixel, rank_superpixels, superpixelify
@@ -162,14 +164,25 @@ class Explanation:
         )
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write pictures, ``report.html`` and ``results.json`` into a folder.
+        """Write pictures, ``report.html`` and ``results.json`` into a folder, or the page alone.
 
         Args:
-            folder: Made if it is not there. Files of the same names are replaced.
+            folder: Made if it is not there. Files of the same names are replaced. A name that ends
+                in ``.html`` is that of the page, which is all that is written then.
 
         Raises:
-            OutputError: something cannot be written.
+            OutputError: something cannot be written, or the folder holds a run of a command's.
         """
+        path = Path(folder)
+        if path.suffix.lower() in (".html", ".htm"):
+            with written(path), write_whole(path) as file:
+                file.write(self.to_html().encode())
+            return
+        if is_run(folder):
+            raise OutputError(
+                f"{os.fspath(folder)!r} holds a run of naspix, whose page and record these would "
+                "overwrite; save into another folder"
+            )
         with ResultsFolder(folder, self.run) as results:
             for photo in self.photos():
                 results.add(photo)
@@ -305,6 +318,7 @@ def explain(
         >>> explanation.ranking()[0].rank
         1
     """
+    _check_paths(images)  # before a network is loaded
     model = known = as_classifier(model, "explain")
     batch, sources = _loaded(model, images)
     if names is not None and len(names) != len(batch):
@@ -327,8 +341,8 @@ def explain(
         sources = tuple(source for source in sources for _ in range(n_each))
     else:
         asked = 0 if asks_number(target) else target
-    methods = _named(method, lambda name: registry.find_method(name)(known))
-    segmenters = _named(segmenter, lambda name: _segmenter(name, known))
+    methods = _named("method", method, lambda name: registry.find_method(name)(known))
+    segmenters = _named("segmenter", segmenter, lambda name: _segmenter(name, known))
     if asks_number(target):
         model = known.asking(target)
         methods = {name: _asking(ask, known, model, target) for name, ask in methods.items()}
@@ -343,6 +357,8 @@ def explain(
         return nullcontext()
 
     answers = Pipeline(model, methods, segmenters, greedy=greedy, watch=watch)(batch, asked)
+    for name, heat in answers.raw.items():
+        check_map(name, heat, model)
     probabilities = model.scores.probabilities(answers.logits.double()).cpu()
     return Explanation(
         images=batch,
@@ -391,14 +407,18 @@ def _segmenter(name: str, model: Classifier) -> Callable[[Tensor], Segmentation]
 
 
 def _named(
-    given: str | _Asked | Sequence[str | _Asked], make: Callable[[str], _Asked]
+    kind: Literal["method", "segmenter"],
+    given: str | _Asked | Sequence[str | _Asked],
+    make: Callable[[str], _Asked],
 ) -> dict[str, _Asked]:
     """Each callable under a name of its own; names are made into what they name."""
-    several = [given] if isinstance(given, str) or callable(given) else list(given)
+    alone = isinstance(given, str) or callable(given) or not isinstance(given, Iterable)
+    several: list[Any] = [given] if alone else list(given)  # type: ignore[arg-type]
     if not several:
         raise InputError("at least one saliency method and one segmenter are needed")
     found: dict[str, _Asked] = {}
     for one in several:
+        _check_asked(kind, one)
         ask = make(one) if isinstance(one, str) else one
         name = base = one if isinstance(one, str) else _name_of(ask)
         number = 1
@@ -407,6 +427,24 @@ def _named(
             name = f"{base}_{number}"
         found[name] = ask
     return found
+
+
+def _check_asked(kind: Literal["method", "segmenter"], one: object) -> None:
+    """Refuse what is no name and cannot be called, and a class that was meant to be made."""
+    known: Mapping[str, type] = registry.SALIENCY if kind == "method" else registry.SEGMENTERS
+    if isinstance(one, type):
+        name = next((name for name, each in known.items() if each is one), "")
+        needs_model = kind == "method" or one is NAS
+        raise InputError(
+            f"{kind}={one.__name__} is a class; give {one.__name__}({'model' * needs_model}) "
+            + (f"or its name, {name!r}" if name else "instead")
+        )
+    if not isinstance(one, str) and not callable(one):
+        given = "None" if one is None else type(one).__name__
+        raise InputError(
+            f"{kind} is a name, such as {next(iter(known))!r}, a function, or several of these, "
+            f"not {given}"
+        )
 
 
 def _name_of(ask: Callable[..., object]) -> str:
@@ -421,6 +459,14 @@ def _name_of(ask: Callable[..., object]) -> str:
 def _described(ask: Callable[..., object]) -> str:
     """A function's name, or the repr of what has settings."""
     return getattr(ask, "__qualname__", None) or repr(ask)
+
+
+def _check_paths(images: object) -> None:
+    """Refuse paths to nothing."""
+    several = images if isinstance(images, list | tuple) else [images]
+    for one in several:
+        if isinstance(one, str | os.PathLike) and not os.path.lexists(one):
+            raise ImageError(f"there is no image file {os.fspath(one)!r}")
 
 
 def _loaded(model: Classifier, images: object) -> tuple[Float[Tensor, "B C H W"], tuple[str, ...]]:

@@ -213,6 +213,9 @@ def _run(
         **asdict(settings),
         "photos": {"n": len(photos), "stamps_sha256": digest.hexdigest()[:16]},
     }
+    if all(isinstance(one.content, Path) and not one.content.exists() for one in photos):
+        # said before a network is loaded
+        raise InputError(f"there is no image file {photos[0].source!r}")
     make_worker = _MakeWorker(work, settings, photos)
     worker = make_worker.begun()  # what is wrong with the settings is said before anything is lost
     _make_room(output, kind, json.loads(json.dumps(plain)), worker)

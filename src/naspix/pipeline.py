@@ -9,7 +9,7 @@ layer, whose backward is added. Each method is asked once, each segmenter once. 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import final
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from naspix.models import Classifier, check_images
 from naspix.models.activations import recording
 from naspix.models.asking import evaluating
 from naspix.models.batches import batch_size_on, in_batches
+from naspix.models.finite import why_not_finite
 from naspix.saliency.base import gradients_enabled
 from naspix.saliency.cam import ClassActivationMap
 from naspix.segmentation import NAS, Segmentation
@@ -91,10 +92,29 @@ class Answers:
             if blank:
                 finite = found.isfinite().flatten(1).all(1)[:, None, None]
                 heat = torch.where(finite, found, torch.zeros_like(found))
+            else:
+                check_map(method, heat)
             yield method, RAW, heat, None
             for segmenter, segmentation in self.segmentations.items():
                 superpixels = segmentation.superpixels
                 yield method, segmenter, superpixelify(heat, superpixels), superpixels
+
+
+def check_map(method: str, heat: Tensor, model: Classifier | None = None) -> None:
+    """Refuse a map that is not finite, by its method's name; of weights that are not, say so."""
+    if not bool(heat.isfinite().all()):
+        why = "" if model is None else why_not_finite(model)
+        raise InputError(
+            f"saliency method {method!r} returned values that are not finite (NaN or infinite)"
+            + (f"; {why}" if "weights" in why else "")
+        )
+
+
+def _from_numpy(heat: Any, images: Tensor) -> Any:
+    """A map that a method returned as an array, as a tensor; anything else as it is."""
+    if isinstance(heat, np.ndarray) and heat.dtype.kind in "fiub":
+        return torch.from_numpy(heat.astype(np.float32)).to(images.device)
+    return heat
 
 
 def _unwatched(step: str) -> AbstractContextManager[None]:
@@ -173,10 +193,11 @@ class Pipeline:
             with self.watch(f"method {name}"):
                 heat = cams[name]() if name in cams else method(images, as_given(classes))
             expected = (len(images), *images.shape[-2:])
+            heat = _from_numpy(heat, images)
             if not isinstance(heat, Tensor) or tuple(heat.shape) != expected:
                 shape = tuple(heat.shape) if isinstance(heat, Tensor) else type(heat).__name__
                 raise InputError(f"saliency method {name!r} returned {shape} instead of {expected}")
-            raw[name] = heat.detach()
+            raw[name] = heat.detach() if heat.is_floating_point() else heat.float()
         return Answers(images, logits, classes, segmentations, raw, hidden_first, activations)
 
     def _forward(

@@ -7,11 +7,12 @@ of one photo's superpixels. What a pooled map is worth is measured elsewhere.
 """
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int, Shaped
+from numpy.typing import NDArray
 from torch import Tensor
 
 from naspix.errors import InputError
@@ -26,14 +27,15 @@ _LONG_RUN = 3
 
 
 def superpixelify(
-    saliency: Tensor, labels: Tensor, *, reduce: Reduce = "mean"
+    saliency: Tensor | NDArray[Any], labels: Tensor | NDArray[Any], *, reduce: Reduce = "mean"
 ) -> Float[Tensor, "B *M H W"]:
     """Give every pixel one value per superpixel, the mean of its saliency there by default.
 
     Keeps the sum of a map (with ``"mean"``), its dtype and its device, and is idempotent.
 
     Args:
-        saliency: ``(B, H, W)``, or ``(B, M, H, W)`` for M maps of each image; floating, finite.
+        saliency: ``(B, H, W)``, or ``(B, M, H, W)`` for M maps of each image; floating, finite; a
+            tensor or an array.
         labels: ``(B, h, w)`` integers, any numbers; the same number in two images means two
             superpixels. Another size than the maps' is resized by nearest neighbour.
         reduce: What a superpixel's pixels become: ``"mean"`` is the paper's; with ``"sum"`` larger
@@ -54,6 +56,7 @@ def superpixelify(
         >>> superpixelify(heat, torch.tensor([[[7, 7, 3]]]))
         tensor([[[1., 1., 5.]]])
     """
+    saliency, labels = _as_tensor(saliency, "saliency"), _as_tensor(labels, "labels")
     _check(saliency, labels, reduce)
     size = (saliency.shape[-2], saliency.shape[-1])
     maps = saliency.reshape(len(saliency), -1, size[0] * size[1])
@@ -160,6 +163,17 @@ def _boxes(index: Shaped[np.ndarray, "H W"], n: int) -> list[tuple[int, int, int
 
     slices = find_objects(index + 1, n)
     return [(x.start, y.start, x.stop, y.stop) for y, x in slices]
+
+
+def _as_tensor(values: object, name: str) -> Tensor:
+    if isinstance(values, np.ndarray):
+        if values.dtype.kind not in "biuf":
+            raise InputError(f"{name} are numbers, not {values.dtype}")
+        native = values.astype(values.dtype.newbyteorder("="), copy=False)
+        return torch.from_numpy(np.ascontiguousarray(native))
+    if not isinstance(values, Tensor):
+        raise InputError(f"{name} is a tensor or an array, not {type(values).__name__}")
+    return values
 
 
 def _check(saliency: Tensor, labels: Tensor, reduce: str) -> None:

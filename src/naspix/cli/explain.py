@@ -111,7 +111,7 @@ def explain(
             talk.say(f"left out {photo['source']}: {photo['error']}")
         elif not json:
             counts = ", ".join(f"{n} superpixels ({name})" for name, n in photo["counts"].items())
-            print(f"{photo['name']:<24}  {photo['said']}  {counts}")  # noqa: T201 - a result
+            print(f"{_in_column(photo['name'])}  {photo['said']}  {counts}")  # noqa: T201 - a result
 
     with talk.progress_of_photos("explaining") as doing:
         run = explain_photos(
@@ -127,3 +127,11 @@ def explain(
         if failed < run.n_items:
             talk.say(f"see {output / 'report.html'}")
     return 1 if failed else 0
+
+
+def _in_column(name: str, width: int = 24) -> str:
+    """A name in a column, its middle left out where it is longer."""
+    if len(name) > width:
+        kept = width - 1
+        name = f"{name[: kept // 2]}…{name[-(kept - kept // 2) :]}"
+    return f"{name:<{width}}"

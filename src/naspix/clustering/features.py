@@ -447,5 +447,5 @@ def _not_finite(name: str, activation: Tensor) -> ActivationError:
         )
     return ActivationError(
         f"the activation of level {name} holds NaN or infinite values, as half precision gives "
-        "when it overflows; run the network in float32 or bfloat16"
+        "when it overflows, or weights that are not finite"
     )

@@ -5,6 +5,7 @@ methods need is tried (``methods.py``).
 """
 
 import html
+import os
 import textwrap
 import warnings
 from collections.abc import Iterator, Sequence
@@ -13,12 +14,12 @@ from dataclasses import asdict, dataclass
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from naspix.doctor.methods import MethodDiagnosis, try_methods
 from naspix.doctor.network import LevelDiagnosis, NetworkDiagnosis, diagnose_network
 from naspix.errors import ModelError, UnknownNameError
-from naspix.models import Classifier, check_images
+from naspix.models import Classifier, as_classifier, check_images
 from naspix.models.randomness import own_random_numbers
 from naspix.native import describe_route
 from naspix.saliency import LRP
@@ -226,7 +227,10 @@ class Diagnosis:
         yield from _wrapped("", _clustering())
 
 
-def check(model: Classifier, images: Float[Tensor, "B C H W"] | None = None) -> Diagnosis:
+def check(
+    model: Classifier | nn.Module | str | os.PathLike[str],
+    images: Float[Tensor, "B C H W"] | None = None,
+) -> Diagnosis:
     """Examine a classifier on a tiny batch.
 
     The network is asked a handful of times: one forward and one backward that are watched module
@@ -235,7 +239,8 @@ def check(model: Classifier, images: Float[Tensor, "B C H W"] | None = None) -> 
     left as it came.
 
     Args:
-        model: From ``load_model`` or ``wrap_model``.
+        model: From ``load_model`` or ``wrap_model``; or a name, which ``load_model`` is asked for;
+            or a network of timm's, which says itself how it wants its images.
         images: Values in [0, 1], of which the first two are used; random ones of the network's
             input size by default.
 
@@ -250,6 +255,7 @@ def check(model: Classifier, images: Float[Tensor, "B C H W"] | None = None) -> 
         >>> diagnosis.serves("lrp"), diagnosis.network.levels[4].shape
         (True, (320, 2, 2))
     """
+    model = as_classifier(model, "check")
     if images is None:
         generator = torch.Generator().manual_seed(0)
         images = torch.rand(_N_IMAGES, model.in_channels, *model.input_size, generator=generator)

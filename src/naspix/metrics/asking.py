@@ -16,6 +16,7 @@ from naspix.errors import InputError, ModelError
 from naspix.metrics.hiding import Baseline, Hider, hider_of
 from naspix.models import Classifier
 from naspix.models.batches import batch_size_on, in_batches
+from naspix.models.finite import why_not_finite
 from naspix.models.scores import ScoreMeaning, probabilities_of
 from naspix.targets import Number, Target, asks_number, name_of, one_each, pick_scores, resolve
 
@@ -127,7 +128,6 @@ def _outputs(
     logits = logits.double().cpu() if logits.device.type != "mps" else logits.cpu().double()
     if not bool(torch.isfinite(logits).all()):
         raise ModelError(
-            "the model's logits are not finite (NaN or infinite); run it in float32, or look at "
-            "its weights"
+            f"the model's logits are not finite (NaN or infinite); {why_not_finite(model)}"
         )
     return probabilities_of(model, logits) if score == "probability" else logits

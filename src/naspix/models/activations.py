@@ -173,7 +173,8 @@ def _check_readable(network: nn.Module) -> None:
     if isinstance(network, torch.jit.ScriptModule):
         raise ActivationError(
             "activations of a TorchScript network cannot be recorded, since it runs outside of "
-            "Python; give the module it was compiled from"
+            "Python; give the module it was compiled from, or ask without them: a segmenter such "
+            "as SLIC, and a method that needs scores only, such as RISE"
         )
 
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 from copy import copy
 from itertools import chain
 from numbers import Integral
-from typing import Any, Self
+from typing import Any, Self, TypeGuard
 
 import torch
 from jaxtyping import Float, Int64
@@ -51,7 +51,7 @@ from naspix.targets import (
     with_class_numbers,
 )
 
-Level = int | str
+Level = int | str | nn.Module
 
 
 class Classifier(nn.Module):
@@ -280,12 +280,12 @@ class Classifier(nn.Module):
         return ((images - self.mean.to(device)) / self.std.to(device)).to(dtype)
 
     def level_names(self, levels: Level | Iterable[Level]) -> tuple[str, ...]:
-        """Module names of levels given by number or by module name.
+        """Module names of levels given by number, by module name, or as modules.
 
         Raises:
             UnknownNameError: If there is no such level, with the modules named most like it.
         """
-        wanted = [levels] if isinstance(levels, int | str | Integral) else list(levels)
+        wanted = [levels] if isinstance(levels, int | str | Integral | nn.Module) else list(levels)
         if not wanted:
             raise InputError("no levels are given; choose at least one")
         return tuple(self._level_name(level) for level in wanted)
@@ -372,9 +372,10 @@ class Classifier(nn.Module):
         ).to(self.device)
 
     def category(self, index: int) -> str:
-        """The name of a class, or ``"class 7"`` where names are not known."""
+        """The name of a class; without names ``"class 7"``, ``"output 7"`` where it is none."""
         if self.categories is None:
-            return f"class {index}"
+            numbers = self._reader is not None and self._reader.meaning.output == "none"
+            return f"output {index}" if numbers else f"class {index}"
         if not 0 <= index < len(self.categories):
             raise InputError(
                 f"there is no class {index}: {self.name} has {len(self.categories)} classes, from "
@@ -494,6 +495,13 @@ class Classifier(nn.Module):
                 f"from 0 to {len(levels) - 1} ({', '.join(levels)})"
             )
         names = dict(self.network.named_modules(remove_duplicate=False))
+        if isinstance(level, nn.Module):
+            found = [name for name, module in names.items() if module is level and name]
+            if not found:
+                raise UnknownNameError(
+                    f"the {type(level).__name__} given as a level is no module inside {self.name}"
+                )
+            return str(found[0])
         if isinstance(level, str) and level and level in names:
             return level
         raise UnknownNameError.among("level", level, filter(None, names))
@@ -524,7 +532,7 @@ class Classifier(nn.Module):
         return images.to(self.device)
 
 
-def _is_whole(value: object) -> bool:
+def _is_whole(value: object) -> TypeGuard[int]:
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 

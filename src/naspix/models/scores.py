@@ -23,6 +23,7 @@ from naspix.targets import Number, one_each
 Logits = str | int | Callable[[object], Tensor]
 Output = Literal["softmax", "sigmoid", "none"]
 
+_HEADS = ("fc", "head", "heads", "classifier")  # what the last part of a classifier is called
 N_INPUTS = 8  # on which it is decided
 
 _Applied = Literal["", "softmax", "log_softmax", "sigmoid", "log_sigmoid"]
@@ -235,6 +236,19 @@ def check_output(output: object) -> None:
         raise InputError(f"output is one of {', '.join(get_args(Output))}, not {output!r}")
 
 
+def without_head(network: nn.Module) -> str:
+    """Why what a network returns are features and no scores of classes; empty where it is not so.
+
+    The networks of timm say that they have no classes; of others the head was taken away.
+    """
+    if getattr(network, "num_classes", None) == 0:
+        return "it was built without classes (num_classes=0)"
+    children = list(network.named_children())
+    if children and children[-1][0] in _HEADS and isinstance(children[-1][1], nn.Identity):
+        return f"its head {children[-1][0]!r} was taken away"
+    return ""
+
+
 def declared_output(network: nn.Module) -> Output | None:
     """What the configuration of a network of transformers says its scores are."""
     problem = getattr(getattr(network, "config", None), "problem_type", None)
@@ -258,6 +272,9 @@ def plain_reader(
         return None
     declared = declared_output(network)
     meaning = _meaning(output, declared, rows.shape[1], "", name)
+    headless = without_head(network) if meaning.assumed else ""
+    if headless:
+        meaning = ScoreMeaning("none", f"it returns features, since {headless}")
     return ScoreReader(meaning, logits=logits)
 
 
@@ -317,6 +334,9 @@ def find_reader(
         if not fits or not torch.allclose(leaving.detach().flatten(1).to(rows), rows.detach()):
             module = ""
     meaning = _meaning(output, declared, rows.shape[1], applied, name, module)
+    headless = without_head(network) if meaning.assumed else ""
+    if headless:
+        meaning = ScoreMeaning("none", f"it returns features, since {headless}")
     return ScoreReader(meaning, path, logits, applied, module)
 
 
@@ -486,6 +506,12 @@ def _entry(answer: object, key: str | int) -> object:
 
 
 def _rows(picked: object, batch: int, name: str, *, whole: object = None) -> Tensor:
+    if isinstance(whole, list | tuple) and whole and isinstance(whole[0], Mapping):
+        raise ModelError(
+            f"{name} returns detections ({', '.join(map(str, whole[0]))}) for each image and no "
+            "scores of classes; make one number a class of them, such as its highest score, by "
+            "wrap_model's logits=, and ask with a method that needs scores only, such as RISE"
+        )
     if not isinstance(picked, Tensor) or picked.ndim == 0 or picked.shape[0] != batch:
         found = isinstance(picked, Tensor)
         what = f"shape {tuple(picked.shape)}" if found else type(whole).__name__  # type: ignore[attr-defined]

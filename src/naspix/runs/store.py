@@ -427,8 +427,8 @@ def _check_same(
     for name in free:
         before[name] = now.get(name)
     different = [
-        f"other {name.removesuffix('.stamps_sha256')}"
-        if name.endswith(".stamps_sha256")
+        f"other {name.rpartition('.')[0].replace('data', 'pictures in the data set')}"
+        if name.endswith("_sha256")
         else f"{name} was {_shown(before.get(name))} and is now {_shown(now.get(name))}"
         for name in dict.fromkeys([*before, *now])
         if before.get(name) != now.get(name)

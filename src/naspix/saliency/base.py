@@ -24,12 +24,13 @@ from typing import (
 
 import torch
 from jaxtyping import Float, Int64
-from torch import Tensor
+from torch import Tensor, nn
 
 from naspix.errors import InputError, ModelError, NaspixError
-from naspix.models import Classifier, check_images
+from naspix.models import Classifier, as_classifier, check_images
 from naspix.models.asking import evaluating
 from naspix.models.batches import batch_size_on, in_batches, is_out_of_memory
+from naspix.models.finite import why_not_finite
 from naspix.targets import Number, Target, asks_number, asks_predicted, pick_scores
 
 ReduceChannels = Literal["sum", "abs_sum", "sum_abs", "max_abs", "max"]
@@ -83,6 +84,8 @@ class Attribution(ABC):
         ...
 
     def __post_init__(self) -> None:
+        model = as_classifier(self.model, type(self).__name__)
+        object.__setattr__(self, "model", model)
         self._check_counts("batch_size")
 
     @final
@@ -152,7 +155,7 @@ class Attribution(ABC):
         if not bool(torch.isfinite(heat).all()):
             raise ModelError(
                 "the map is not finite (NaN or infinite), as the network's scores or gradients "
-                "overflow; run the network in float32"
+                f"are not; {why_not_finite(self.model)}"
             )
         return heat.detach().to(images)
 
@@ -244,7 +247,7 @@ class Attribution(ABC):
                 f"no gradients reach the pixels through {self.model.name} (is it quantised, or "
                 "under no_grad inside?); use a method that needs scores only, such as RISE"
             )
-        check_finite(gradients)
+        check_finite(gradients, self.model)
         return gradients
 
     def _check_counts(self, *names: str, least: int = 1) -> None:
@@ -343,9 +346,9 @@ def joined(parts: Sequence[_Result]) -> _Result:
     return cast("_Result", whole)
 
 
-def check_finite(values: Tensor) -> None:
+def check_finite(values: Tensor, network: nn.Module) -> None:
     """Refuse gradients that overflowed."""
     if not bool(torch.isfinite(values).all()):
         raise ModelError(
-            "the network's gradients are not finite (NaN or infinite); run the network in float32"
+            f"the network's gradients are not finite (NaN or infinite); {why_not_finite(network)}"
         )

@@ -12,7 +12,7 @@ from typing import ClassVar, final
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from naspix.errors import ModelError, NaspixWarning
@@ -39,8 +39,14 @@ class ClassActivationMap(Attribution):
     needs: ClassVar[Need] = "a layer's map"
 
     _: KW_ONLY
-    layer: int | str | None = None
+    layer: int | str | nn.Module | None = None
     batch_size: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.layer, nn.Module):  # by name, as the settings are to be told
+            (name,) = self.model.level_names([self.layer])
+            object.__setattr__(self, "layer", name)
 
     def _attribute(self, images: Images, target: Classes) -> Maps:
         maps, gradients = self._in_batches(self._maps_and_gradients, images, target)
@@ -81,7 +87,7 @@ class ClassActivationMap(Attribution):
                 f"{self.layer_name!r}, or no gradients reach it; choose another layer"
             )
         with self._naming_errors():
-            check_finite(gradients)
+            check_finite(gradients, self.model)
         # the contrast of a class with itself is zero by right
         if classes.ndim == 1 and not gradients.any():
             warnings.warn(
@@ -131,7 +137,7 @@ class GradCAM(ClassActivationMap):
 
     Attributes:
         model: The classifier.
-        layer: A level's number or a module's name; by default the deepest level that
+        layer: A level's number or a module or its name; by default the deepest level that
             gradients come to.
         batch_size: How many images pass the network at once: few on a CPU, many on
             a GPU by default.
@@ -167,7 +173,7 @@ class GradCAMPlusPlus(ClassActivationMap):
 
     Attributes:
         model: The classifier.
-        layer: A level's number or a module's name; by default the deepest level that
+        layer: A level's number or a module or its name; by default the deepest level that
             gradients come to.
         batch_size: How many images pass the network at once: few on a CPU, many on
             a GPU by default.

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from naspix.errors import InputError, ModelError
 from naspix.models.batches import in_batches
+from naspix.models.finite import why_not_finite
 from naspix.saliency.base import Attribution, Classes, Image, Images, Labels, Maps, Need, OneClass
 
 # as many as ``naspix.SLIC`` makes by default
@@ -105,7 +106,8 @@ class SuperpixelAttribution(Attribution):
         scores = torch.cat(list(in_batches(ask, n_masks, self._at_once)))
         if not bool(scores.isfinite().all()):
             raise ModelError(
-                "the network's scores are not finite (NaN or infinite); run the network in float32"
+                "the network's scores are not finite (NaN or infinite); "
+                f"{why_not_finite(self.model)}"
             )
         return scores
 

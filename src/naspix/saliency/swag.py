@@ -81,7 +81,7 @@ class SWAG(Attribution):
             raise InputError(
                 f"the gradients have shape {tuple(heat.shape)}, not {tuple(images[:, 0].shape)}"
             )
-        check_finite(heat)
+        check_finite(heat, self.model)
         return superpixelify(heat.to(images), self._superpixels(images, heat))
 
     def _superpixels(self, images: Images, heat: Maps) -> Int64[Tensor, "B H W"]:

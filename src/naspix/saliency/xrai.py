@@ -124,7 +124,7 @@ class XRAI(Attribution):
 
     def _regions(self, images: Images, target: Classes) -> XRAIRegions:
         attributions = self._attributions(images, target)
-        check_finite(attributions)
+        check_finite(attributions, self.model)
         grown = [
             grow_regions(
                 attribution,

@@ -12,16 +12,17 @@ from typing import ClassVar, Literal, final
 import numpy as np
 import torch
 from jaxtyping import Float, Int64, Shaped
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from naspix.clustering.components import superpixels_from_clusters
 from naspix.clustering.features import UpsampledFeatures
 from naspix.clustering.kmeans import kmeans
 from naspix.clustering.ward import ward
-from naspix.errors import InputError, UnknownNameError
+from naspix.errors import ActivationError, InputError, UnknownNameError
 from naspix.images import read_image
-from naspix.models import Classifier
+from naspix.models import Classifier, as_classifier
+from naspix.models.finite import why_not_finite
 from naspix.segmentation.segmentation import Segmentation
 
 _ALGORITHMS = ("kmeans", "ward")
@@ -140,7 +141,12 @@ class NAS:
     min_size: int = 0
 
     def __post_init__(self) -> None:
-        levels = tuple(self.levels) or self.model.default_levels
+        object.__setattr__(self, "model", as_classifier(self.model, "NAS"))
+        levels = tuple(
+            self.model.level_names(level)[0] if isinstance(level, nn.Module) else level
+            for level in self.levels
+        )
+        levels = levels or self.model.default_levels
         object.__setattr__(self, "levels", levels)
         self.model.level_names(levels)
         if self.algorithm not in _ALGORITHMS:
@@ -179,13 +185,19 @@ class NAS:
             )
         exactly = torch.autocast(activations[0].device.type, enabled=False)
         with exactly, torch.inference_mode(self.algorithm == "kmeans"), torch.no_grad():
-            features = UpsampledFeatures(
-                [maps.detach() for maps in activations],
-                frame,
-                normalize=self.normalize,
-                weight=self.weight,
-                names=self.model.level_names(self.levels),
-            )
+            try:
+                features = UpsampledFeatures(
+                    [maps.detach() for maps in activations],
+                    frame,
+                    normalize=self.normalize,
+                    weight=self.weight,
+                    names=self.model.level_names(self.levels),
+                )
+            except ActivationError as error:
+                what = str(error).partition(", as half precision")[0]
+                if what == str(error):
+                    raise
+                raise ActivationError(f"{what}; {why_not_finite(self.model)}") from None
         with exactly, torch.no_grad():
             return self._cluster(features)
 

@@ -155,7 +155,7 @@ class LRP(ChannelAttribution):
             scores = pick_scores(outputs, classes)
             (signs,) = torch.autograd.grad(scores.sum(), outputs)
             (values,) = torch.autograd.grad(logits, images, signs * outputs.detach())
-        check_finite(values)
+        check_finite(values, self.model)
         absorbed = torch.zeros_like(scores).detach()
         return PropagatedRelevance(values, sum(state.absorbed, absorbed), scores.detach())
 
