@@ -1,8 +1,7 @@
 """The paper's tables 1 to 4 and figures 4 to 6 on a photo or two: against records, and redrawn."""
 
-import copy
 import csv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from html import unescape
 from pathlib import Path
@@ -15,11 +14,11 @@ from claims import JUDGED, assert_verdicts
 import naspix
 from naspix.errors import InputError
 from naspix.evaluation.scores import Score
-from naspix.paper import maps, networks, published, running
+from naspix.paper import maps, networks, running
 from naspix.paper.data import AtHand, Conditions, views
 from naspix.paper.evaluations import METHODS
 from naspix.paper.experiment import subruns
-from naspix.paper.lerf import turned_round
+from naspix.paper.lerf import pooling_raises, slic_and_nas_alike, stays_below_maximum
 from naspix.paper.localisation import raised_for_every_method
 from naspix.paper.segmentations import read_photos
 from naspix.runs import Part, Run, Span, open_run, read_run
@@ -163,28 +162,24 @@ def test_the_most_salient_cluster_has_more_than_the_others(output: Path) -> None
     assert sum(parts["all"] for parts in counts.values()) == 3 * len(METHODS)
 
 
-def test_the_papers_numbers_stand_beside_ours_once_they_are_at_hand(
+def test_the_papers_numbers_stand_beside_ours_on_its_data_and_network_alone(
     output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    content = copy.deepcopy(published._content())
-    content["entries"]["table2"]["cells"]["LRP + NAS"]["AUC-LeRF"] = 0.5
-    content["entries"]["table3"]["cells"]["RISE + NAS"]["IoU 70"] = 2.0
-    monkeypatch.setattr(published, "_content", lambda: content)
-    published.published.cache_clear()
-    try:
-        for name, row, n_cells in (("table2", "LRP + NAS", 17), ("table3", "RISE + NAS", 60)):
-            table = next(
-                each
-                for each in running.find_experiment(name).show(read_run(output / name)).tables
-                if each.name == "paper"
-            )
-            assert len(table.rows) == n_cells, "the file's rows and columns are those printed"
-            assert all(each[2] is not None for each in table.rows)
-            (line,) = (each for each in table.rows if each[3] is not None)
-            assert line[0] == row
-            assert line[4] == line[2] - line[3]
-    finally:
-        published.published.cache_clear()
+    for name in ("table2", "table3"):
+        experiment, run = running.find_experiment(name), read_run(output / name)
+        assert "paper" not in {table.name for table in experiment.show(run).tables}
+        page = unescape((output / name / "page.html").read_text())
+        assert f"The paper's table {name[-1]} as printed" in page
+        figures = {"auc": ("AUC-LeRF", 100.0), "iou_70": ("IoU 70", 100.0)}
+        run.header["found"]["source"]["dataset"] = experiment.papers_data
+        assert experiment.beside(run, figures) == [], "another network stands in for the paper's"
+        monkeypatch.setattr(type(experiment), "networks", (DEFAULT,))
+        (table,) = experiment.beside(run, figures)
+        n_cells = {"table2": 17, "table3": 15}[name]
+        assert len(table.rows) == n_cells
+        for *_, here, paper, difference in table.rows:
+            assert difference == here - paper
+        assert max(abs(row[-3]) for row in table.rows) > 1, "in percent"
 
 
 def score(low: float, high: float, *, n: int = 50, method: str = "lrp") -> Score:
@@ -215,15 +210,22 @@ def test_a_claim_on_every_method_holds_fails_or_cannot_be_told(
         assert "fell: RISE (-16.0)" in why
 
 
-def made_up(folder: Path, n: int, raw: tuple[float, float], pooled: tuple[float, float]) -> Run:
-    """Areas of two methods over pictures, with noise."""
+Areas = dict[tuple[str, str], float]
+AREAS: Areas = {
+    ("lrp", "none"): 0.3, ("lrp", "slic"): 0.6, ("lrp", "nas"): 0.62,
+    ("rise", "none"): 0.6, ("rise", "slic"): 0.55, ("rise", "nas"): 0.55,
+    ("greedy", "slic"): 0.9, ("greedy", "nas"): 0.9,
+}  # fmt: skip
+
+
+def made_up(folder: Path, n: int, means: Areas) -> Run:
+    """Areas over pictures, with noise."""
     draw = np.random.default_rng(0)
     table = [
         {"index": i, "id": f"{i}", "method": method, "segmenter": segmenter,
-         "auc": mean + 0.02 * float(draw.standard_normal())}
+         "auc": mean + 0.05 * float(draw.standard_normal())}
         for i in range(n)
-        for segmenter, means in (("none", raw), ("nas", pooled))
-        for method, mean in zip(("lrp", "rise"), means, strict=True)
+        for (method, segmenter), mean in means.items()
     ]  # fmt: skip
     with open_run(folder, kind="lerf", settings={}) as opened:
         columns = {"index": "int", "id": "text", "method": "text", "segmenter": "text"}
@@ -232,24 +234,32 @@ def made_up(folder: Path, n: int, raw: tuple[float, float], pooled: tuple[float,
 
 
 @pytest.mark.parametrize(
-    ("n", "raw", "pooled", "expected"),
+    ("claim", "n", "changed", "expected", "words"),
     [
-        (40, (0.8, 0.6), (0.6, 0.8), True),
-        (40, (0.8, 0.6), (0.8, 0.6), False),
-        (40, (0.8, 0.6), (0.7, 0.7), None),
-        (10, (0.8, 0.6), (0.6, 0.8), None),
+        (pooling_raises, 40, {}, True, "Surely raised: LRP + SLIC, LRP + NAS"),
+        (pooling_raises, 40, {("lrp", "nas"): 0.2}, False, "Against it: LRP + NAS"),
+        (pooling_raises, 40, {("rise", "nas"): 0.8}, False, "Against it: RISE + NAS"),
+        (pooling_raises, 40, {("lrp", "slic"): 0.3}, None, "Open: LRP + SLIC; about"),
+        (pooling_raises, 10, {}, None, "too few"),
+        (stays_below_maximum, 40, {}, True, "distance is 2"),
+        (stays_below_maximum, 40, {("lrp", "nas"): 0.89}, False, "Against it: LRP + NAS"),
+        (stays_below_maximum, 40, {("lrp", "nas"): 0.805}, None, "would tell"),
+        (slic_and_nas_alike, 40, {}, True, "NAS less SLIC, in points: LRP +"),
+        (slic_and_nas_alike, 40, {("lrp", "nas"): 0.9}, False, "Against it: LRP"),
+        (slic_and_nas_alike, 40, {("lrp", "nas"): 0.7}, None, "Open: LRP"),
     ],
 )
-def test_methods_change_places_keep_them_or_it_cannot_be_told(
+def test_a_claim_about_areas_holds_does_not_or_cannot_be_told(
     tmp_path: Path,
+    claim: Callable[[Run], tuple[bool | None, str]],
     n: int,
-    raw: tuple[float, float],
-    pooled: tuple[float, float],
+    changed: Areas,
     expected: bool | None,
+    words: str,
 ) -> None:
-    holds, why = turned_round(made_up(tmp_path, n, raw, pooled))
-    assert holds is expected
-    assert ("LRP and RISE surely" in why) == (expected is True or n == 10)
+    holds, why = claim(made_up(tmp_path, n, {**AREAS, **changed}))
+    assert holds is expected, why
+    assert words in why
 
 
 def test_views_are_squares_that_differ_of_classes_that_the_network_knows(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from naspix.paper import experiment, run_times, running, segmentations
 from naspix.paper.data import AtHand, Conditions
 from naspix.paper.experiment import Shown, Table, Verdict
 from naspix.paper.overlays import Figure9
-from naspix.paper.page import Drawn, shown_cells
+from naspix.paper.page import Drawn
 from naspix.paper.published import published
 from naspix.paper.segmentations import Cut
 from naspix.segmentation import Segmentation
@@ -77,18 +77,6 @@ def test_the_picture_is_as_it_was_looked_at(drawn):
     # the comparison can tell: with red and blue exchanged it would not pass
     exchanged = Image.fromarray(np.asarray(found)[..., ::-1].copy())
     assert _difference(exchanged, golden) > 2 * _TOLERANCE
-
-
-def test_what_is_not_at_hand_is_said_and_has_no_difference(drawn):
-    row = "NAS, ResNet18, levels 2 to 4, K = 5"
-    ours = {(row, "96 x 96, GPU"): 100.0, (row, "224 x 224, CPU"): 5.0}
-    table = published("table5").beside("table5", "Rates", ours)
-    by_place = {tuple(one[:2]): tuple(one[2:]) for one in table.rows}
-    assert by_place[row, "96 x 96, GPU"] == (100.0, 72, 28.0)
-    assert by_place[row, "224 x 224, CPU"] == (5.0, None, None)  # a row of our own
-    assert by_place["SLIC", "96 x 96, CPU"] == (None, None, None)
-    shown = shown_cells(Table("t", "T", ("here", "paper"), ((None, None), (2.0, 1234.6))))
-    assert shown == [["", "not at hand"], ["2.000", "1235"]]
 
 
 def test_every_claim_at_hand_is_a_sentence_with_its_source():

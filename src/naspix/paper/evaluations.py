@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal, final
 from naspix.evaluation import evaluate
 from naspix.evaluation.scores import Score, scores_of
 from naspix.evaluation.settings import EvaluationSettings, Task, fingerprint
-from naspix.evaluation.tables import FIGURES, setting_title
+from naspix.evaluation.tables import FIGURES, setting_title, title_of
 from naspix.files import written
 from naspix.models.saved import is_saved
 from naspix.paper.data import Conditions, Source
@@ -37,8 +37,9 @@ from naspix.runs import Engine, OpenRun, Run, read_run
 from naspix.runs.file import STORE
 from naspix.settings import settable
 
-METHODS = ("grad_cam_plus_plus", "integrated_gradients", "lrp", "rise", "xrai")
+METHODS = ("integrated_gradients", "lrp", "grad_cam_plus_plus", "rise", "xrai")
 FEWEST = 20  # pictures of which anything may be said
+_MAPS = {RAW: "raw", "slic": "SLIC", "nas": "NAS"}  # as the paper's tables have it
 
 Parameters = Mapping[str, Mapping[str, Any]]
 
@@ -108,6 +109,7 @@ class Evaluated(Experiment):
         pictures: Which of the pictures at hand.
         n_quick: How many pictures, if no limit is given and it has to be quick.
         networks: The paper's.
+        papers_data: Name of the paper's data set.
     """
 
     n_pictures: int | None = None
@@ -116,6 +118,7 @@ class Evaluated(Experiment):
     pictures: ClassVar[Literal["photos", "labelled", "boxed"]] = "photos"
     n_quick: ClassVar[int] = 4
     networks: ClassVar[tuple[str, ...]] = ("resnet18",)
+    papers_data: ClassVar[str] = "stl10"
 
     @final
     def compute(
@@ -152,10 +155,31 @@ class Evaluated(Experiment):
                 "Quick, an impression only: Integrated Gradients in 8 steps, RISE with 48 masks, "
                 "XRAI in 4 steps a baseline."
             )
-        paper = published(run.kind)
-        if not paper.has_numbers:
-            sentences.append(f"The paper's own numbers of {paper.number} are not at hand.")
         return sentences
+
+    @final
+    def beside(self, run: Run, figures: Mapping[str, tuple[str, float]]) -> list[Table]:
+        """Our scores beside the paper's, where network and data are the paper's; else nothing.
+
+        Args:
+            run: What this left.
+            figures: Which figures: their name -> the paper's heading, and a factor.
+        """
+        if run.header["found"]["source"]["dataset"] != self.papers_data:
+            return []
+        paper = published(run.kind)
+        ours: dict[tuple[tuple[str, ...], str], float] = {}
+        for name, each in subruns(run).items():
+            for score in scores_of(each) if name in self.networks else []:
+                if score.figure in figures:
+                    keys = [title_of(score.method), _MAPS.get(score.segmenter, score.segmenter)]
+                    if paper.n_keys > len(keys):
+                        keys.insert(0, title_of_network(name))
+                    heading, factor = figures[score.figure]
+                    value = score.value if score.difference is None else score.difference
+                    ours[tuple(keys), heading] = factor * value
+        table = paper.beside(ours)
+        return [table] if table.rows else []
 
 
 def title_of_network(name: str) -> str:

@@ -47,7 +47,7 @@ class Table:
     Attributes:
         name: Of its csv file.
         title: Above it.
-        columns: Headings. In the one called ``"paper"``, None is a number that is not at hand.
+        columns: Headings.
         rows: A value a column; None is empty.
         words: What has to be known to read it.
         marked: Places (row, column) that are set in bold.

@@ -4,15 +4,15 @@ Beside each mean area: how many superpixels, the interval over pictures, and by 
 corrected by Holm what cannot be told from the best.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from naspix.evaluation.curves import POINTS, Lines, mean_curves
 from naspix.evaluation.measures import GREEDY
-from naspix.evaluation.scores import picture_scores
 from naspix.evaluation.tables import setting_title, tables_of, title_of
 from naspix.metrics import compare
 from naspix.metrics.significance import holm
@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 _LEVEL = 0.05
-_COLUMN = "AUC-LeRF"
+_MARGIN = 0.1  # ten points, in which areas are alike and beyond which they stay below the maximum
+_EXCEPTED = ("integrated_gradients", "rise")  # methods that the paper says pooling does not help
+_Pair = tuple[str, str]  # method and segmenter
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")
 _PANELS = (RAW, "slic", "nas")
 _EVERY = 10  # of the curves' 101 points, in the table
@@ -69,7 +71,7 @@ class Table2(LeRFCurves):
     def show(self, run: Run) -> Shown:
         """The paper's form, everything with its interval, and the tests behind the bold print.
 
-        Figure 6 has the curves. Tested is whether pooling turns the order of methods round.
+        Figure 6 has the curves. Tested are the three claims of section 4.3.2.
         """
         below, scores = subruns(run), scores_below(run)
         words = (
@@ -80,16 +82,15 @@ class Table2(LeRFCurves):
         tables.append(interval_table(scores, ["auc"], factor=1, words=words))
         tables += [table for network, each in below.items() for table in _tests(network, each)]
         paper = published(run.kind)
-        if paper.has_numbers:
-            ours = {
-                (setting_title(score.method, score.segmenter), _COLUMN): score.value
-                for several in scores.values()
-                for score in several
-                if score.figure == "auc"
-            }
-            tables.append(paper.beside("paper", "Beside the paper's", ours))
-        turned = paper.claims["inconsistent"].verdict(*turned_round(next(iter(below.values()))))
-        return Shown(self.sentences(run), tables, verdicts=[turned])
+        tables += self.beside(run, {"auc": ("AUC-LeRF", 100.0)})
+        first = next(iter(below.values()))
+        tests = {
+            "raised": pooling_raises,
+            "below": stays_below_maximum,
+            "alike": slic_and_nas_alike,
+        }
+        verdicts = [paper.claims[name].verdict(*test(first)) for name, test in tests.items()]
+        return Shown(self.sentences(run), tables, verdicts=verdicts)
 
 
 @final
@@ -139,7 +140,7 @@ def _papers_form(network: str, run: Run) -> Table:
 
 def _tests(network: str, run: Run) -> list[Table]:
     """What stands behind the bold print; nothing where no picture has a curve in all settings."""
-    wide = _areas(run, ["method", "segmenter"])
+    wide = _areas(run, greedy=False)
     if not len(wide):
         return []
     found = compare({setting_title(*each): wide[each].to_numpy(copy=True) for each in wide})
@@ -153,51 +154,110 @@ def _tests(network: str, run: Run) -> list[Table]:
     return [Table(f"tests_{network}", title, columns, rows, words)]
 
 
-def turned_round(run: Run) -> tuple[bool | None, str]:
-    """Whether two methods change places by pooling over NAS, and by a test on both sides.
+def pooling_raises(run: Run) -> tuple[bool | None, str]:
+    """Whether pooling raises the area for every method but those that the paper excepts.
 
     Args:
         run: Of LeRF.
 
     Returns:
-        True where some pair surely does, False where all pairs surely keep their order, None
-        where that cannot be told; and the numbers.
+        True where it surely does for the others and surely for none of those, False where one goes
+        surely the other way, None where that cannot be told; and the numbers.
     """
-    kept = _areas(run, ["segmenter", "method"])
-    n = len(kept)
-    if not n:
-        return None, "No picture has a curve in all settings."
-    methods = list(kept[RAW])
-    pairs = [(a, b) for i, a in enumerate(methods) for b in methods[i + 1 :]]
-    p: list[float] = []
-    means: list[float] = []
-    for segmenter in (RAW, "nas"):
-        for a, b in pairs:
-            areas = {name: kept[segmenter, name].to_numpy(copy=True) for name in (a, b)}
-            p.append(min(contender.p for contender in compare(areas).contenders))
-            means.append(float((areas[a] - areas[b]).mean()))
-    sure = holm(np.array(p)).reshape(2, -1) < _LEVEL
-    signs = np.sign(means).reshape(2, -1)
-    both = sure.all(0)
-    turned = [pairs[i] for i in np.flatnonzero(both & (signs[0] != signs[1]))]
-    swapped = int((signs[0] != signs[1]).sum())
-    words = (
-        f"Of {len(pairs)} pairs of methods {swapped} change places in the mean when pooled over "
-        f"NAS; by Wilcoxon's test on both sides, corrected by Holm, "
-        + (", ".join(f"{title_of(a)} and {title_of(b)}" for a, b in turned) or "none")
-        + " surely."
+    kept = _areas(run)
+    pairs = [each for each in kept if each[1] != RAW and each[0] != GREEDY]
+    gains = {each: (kept[each] - kept[each[0], RAW]).to_numpy(copy=True) for each in pairs}
+    signs = _signs(gains)
+    against = [p for p, sign in signs.items() if sign == (1 if p[0] in _EXCEPTED else -1)]
+    open_ = [p for p, sign in signs.items() if sign == 0 and p[0] not in _EXCEPTED]
+    return _told(
+        kept,
+        gains,
+        against,
+        open_,
+        f"Surely raised: {_listed(signs, 1)}; surely lowered: {_listed(signs, -1)}.",
     )
+
+
+def stays_below_maximum(run: Run) -> tuple[bool | None, str]:
+    """Whether pooled maps stay ten points or more below the greedy maximum on the same regions."""
+    kept = _areas(run)
+    pairs = [p for p in kept if p[1] != RAW and p[0] != GREEDY and (GREEDY, p[1]) in kept]
+    room = {p: (kept[GREEDY, p[1]] - kept[p]).to_numpy(copy=True) - _MARGIN for p in pairs}
+    signs = _signs(room)
+    against = [p for p, sign in signs.items() if sign < 0]
+    open_ = [p for p, sign in signs.items() if sign == 0]
+    least = min((100 * (_MARGIN + float(d.mean())) for d in room.values()), default=0.0)
+    return _told(kept, room, against, open_, f"The least mean distance is {least:.1f} points.")
+
+
+def slic_and_nas_alike(run: Run) -> tuple[bool | None, str]:
+    """Whether the areas over SLIC and over NAS are within ten points in the mean, each method's."""
+    kept = _areas(run)
+    methods = [m for m, s in kept if s == "nas" and m != GREEDY and (m, "slic") in kept]
+    apart = {(m, "nas"): (kept[m, "nas"] - kept[m, "slic"]).to_numpy(copy=True) for m in methods}
+    over = _signs({p: d - _MARGIN for p, d in apart.items()})
+    under = _signs({p: d + _MARGIN for p, d in apart.items()})
+    against = [p for p in apart if over[p] > 0 or under[p] < 0]
+    open_ = [p for p in apart if p not in against and not (over[p] < 0 and under[p] > 0)]
+    listed = ", ".join(f"{title_of(m)} {100 * float(d.mean()):+.1f}" for (m, _), d in apart.items())
+    return _told(kept, apart, against, open_, f"NAS less SLIC, in points: {listed or 'none'}.")
+
+
+def _signs(differences: Mapping[_Pair, NDArray[np.float64]]) -> dict[_Pair, int]:
+    """1 where differences over pictures are surely positive, -1 negative, 0 where not told.
+
+    By Wilcoxon's test over pictures, corrected by Holm, at 5 %.
+    """
+    if not differences:
+        return {}
+    found = [compare({"a": d, "b": np.zeros_like(d)}).contenders for d in differences.values()]
+    p = holm(np.array([min(each.p for each in several) for several in found]))
+    signs = [int(np.sign(d.mean())) for d in differences.values()]
+    return {
+        pair: sign if sure < _LEVEL else 0
+        for pair, sign, sure in zip(differences, signs, p, strict=True)
+    }
+
+
+def _told(
+    kept: "DataFrame",
+    differences: Mapping[_Pair, NDArray[np.float64]],
+    against: Sequence[_Pair],
+    undecided: Sequence[_Pair],
+    words: str,
+) -> tuple[bool | None, str]:
+    """The verdict, with its test and, where it is open, about how many pictures would tell."""
+    n = len(kept)
+    if not n or not differences:
+        return None, "No picture has a curve in all 0 settings." if not n else "0 maps were pooled."
+    words = f"{words} {n} pictures, Wilcoxon's test, Holm, 5 %."
     if n < FEWEST:
         return None, f"{n} pictures are too few to tell ({FEWEST} at least). {words}"
-    if turned:
+    if against:
+        return False, f"Against it: {_names(against)}. {words}"
+    if not undecided:
         return True, words
-    return (False, words) if both.all() else (None, f"It cannot be told. {words}")
+    # as many as a test of 5 % needs to find a difference of this size four times in five
+    sizes = [abs(float(differences[p].mean() / differences[p].std())) for p in undecided]
+    needed = max(n + 1, *(round((2.8 / max(size, 1e-3)) ** 2) for size in sizes))
+    return None, f"Open: {_names(undecided)}; about {needed} pictures would tell. {words}"
 
 
-def _areas(run: Run, columns: Sequence[str]) -> "DataFrame":
-    """A row a picture that has a curve in all settings, a column a setting."""
-    scores = picture_scores(run)
-    return scores.pivot(index="index", columns=list(columns), values="score").dropna()
+def _names(pairs: Iterable[_Pair]) -> str:
+    return ", ".join(f"{title_of(m)} + {title_of(s)}" for m, s in pairs) or "none"
+
+
+def _listed(signs: Mapping[_Pair, int], sign: int) -> str:
+    return _names(pair for pair, found in signs.items() if found == sign)
+
+
+def _areas(run: Run, *, greedy: bool = True) -> "DataFrame":
+    """A row a picture that has a curve in all settings, a column a method and segmenter."""
+    frame = run.records(["index", "method", "segmenter", "auc"])
+    if not greedy:
+        frame = frame[frame["method"] != GREEDY]
+    return frame.pivot(index="index", columns=["method", "segmenter"], values="auc").dropna()
 
 
 def _curve_figure(lines: Lines) -> "Figure":

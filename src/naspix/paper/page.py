@@ -11,11 +11,9 @@ from dataclasses import dataclass
 
 from naspix.evaluation.page import settings_of
 from naspix.paper.experiment import Experiment, Shown, Table, Value, subruns
-from naspix.paper.published import PAPER
 from naspix.report.pages import render
 from naspix.runs import Run
 
-NOT_AT_HAND = "not at hand"
 _WORDS = {True: "holds here", False: "does not hold here", None: "cannot be told here"}
 
 
@@ -89,7 +87,6 @@ def _render(
         failed=failed,
         all_drawn=all_drawn,
         verdict_words=_WORDS,
-        not_at_hand=NOT_AT_HAND,
         numeric_columns=_numeric_columns,
         texts=shown_cells,
         settings_of=settings_of,
@@ -110,18 +107,17 @@ def shown_cells(table: Table) -> list[list[str]]:
 
     Example:
         >>> rows = (("a", 0.1234, None), ("b", 9.0, 72.04))
-        >>> shown_cells(Table("t", "T", ("what", "ms", "paper"), rows))
-        [['a', '0.123', 'not at hand'], ['b', '9.000', '72.0']]
+        >>> shown_cells(Table("t", "T", ("what", "ms", "its ms"), rows))
+        [['a', '0.123', ''], ['b', '9.000', '72.0']]
     """
     columns = []
-    for place, name in enumerate(table.columns):
+    for place in range(len(table.columns)):
         column: list[Value] = [row[place] for row in table.rows]
         largest = max((abs(value) for value in column if isinstance(value, float)), default=0.0)
         decimals = 0 if largest >= 1000 else 1 if largest >= 10 else 3
-        nothing = NOT_AT_HAND if name == PAPER else ""
         columns.append(
             [
-                nothing
+                ""
                 if value is None
                 else f"{value:.{decimals}f}"
                 if isinstance(value, float)

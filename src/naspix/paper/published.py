@@ -1,17 +1,12 @@
-"""The paper's numbers and claims, beside which ours are printed: ``paper.json``.
+"""The paper's numbers and claims: ``tables/*.csv`` as it prints them, and ``paper.json``.
 
-    {"schema": 1, "paper": {...},
-     "entries": {"table5": {
-         "where": {"number": "table 5", "page": null},
-         "unit": "images/s",
-         "cells": {row: {column: number, or null where it is not at hand}},
-         "claims": [{"id": ..., "sentence": ..., "source": ...}]}}}
-
-Who has the paper's text replaces nulls by its numbers; nothing else has to be done. Rows and
-columns are those that the experiment of that name prints.
+A cell is what the paper prints, with its sign and its brackets. ``**1.0**`` is set in bold there,
+``_1.0_`` underlined; ``1.0†`` contradicts other cells of its row, and is kept as it is printed.
 """
 
+import csv
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -20,7 +15,10 @@ from typing import Any
 
 from naspix.paper.experiment import Table, Value, Verdict
 
-PAPER = "paper"  # the column in which None is said to be not at hand
+PAPER = "paper"  # the column of its numbers where ours stand beside them
+
+_MARKS = re.compile(r"^\*\*(.*)\*\*$|^_(.*)_$")
+_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
 
 
 @dataclass(frozen=True)
@@ -49,58 +47,89 @@ class Claim:
 
 @dataclass(frozen=True)
 class Entry:
-    """What is at hand of one table or figure of the paper.
+    """What the paper has of one table or figure.
 
     Attributes:
         name: The experiment's.
         number: Such as "table 5".
-        page: None if it is not at hand.
-        unit: Of the numbers.
-        cells: Row -> column -> number, or None.
+        section: Where the paper speaks of it.
+        words: What has to be known to read its numbers: what they are measured on, their unit.
+        n_keys: How many columns name a row; the others are numbers.
+        columns: Headings; none for a figure.
+        cells: As they stand in the file, with their marks.
         claims: By id.
     """
 
     name: str
     number: str
-    page: int | None
-    unit: str
-    cells: Mapping[str, Mapping[str, float | None]]
+    section: str
+    words: str
+    n_keys: int
+    columns: tuple[str, ...]
+    cells: tuple[tuple[str, ...], ...]
     claims: Mapping[str, Claim]
 
     @property
-    def has_numbers(self) -> bool:
-        """Whether any number of the table is at hand."""
-        return any(number is not None for row in self.cells.values() for number in row.values())
-
-    def beside(
-        self, table: str, title: str, ours: Mapping[tuple[str, str], float], words: str = ""
-    ) -> Table:
-        """Our numbers, the paper's and their difference, a row a cell of the paper's table.
-
-        Args:
-            table: What the table's file is called.
-            title: Above it.
-            ours: (row, column) -> number, as the data file names them.
-            words: What has to be known to read it.
+    def printed(self) -> Table | None:
+        """The table as the paper prints it; None for a figure.
 
         Example:
-            >>> ours = {("SLIC", "96 x 96, CPU"): 200.0}
-            >>> published("table5").beside("paper", "Rates", ours).columns
-            ('row', 'column', 'here', 'paper', 'difference')
+            >>> published("table5").printed.rows[2]
+            ['NAS', '2 to 4', '5', '11.9', '13.9 (833.3)', '14.9', '']
         """
-        places = [(row, column) for row, columns in self.cells.items() for column in columns]
-        places += [place for place in ours if place not in set(places)]
+        if not self.columns:
+            return None
+        bold = frozenset(
+            (down, across)
+            for down, row in enumerate(self.cells)
+            for across, cell in enumerate(row)
+            if cell.startswith("**")
+        )
+        title = f"The paper's {self.number} as printed"
+        rows = [[_plain(cell) for cell in row] for row in self.cells]
+        return Table(f"{self.name}_paper", title, self.columns, rows, self.words, bold)
+
+    def value(self, row: tuple[str, ...], column: str) -> float | None:
+        """A number of the table; None where the paper has none there.
+
+        Args:
+            row: What its first columns say.
+            column: Its heading.
+
+        Example:
+            >>> published("table3").value(("Grad-CAM++", "NAS"), "IoU 70")
+            21.1
+        """
+        by_row = {tuple(map(_plain, cells[: self.n_keys])): cells for cells in self.cells}
+        if row not in by_row or column not in self.columns[self.n_keys :]:
+            return None
+        found = _NUMBER.search(by_row[row][self.columns.index(column)])
+        return None if found is None else float(found.group())
+
+    def beside(self, ours: Mapping[tuple[tuple[str, ...], str], float]) -> Table:
+        """Our numbers, the paper's, and their difference; for the paper's network and data only.
+
+        Args:
+            ours: (row, column) -> number, as for `value`.
+
+        Example:
+            >>> ours = {(("SLIC", "", ""), "CPU"): 3.6}
+            >>> published("table5").beside(ours).rows
+            [['SLIC', '', '', 'CPU', 3.6, 2.6, 1.0]]
+        """
         rows: list[list[Value]] = []
-        for row, column in places:
-            here, paper = ours.get((row, column)), self.cells.get(row, {}).get(column)
-            difference = None if here is None or paper is None else here - paper
-            rows.append([row, column, here, paper, difference])
-        return Table(table, title, ("row", "column", "here", PAPER, "difference"), rows, words)
+        for (row, column), here in ours.items():
+            printed = self.value(row, column)
+            if printed is not None:
+                rows.append([*row, column, here, printed, here - printed])
+        columns = (*self.columns[: self.n_keys], "figure", "here", PAPER, "difference")
+        words = "The same network and data as in the paper."
+        return Table("paper", f"Beside the paper's {self.number}", columns, rows, words)
 
 
 @cache
 def published(name: str) -> Entry:
-    """What is at hand of a table or figure.
+    """What the paper has of a table or figure.
 
     Args:
         name: The experiment's.
@@ -110,12 +139,17 @@ def published(name: str) -> Entry:
         'table 5'
     """
     content = _content()["entries"][name]
+    path = files("naspix.paper").joinpath("tables", f"{name}.csv")
+    lines = path.read_text("utf-8").splitlines() if path.is_file() else []
+    columns, *cells = ([tuple(row) for row in csv.reader(lines)]) or [()]
     return Entry(
         name=name,
-        number=content["where"]["number"],
-        page=content["where"]["page"],
-        unit=content["unit"],
-        cells=content["cells"],
+        number=content["number"],
+        section=content["section"],
+        words=content["words"],
+        n_keys=content.get("keys", 0),
+        columns=columns,
+        cells=tuple(cells),
         claims={claim["id"]: Claim(**claim) for claim in content["claims"]},
     )
 
@@ -123,6 +157,12 @@ def published(name: str) -> Entry:
 def paper_title() -> str:
     """The paper's title."""
     return str(_content()["paper"]["title"])
+
+
+def _plain(cell: str) -> str:
+    """A cell without marks of bold print and underlining."""
+    found = _MARKS.match(cell)
+    return cell if found is None else found.group(1) or found.group(2)
 
 
 @cache

@@ -187,13 +187,12 @@ class Table5(Experiment):
         return rows
 
     def show(self, run: Run) -> Shown:
-        """Rates beside the paper's, all that was measured, as bars, and `naspix bench`'s sections.
+        """All that was measured, as bars, and `naspix bench`'s sections.
 
         Tested is whether SLIC is ten times as fast as NAS at its defaults.
         """
         records = run.records().to_dict("records")
         rates = [record for record in records if record["section"] is None]
-        ours = {(rate["row"], rate["column"]): float(rate["rate"]) for rate in rates}
         paper = published("table5")
         rows: list[list[Value]] = [
             [rate["row"], rate["column"], Path(rate["weights"]).name, float(rate["rate"]),
@@ -222,7 +221,6 @@ class Table5(Experiment):
         return Shown(
             _sentences(run, rates),
             [
-                paper.beside("table5", "Images a second, beside the paper's", ours),
                 times,
                 _sections_table([r for r in records if r["section"] is not None]),
             ],

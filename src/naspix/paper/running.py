@@ -9,6 +9,7 @@ import csv
 import io
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ from naspix.paper.localisation import Table3, Table4
 from naspix.paper.maps import Figure5
 from naspix.paper.overlays import Figure1, Figure3, Figure7, Figure8, Figure9
 from naspix.paper.page import Drawn, page_of, page_of_all
-from naspix.paper.published import paper_title
+from naspix.paper.published import paper_title, published
 from naspix.paper.run_times import Table5
 from naspix.paper.semantics import Figure4, Table1
 from naspix.runs import Engine, InProcess, Run, open_run, read_run
@@ -110,6 +111,9 @@ def draw(run: Run) -> Drawn:
         )
     experiment = find_experiment(run.kind)
     shown = experiment.show(run)
+    printed = published(run.kind).printed
+    if printed is not None:
+        shown = replace(shown, tables=[*shown.tables, printed])
     kept = {}
     for table in shown.tables:
         text = io.StringIO(newline="")

@@ -72,7 +72,7 @@ class Table1(Evaluated):
     def show(self, run: Run) -> Shown:
         """A table a network: a row for each class, method, and all, right or wrong predictions.
 
-        Figure 4 shows the clusters. The paper's claims about it are not at hand.
+        Figure 4 shows the clusters.
         """
         tables = [_meaning_table(name, each) for name, each in subruns(run).items()]
         return Shown(self.sentences(run), tables)
@@ -169,8 +169,7 @@ class Figure4(Experiment):
     def show(self, run: Run) -> Shown:
         """The share of each photo that each cluster of the class covers; a row a photo.
 
-        Itself, its own clusters, the class's, one of these uncovered. The paper's claims about it
-        are not at hand.
+        Itself, its own clusters, the class's, one of these uncovered.
         """
         photos = read_photos(run)
         rows = [
