@@ -29,7 +29,7 @@ _HOMES = {
     "ClassClustering": "naspix.segmentation",
     "consensus": "naspix.segmentation",
     "superpixelify": "naspix.superpixelify",
-    "Explanation": "naspix.explain",
+    "Explanation": "naspix.explanation",
     "explain": "naspix.explain",
     "explore": "naspix.app",
     "check": "naspix.doctor",
@@ -107,7 +107,8 @@ if TYPE_CHECKING:
     from naspix.doctor import check
     from naspix.errors import NaspixError, NaspixWarning
     from naspix.evaluation.running import evaluate
-    from naspix.explain import Explanation, explain
+    from naspix.explain import explain
+    from naspix.explanation import Explanation
     from naspix.interop import wrap_clip, wrap_huggingface
     from naspix.models import Classifier, load_model, wrap_model
     from naspix.segmentation import (

@@ -1,17 +1,15 @@
 """The front door: photos, and a question about a network, in; an ``Explanation`` out.
 
 Names become methods and segmenters here, photos of any kind become a batch, and `pipeline.py` asks
-everything at once. The result knows rankings, figures, a page, a folder of results, and how far the
-methods agree; nothing is computed by a network there.
+everything at once.
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, is_dataclass, replace
-from functools import cached_property
+from dataclasses import is_dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
 import torch
@@ -19,28 +17,16 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from naspix import pipeline, registry
-from naspix.errors import ImageError, InputError, OutputError, UnknownNameError
-from naspix.files import write_whole, written
+from naspix.errors import ImageError, InputError
+from naspix.explanation import Explanation
 from naspix.images import shown, unique_names
 from naspix.models import Classifier, as_classifier
 from naspix.pipeline import Pipeline, check_map
-from naspix.report import (
-    Agreement,
-    PhotoExplanation,
-    Prediction,
-    ResultsFolder,
-    RunRecord,
-    agreement,
-    page,
-)
-from naspix.runs import is_run
+from naspix.report import Prediction
 from naspix.saliency.base import Attribution
 from naspix.segmentation import NAS, Segmentation
-from naspix.superpixelify import RankedSuperpixel, rank_superpixels, superpixelify
+from naspix.superpixelify import superpixelify
 from naspix.targets import Each, Number, Target, as_given, asks_number
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 Method = str | pipeline.Method
 Segmenter = str | pipeline.Segmenter
@@ -48,222 +34,6 @@ Segmenter = str | pipeline.Segmenter
 _Asked = TypeVar("_Asked", bound=Callable[..., object])
 
 _N_PREDICTIONS = 5
-_SHOWN_IN_NOTEBOOK = 4
-
-
-@dataclass(frozen=True, eq=False)
-class Explanation:
-    """Photos, what the network says of them, and which regions it says so by.
-
-    Attributes:
-        images: ``(B, C, H, W)`` in [0, 1].
-        names: One for each image, no two alike.
-        sources: Where each image came from.
-        predictions: The likeliest classes of each image, likeliest first; where an image may have
-            several classes at once, all above the threshold, and at least the likeliest.
-        target: ``(B,)``, the class explained for each image; ``(B, 2)`` for contrasts.
-        target_predictions: The same with names and probabilities.
-        segmentations: Segmenter's name -> its segmentation of the images.
-        raw: Method's name -> saliency maps ``(B, H, W)``.
-        pooled: ``(method, segmenter)`` -> maps constant on superpixels.
-        hidden_first: Segmenter's name -> for each image its superpixels in the order in which the
-            greedy search hides them, the first hidden first; empty unless asked for.
-        settings: What made them: model, methods, segmenters.
-        seed: That of everything random.
-    """
-
-    images: Float[Tensor, "B C H W"]
-    names: tuple[str, ...]
-    sources: tuple[str, ...]
-    predictions: tuple[tuple[Prediction, ...], ...]
-    target: Int64[Tensor, "B ..."]
-    target_predictions: tuple[Prediction, ...]
-    segmentations: Mapping[str, Segmentation]
-    raw: Mapping[str, Float[Tensor, "B H W"]]
-    pooled: Mapping[tuple[str, str], Float[Tensor, "B H W"]]
-    hidden_first: Mapping[str, tuple[Int64[Tensor, " _"], ...]] = field(default_factory=dict)
-    settings: Mapping[str, object] = field(default_factory=dict)
-    seed: int = 0
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __repr__(self) -> str:
-        methods, segmenters = ", ".join(self.raw), ", ".join(self.segmentations)
-        thing = "image" if len(self) == 1 else "images"
-        return f"Explanation({len(self)} {thing}, methods: {methods}, segmenters: {segmenters})"
-
-    def ranking(
-        self, index: int = 0, *, method: str | None = None, segmenter: str | None = None
-    ) -> list[RankedSuperpixel]:
-        """Return the superpixels of one image, the most salient first.
-
-        Args:
-            index: Which image.
-            method: Whose saliency; the first method's by default.
-            segmenter: Whose superpixels; the first segmenter's by default.
-        """
-        pair = (
-            _first_or(method, self.raw, "saliency method"),
-            _first_or(segmenter, self.segmentations, "segmenter"),
-        )
-        superpixels = self.segmentations[pair[1]].superpixels
-        return rank_superpixels(self.pooled[pair][index], superpixels[index])
-
-    def photos(self) -> Iterator[PhotoExplanation]:
-        """Yield what is shown of each image, as numpy arrays."""
-        for index in range(len(self)):
-            yield self._photo(index)
-
-    def agreement(self) -> Agreement:
-        """Say how far the methods agree over superpixels, and what pooling keeps of each map.
-
-        Spearman's correlation of the superpixels' mean saliency for every two methods, and the
-        share of each map's variance that is left once it is pooled; a table a segmenter, averaged
-        over the images.
-
-        Example:
-            >>> import naspix
-            >>> model = naspix.load_model("efficientnet_lite0")
-            >>> methods = ["grad_cam", "vanilla_gradient"]
-            >>> explanation = naspix.explain(model, torch.rand(1, 3, 64, 64), method=methods)
-            >>> explanation.agreement()
-            over NAS: rank correlation of the superpixels, variance kept
-                               1      2   kept
-             1  Grad-CAM    1.00   ...
-             2  Gradient     ...
-        """
-        superpixels = {name: seg.superpixels for name, seg in self.segmentations.items()}
-        return agreement(self.raw, superpixels).titled(self._titles)
-
-    def plot(self, index: int = 0, *, scale: Literal["unit", "own"] = "unit") -> "Figure":
-        """Draw one image's maps as the paper's figure 5: rows of segmenters, columns of methods.
-
-        Where the greedy order was asked for, it is the last column: blue hidden first, red last.
-
-        Args:
-            index: Which image.
-            scale: ``"unit"`` brings every map to 0 to 1, on one scale of colours; ``"own"`` leaves
-                maps that may be negative zero in the middle of a scale of two colours.
-        """
-        from naspix import plots
-
-        photo = self._photo(index)
-        first, target = photo.predictions[0], photo.target
-        title = f"{first.name} ({first.shown(0)})"
-        if target.name != first.name:
-            title += f", explained for {target.name} ({target.shown(0)})"
-        return plots.explanation_figure(
-            photo.image,
-            {photo.title(name): maps for name, maps in photo.segmentations.items()},
-            {photo.title(name): heat for name, heat in photo.raw.items()},
-            {(photo.title(m), photo.title(s)): heat for (m, s), heat in photo.pooled.items()},
-            title=title,
-            orders={photo.title(name): order for name, order in photo.orders.items()},
-            scale=scale,
-        )
-
-    def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write pictures, ``report.html`` and ``results.json`` into a folder, or the page alone.
-
-        Args:
-            folder: Made if it is not there. Files of the same names are replaced. A name that ends
-                in ``.html`` is that of the page, which is all that is written then.
-
-        Raises:
-            OutputError: something cannot be written, or the folder holds a run of a command's.
-        """
-        path = Path(folder)
-        if path.suffix.lower() in (".html", ".htm"):
-            with written(path), write_whole(path) as file:
-                file.write(self.to_html().encode())
-            return
-        if is_run(folder):
-            raise OutputError(
-                f"{os.fspath(folder)!r} holds a run of naspix, whose page and record these would "
-                "overwrite; save into another folder"
-            )
-        with ResultsFolder(folder, self.run) as results:
-            for photo in self.photos():
-                results.add(photo)
-
-    def to_html(self) -> str:
-        """Return the report: one page that needs nothing from elsewhere."""
-        return page(self.photos(), self.run)
-
-    @cached_property
-    def run(self) -> RunRecord:
-        """What made the results, with versions and date."""
-        return RunRecord(settings=dict(self.settings), seed=self.seed)
-
-    def _repr_html_(self) -> str:
-        shown = range(min(len(self), _SHOWN_IN_NOTEBOOK))
-        figures = "".join(f"<div>{_figure_html(self.plot(index))}</div>" for index in shown)
-        more = len(self) - len(shown)
-        return figures + (f"<p>and {more} more</p>" if more else "")
-
-    def _photo(self, index: int) -> PhotoExplanation:
-        return PhotoExplanation(
-            name=self.names[index],
-            source=self.sources[index],
-            image=_array(self.images[index].permute(1, 2, 0)),
-            predictions=self.predictions[index],
-            target=self.target_predictions[index],
-            segmentations={
-                name: (_array(seg.clusters[index]), _array(seg.superpixels[index]))
-                for name, seg in self.segmentations.items()
-            },
-            raw={name: _array(heat[index]) for name, heat in self.raw.items()},
-            pooled={pair: _array(heat[index]) for pair, heat in self.pooled.items()},
-            ranking={
-                (method, segmenter): self.ranking(index, method=method, segmenter=segmenter)
-                for method, segmenter in self.pooled
-            },
-            orders={
-                name: _array(_steps(orders[index], self.segmentations[name].superpixels[index]))
-                for name, orders in self.hidden_first.items()
-            },
-            titles=self._titles,
-        )
-
-    @property
-    def _titles(self) -> dict[str, str]:
-        return {name: _title(name) for name in (*self.raw, *self.segmentations)}
-
-
-def _first_or(name: str | None, known: Mapping[str, object], kind: str) -> str:
-    if name is None:
-        return next(iter(known))
-    if name not in known:
-        raise UnknownNameError.among(kind, name, known)
-    return name
-
-
-def _title(name: str) -> str:
-    """How people write it; of two of a kind, the second is numbered."""
-    base, _, number = name.rpartition("_")
-    known = {*registry.SALIENCY, *registry.SEGMENTERS}
-    if name not in known and number.isdigit() and base in known:
-        return f"{registry.title_of(base)} {number}"
-    return registry.title_of(name)
-
-
-def _steps(hidden_first: Int64[Tensor, " n"], labels: Int64[Tensor, "H W"]) -> Int64[Tensor, "H W"]:
-    """At each pixel the step at which its superpixel is hidden."""
-    hidden_first = hidden_first.to(labels.device)
-    steps = torch.zeros(int(labels.max()) + 1, dtype=torch.int64, device=labels.device)
-    steps[hidden_first] = torch.arange(len(hidden_first), device=labels.device)
-    return steps[labels]
-
-
-def _array(tensor: Tensor) -> np.ndarray:
-    values = tensor.detach().cpu()
-    return (values.float() if values.is_floating_point() else values).numpy()
-
-
-def _figure_html(figure: "Figure") -> str:
-    html = figure._repr_html_()
-    return "" if html is None else html
 
 
 def explain(

@@ -19,7 +19,8 @@ from naspix.app.hiding import hide
 from naspix.app.photos import png
 from naspix.app.study import Study, method_of
 from naspix.errors import UnknownNameError
-from naspix.explain import Explanation, likeliest, target_prediction
+from naspix.explain import likeliest, target_prediction
+from naspix.explanation import Explanation
 from naspix.plots import photo_picture, with_colour_bar
 from naspix.report.gallery import gallery
 from naspix.superpixelify import superpixelify

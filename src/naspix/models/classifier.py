@@ -29,10 +29,10 @@ from naspix.images import (
     read_images,
 )
 from naspix.models.activations import recording
+from naspix.models.answers import Logits
 from naspix.models.asking import ask, unwrapped
 from naspix.models.levels import default_levels, family_levels
 from naspix.models.scores import (
-    Logits,
     Output,
     ScoreMeaning,
     ScoreReader,

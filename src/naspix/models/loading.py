@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from naspix.errors import InputError, NaspixWarning
+from naspix.models.answers import Logits
 from naspix.models.asking import unwrapped
 from naspix.models.categories import Categories, ordered_categories, read_categories
 from naspix.models.checkpoints import read_state
@@ -23,7 +24,7 @@ from naspix.models.devices import resolve_device
 from naspix.models.own_network import names_own_code, own_network, short_name
 from naspix.models.recipes import DEFAULT_MODEL, is_known, recipe_of, with_weights
 from naspix.models.saved import is_saved, read_model
-from naspix.models.scores import Logits, Output
+from naspix.models.scores import Output
 from naspix.models.weights import fitted
 
 

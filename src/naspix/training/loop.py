@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
 from naspix.errors import DeviceError, ModelError, WeightsError
+from naspix.models.answers import pick_logits
 from naspix.models.recipes import Description, Transferred
-from naspix.models.scores import pick_logits
 from naspix.training.pictures import Pictures, epoch_batches, seed_of
 from naspix.training.run_folder import Epoch, read_state, save_state
 from naspix.training.settings import Finetuning
