@@ -14,7 +14,8 @@ from PIL import Image
 import naspix
 from naspix import registry
 from naspix.errors import ActivationError, DeviceError, InputError, NaspixWarning
-from naspix.folders import PhotoSettings, _Worker, explain_photos, segment_photos
+from naspix.folders import PhotoSettings, explain_photos, segment_photos
+from naspix.folders.workers import Worker
 from naspix.images import Photo, ReadingAhead, find_photos
 from naspix.report import ResultsFolder, folder
 from naspix.runs import Processes, Span, read_run
@@ -170,11 +171,11 @@ def test_a_photo_that_spoils_its_batch_is_told_apart(tmp_path: Path) -> None:
                 raise self.error
             return [{"name": photo.name, "told": "{}", "files": {}} for photo in photos]
 
-    part = _Worker(Ask(ActivationError("overflow")), PhotoSettings(), found)(Span(0, 3), None)
+    part = Worker(Ask(ActivationError("overflow")), PhotoSettings(), found)(Span(0, 3), None)
     assert [row["name"] for row in part.rows] == ["a", "c"]
     assert [(one.item, one.reason) for one in part.failed] == [("b", "overflow")]
     with pytest.raises(DeviceError):
-        _Worker(Ask(DeviceError("memory ran out")), PhotoSettings(), found)(Span(0, 3), None)
+        Worker(Ask(DeviceError("memory ran out")), PhotoSettings(), found)(Span(0, 3), None)
 
 
 def test_reading_stays_a_batch_ahead() -> None:

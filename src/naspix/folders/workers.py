@@ -1,0 +1,334 @@
+"""What a worker does with photos of a folder: it reads them, asks about them, and makes rows.
+
+Settings and photos in, parts of a run out; the same on any engine.
+"""
+
+import json
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from naspix import registry
+from naspix.errors import InputError, NaspixError
+from naspix.explain import explain
+from naspix.folders.settings import Format, PhotoSettings
+from naspix.images import Photo, ReadingAhead, answers_of, of_one_size
+from naspix.machine import this_machine
+from naspix.models import Classifier
+from naspix.report import (
+    Agreement,
+    PhotoResult,
+)
+from naspix.runs import (
+    Failure,
+    Kind,
+    Part,
+    Row,
+    Span,
+)
+from naspix.segmentation import Segmentation
+from naspix.targets import Each
+
+
+@runtime_checkable
+class Ask(Protocol):
+    """What is asked of a batch: rows with what to keep, what to tell, and files."""
+
+    columns: Mapping[str, Kind]
+    model: Classifier
+
+    @property
+    def n_steps(self) -> int:
+        """How often it tells what it does, a batch."""
+        ...
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What results are made by."""
+        ...
+
+    def __call__(
+        self, photos: Sequence[Photo], images: Tensor, told: Callable[[str], None]
+    ) -> list[Row]:
+        """Rows of a batch."""
+        ...
+
+
+class Explain:
+    """Asks for explanations; what is loaded once for all photos."""
+
+    columns: Mapping[str, Kind] = {
+        "index": "int",
+        "name": "text",
+        "told": "text",
+        "entry": "text",
+        "section": "bytes",
+        "words": "text",
+        "agreement": "text",
+    }
+
+    def __init__(self, settings: PhotoSettings) -> None:
+        self._settings = settings
+        self.model = settings.load()
+        self._methods = settings.make_methods(self.model)
+        self._segmenters = settings.make_segmenters(self.model)
+        given = settings.target
+        classes = () if given is None else (given,) if isinstance(given, str) else given
+        self._targets = tuple(dict.fromkeys(self.model.find_class(one) for one in classes))
+
+    @property
+    def n_steps(self) -> int:
+        """How many things are asked of a photo."""
+        return len(self._methods) + len(self._segmenters)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What made the results, for ``results.json``."""
+        settings = self._settings
+        seeds = [values["seed"] for values in settings.parameters.values() if "seed" in values]
+        return {
+            "settings": {
+                "model": settings.model,
+                "weights": settings.weights,
+                "device": str(self.model.device),
+                "resize": settings.resize,
+                "batch_size": settings.batch_size,
+                "scores": str(self.model.scores),
+                "target": "predicted"
+                if not self._targets
+                else self._targets[0]
+                if len(self._targets) == 1
+                else list(self._targets),
+                "methods": {name: repr(method) for name, method in self._methods.items()},
+                "segmenters": {name: repr(each) for name, each in self._segmenters.items()},
+            },
+            "seed": seeds[0] if seeds else 0,
+        }
+
+    def __call__(
+        self, photos: Sequence[Photo], images: Tensor, told: Callable[[str], None]
+    ) -> list[Row]:
+        """Rows of a batch."""
+        explanation = explain(
+            self.model,
+            images,
+            Each(*self._targets) if len(self._targets) > 1 else next(iter(self._targets), None),
+            method=list(self._methods.values()),
+            segmenter=list(self._segmenters.values()),
+            names=[photo.name for photo in photos],
+            greedy=self._settings.greedy,
+            threshold=self._settings.threshold,
+            told=told,
+        )
+        rows: list[Row] = []
+        n_each = max(1, len(self._targets))
+        for number, found in enumerate(explanation.photos()):
+            photo = photos[number // n_each]
+            if n_each == 1:
+                found = replace(found, name=photo.name)
+            result = PhotoResult.of(replace(found, source=photo.source))
+            first = found.predictions[0]
+            counts = {
+                name: int(labels.max()) + 1 for name, (_, labels) in found.segmentations.items()
+            }
+            line = {
+                "name": found.name,
+                "class": first.name,
+                "probability": first.probability,
+                "said": ", ".join(f"{one.name} {one.shown()}" for one in found.predictions)
+                if self.model.scores.multi_label
+                else f"{first.name:<24} {first.shown():>6}",
+                "target": found.target.name,
+                "counts": counts,
+            }
+            rows.append(
+                {
+                    "name": found.name,
+                    "told": json.dumps(line),
+                    "entry": json.dumps(result.entry, ensure_ascii=False),
+                    "section": zlib.compress(result.section.encode(), 1),
+                    "words": result.link[1],
+                    "agreement": json.dumps(_plain(result.agreement)),
+                    "files": result.pictures,
+                }
+            )
+        return rows
+
+
+class Segment:
+    """Cuts photos, and makes a file of each."""
+
+    columns: Mapping[str, Kind] = {"index": "int", "name": "text", "told": "text"}
+
+    def __init__(self, settings: PhotoSettings) -> None:
+        self._settings = settings
+        self.model = settings.load()
+        self._segmenter = next(iter(settings.make_segmenters(self.model).values()))
+
+    @property
+    def n_steps(self) -> int:
+        """How many things are asked of a photo."""
+        return 1
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What cut them."""
+        return {"segmenter": repr(self._segmenter)}
+
+    def __call__(
+        self, photos: Sequence[Photo], images: Tensor, told: Callable[[str], None]
+    ) -> list[Row]:
+        """Rows of a batch."""
+        segmentation: Segmentation = self._segmenter(images)
+        suffix = {"coco": "json"}.get(self._settings.file_format, self._settings.file_format)
+        rows: list[Row] = []
+        for index, photo in enumerate(photos):
+            one = segmentation[index]
+            name = f"{photo.name}.{suffix}"
+            line = {
+                "source": photo.source,
+                "file": name,
+                "n_clusters": int(one.n_clusters),
+                "n_superpixels": int(one.n_superpixels),
+            }
+            content = _file_of(one, self._settings.file_format, photo.name)
+            rows.append({"name": photo.name, "told": json.dumps(line), "files": {name: content}})
+        return rows
+
+
+def _file_of(segmentation: Segmentation, file_format: Format, name: str) -> bytes:
+    if file_format == "coco":
+        return json.dumps(segmentation.to_coco(file_names=[name])).encode()
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"labels.{file_format}"
+        (segmentation.save_png if file_format == "png" else segmentation.save)(path)
+        return path.read_bytes()
+
+
+class MakeWorker:
+    """Makes the worker in each process; in this one what is loaded already."""
+
+    def __init__(
+        self,
+        work: "Callable[[PhotoSettings], Ask]",
+        settings: PhotoSettings,
+        photos: Sequence[Photo],
+        worker: "Worker | None" = None,
+    ) -> None:
+        self._arguments = (work, settings, photos)
+        self._worker = worker
+
+    def begun(self) -> "Worker":
+        """The worker of this process."""
+        work, settings, photos = self._arguments
+        self._worker = Worker(work(settings), settings, photos)
+        return self._worker
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return MakeWorker, self._arguments
+
+    def __call__(self) -> "Worker":
+        """The worker that has begun, or one in a process of its own."""
+        return self._worker or self.begun()
+
+
+class Worker:
+    """Reads photos and asks about them; those that cannot be answered for are left out."""
+
+    def __init__(self, ask: Ask, settings: PhotoSettings, photos: Sequence[Photo]) -> None:
+        self.ask = ask
+        self.doing: Callable[[float, str], None] = lambda share, step: None
+        self._settings, self._photos = settings, photos
+        self._read = ReadingAhead(self._read_one)
+
+    def __call__(self, span: Span, following: Span | None) -> Part:
+        """Explain or cut the photos of a span."""
+        images, seconds = self._read(span, following)
+        failed = [image for image in images if isinstance(image, Failure)]
+        read = [
+            (span.start + place, image)
+            for place, image in enumerate(images)
+            if isinstance(image, Tensor)
+        ]
+        rows: list[Row] = []
+
+        def fail(one: tuple[int, Tensor], error: NaspixError) -> None:
+            failed.append(Failure(one[0], self._photos[one[0]].source, str(error)))
+
+        for group in of_one_size(read, lambda one: one[1].shape):
+            rows += answers_of(group, self._rows, fail)
+        rows.sort(key=lambda row: row["index"])
+        return Part(
+            span,
+            rows,
+            self.ask.columns,
+            tuple(sorted(failed, key=lambda failure: failure.index)),
+            {"reading photos": seconds},
+            this_machine(torch.get_num_threads()),
+        )
+
+    def _rows(self, group: Sequence[tuple[int, Tensor]]) -> list[Row]:
+        """Rows of photos of one size."""
+        photos = [self._photos[index] for index, _ in group]
+        n_told = 0
+
+        def told(name: str) -> None:
+            nonlocal n_told
+            self.doing(len(group) * n_told / self.ask.n_steps, registry.title_of(name))
+            n_told += 1
+
+        found = self.ask(photos, torch.cat([image for _, image in group]), told)
+        n_each = len(found) // len(group)  # entries of a photo, one for each class asked about
+        return [{**row, "index": group[at // n_each][0]} for at, row in enumerate(found)]
+
+    def check_readable(self) -> None:
+        """Raise unless one of the photos can be read.
+
+        Raises:
+            InputError: None can; the first one's reason.
+        """
+        first: Failure | None = None
+        for index in range(len(self._photos)):
+            found = self._read_one(index)
+            if isinstance(found, Tensor):
+                return
+            first = first or found
+        if first is not None:
+            raise InputError(first.reason)
+
+    def _read_one(self, index: int) -> Tensor | Failure:
+        photo, settings = self._photos[index], self._settings
+        try:
+            return self.ask.model.load_images(
+                [photo.content],
+                resize=None if settings.resize == "none" else settings.resize,
+                max_pixels=settings.max_pixels,
+                exif=settings.exif,
+            )
+        except InputError as error:
+            return Failure(index, photo.source, str(error))
+
+
+def _plain(agreement: Agreement) -> dict[str, Any]:
+    return {
+        name: value.tolist() if isinstance(value, np.ndarray) else value
+        for name, value in vars(agreement).items()
+    }
+
+
+def agreement_of(plain: Mapping[str, Any]) -> Agreement:
+    """The agreement that a row holds as plain values."""
+    return Agreement(
+        tuple(plain["methods"]),
+        tuple(plain["segmenters"]),
+        np.array(plain["rank_correlation"], np.float64),
+        np.array(plain["variance_kept"], np.float64),
+    )
