@@ -7,7 +7,8 @@
     │   └── UnknownNameError               no such model, level, method or segmenter
     ├── ModelError(RuntimeError)           the network cannot serve what is asked of it
     │   ├── WeightsError                   weights are missing, unreachable or do not fit
-    │   └── ActivationError                a level has no spatial map, or not a finite one
+    │   ├── ActivationError                a level has no spatial map, or not a finite one
+    │   └── AttentionError                 no attention over an image's tokens is found
     ├── DeviceError(RuntimeError)          a device is absent or its memory is full
     ├── OutputError(OSError)               a result cannot be written
     ├── DownloadError(OSError)             a file cannot be fetched, or is not the published one
@@ -82,6 +83,10 @@ class WeightsError(ModelError):
 
 class ActivationError(ModelError):
     """A level yields no spatial map, or one with values that are not finite."""
+
+
+class AttentionError(ModelError):
+    """A network attends to no tokens of an image, or its attention cannot be read."""
 
 
 class DeviceError(NaspixError, RuntimeError):

@@ -163,6 +163,8 @@ def _asking(
 ) -> pipeline.Method:
     """The method for what a callable makes of the network's output."""
     if isinstance(ask, Attribution):
+        if not ask.asks_class:
+            return ask
         return ask.asking(number) if ask.model is not model else replace(ask, model=asker)
     bridge: Any = ask  # to another library
     if is_dataclass(bridge) and getattr(bridge, "model", None) is model:

@@ -23,7 +23,7 @@ from naspix.models.activations import recording
 from naspix.models.asking import evaluating
 from naspix.models.batches import batch_size_on, in_batches
 from naspix.models.finite import why_not_finite
-from naspix.saliency.base import gradients_enabled
+from naspix.saliency.base import gradients_enabled, target_for
 from naspix.saliency.cam import ClassActivationMap
 from naspix.segmentation import NAS, Segmentation
 from naspix.superpixelify import superpixelify
@@ -191,7 +191,8 @@ class Pipeline:
         raw = {}
         for name, method in self.methods.items():
             with self.watch(f"method {name}"):
-                heat = cams[name]() if name in cams else method(images, as_given(classes))
+                asked = target_for(method, as_given(classes))
+                heat = cams[name]() if name in cams else method(images, asked)
             expected = (len(images), *images.shape[-2:])
             heat = _from_numpy(heat, images)
             if not isinstance(heat, Tensor) or tuple(heat.shape) != expected:

@@ -12,9 +12,11 @@ from naspix.errors import UnknownNameError
 from naspix.saliency import (
     LIME,
     LRP,
+    RELAX,
     RISE,
     SWAG,
     XRAI,
+    AttentionRollout,
     GradCAM,
     GradCAMPlusPlus,
     GuidedBackprop,
@@ -65,6 +67,8 @@ SALIENCY: Mapping[str, type[Attribution]] = {
     "lime": LIME,
     "kernel_shap": KernelSHAP,
     "shapley": Shapley,
+    "attention_rollout": AttentionRollout,
+    "relax": RELAX,
 }
 
 DATASETS: Mapping[str, type] = {

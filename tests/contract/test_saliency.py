@@ -15,7 +15,14 @@ import torchvision
 from torch import Tensor, nn
 
 import naspix
-from naspix.errors import ActivationError, InputError, ModelError, NaspixError, NaspixWarning
+from naspix.errors import (
+    ActivationError,
+    AttentionError,
+    InputError,
+    ModelError,
+    NaspixError,
+    NaspixWarning,
+)
 from naspix.registry import SALIENCY
 from naspix.saliency import IntegratedGradients, Shapley, VanillaGradient
 
@@ -25,6 +32,7 @@ FEW = {
     "integrated_gradients": {"n_steps": 3, "max_steps": 3, "tolerance": 1e9},
     "smoothgrad": {"n_samples": 3},
     "rise": {"n_masks": 6},
+    "relax": {"n_masks": 6},
     "xrai": {"n_steps": 3, "segmenter": naspix.Grid(n_segments=9)},
     "occlusion": {"segmenter": naspix.Grid(n_segments=4)},
     "lime": {"n_samples": 8, "segmenter": naspix.Grid(n_segments=4)},
@@ -43,7 +51,9 @@ WITH_GRADIENTS = [
     "xrai",
     "swag",
 ]
-WITH_SCORES = [name for name in SALIENCY if name not in WITH_GRADIENTS]
+WITH_SCORES = [name for name in SALIENCY if name not in [*WITH_GRADIENTS, "attention_rollout"]]
+OF_A_CLASS = [name for name, kind in SALIENCY.items() if kind.asks_class]
+ON_A_CNN = [name for name in SALIENCY if name != "attention_rollout"]
 
 
 def _vgg() -> nn.Module:
@@ -68,6 +78,11 @@ FAMILIES = {
     ),
     "vit": lambda: torchvision.models.VisionTransformer(SIZE, 16, 12, 2, 16, 32, num_classes=7),
 }
+
+
+def _class_for(name: str, target: object) -> object:
+    """What is asked about, where the method's map is of a class."""
+    return target if SALIENCY[name].asks_class else None
 
 
 @cache
@@ -112,10 +127,18 @@ def _close(found: Tensor, expected: Tensor) -> None:
 @pytest.mark.parametrize("name", SALIENCY)
 def test_contract(name, family):
     model, images = _model(family), _images()
-    target = torch.tensor([2, 4])
     method = SALIENCY[name](model, **FEW.get(name, {}))
+    targets = [2, 4] if method.asks_class else [None, None]
+    target = torch.tensor(targets) if method.asks_class else None
     before = _state(model.network)
-    heat = method(images, target)
+    if name in ON_A_CNN or family == "vit":
+        heat = method(images, target)
+    else:
+        with pytest.raises(AttentionError) as error:
+            method(images, target)
+        _sentence(error, name)
+        assert _state(model.network) == before
+        return
     assert _state(model.network) == before
     assert heat.shape == (2, SIZE, SIZE)
     assert heat.dtype == images.dtype
@@ -123,13 +146,13 @@ def test_contract(name, family):
     assert not heat.requires_grad
     assert (heat.flatten(1).std(1) > 0).any()  # a CAM of one image may be zero by right
 
-    _close(torch.cat([method(images[i : i + 1], int(target[i])) for i in range(2)]), heat)
+    _close(torch.cat([method(images[i : i + 1], targets[i]) for i in range(2)]), heat)
     if hasattr(method, "batch_size"):
         _close(SALIENCY[name](model, **FEW.get(name, {}), batch_size=1)(images, target), heat)
     model.network.requires_grad_(False)
     try:
         with torch.inference_mode():
-            _close(method(images.clone(), target.clone()), heat)
+            _close(method(images.clone(), target), heat)
     finally:
         model.network.requires_grad_(True)
 
@@ -138,8 +161,10 @@ def test_contract(name, family):
 @pytest.mark.parametrize("family", ["resnet", "vit"])
 @pytest.mark.parametrize("name", SALIENCY)
 def test_bfloat16(name, family):
+    if name == "attention_rollout" and family != "vit":
+        pytest.skip("a network without attention")
     heat = SALIENCY[name](_model(family, torch.bfloat16), **FEW.get(name, {}))(
-        _images(1, torch.float32), 3
+        _images(1, torch.float32), _class_for(name, 3)
     )
     assert heat.dtype == torch.float32
     assert heat.isfinite().all()
@@ -148,19 +173,20 @@ def test_bfloat16(name, family):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("name", SALIENCY)
 def test_cuda_gives_the_same_map(name):
-    expected = SALIENCY[name](_model("resnet"), **FEW.get(name, {}))(_images(), 2)
+    family, target = "resnet" if name in ON_A_CNN else "vit", _class_for(name, 2)
+    expected = SALIENCY[name](_model(family), **FEW.get(name, {}))(_images(), target)
     model = naspix.wrap_model(
-        _model("resnet").network, mean=[0.5] * 3, std=[0.25] * 3, input_size=SIZE
+        _model(family).network, mean=[0.5] * 3, std=[0.25] * 3, input_size=SIZE
     ).cuda()
     try:
-        heat = SALIENCY[name](model, **FEW.get(name, {}))(_images().cuda(), 2)
+        heat = SALIENCY[name](model, **FEW.get(name, {}))(_images().cuda(), target)
         assert heat.device.type == "cuda"
         _close(heat.cpu(), expected)
     finally:
         model.cpu()
 
 
-@pytest.mark.parametrize("name", SALIENCY)
+@pytest.mark.parametrize("name", OF_A_CLASS)
 def test_why_class_a_and_not_b(name):
     """A contrast asks for a difference; of a class with itself there is none."""
     method = SALIENCY[name](_model("resnet"), **FEW.get(name, {}))
@@ -184,7 +210,7 @@ class Quadrant(nn.Module):
         return self.head(self.first(seen).relu().mean((2, 3)))
 
 
-@pytest.mark.parametrize("name", [n for n in SALIENCY if n != "rise"])  # whose level is the score
+@pytest.mark.parametrize("name", [n for n in OF_A_CLASS if n != "rise"])  # whose level is the score
 def test_a_network_that_looks_at_one_quadrant(name):
     grid = naspix.Grid(n_segments=16)
     settings = dict(FEW.get(name, {}))
@@ -245,12 +271,12 @@ def _sentence(error: pytest.ExceptionInfo[BaseException], name: str) -> str:
     return text
 
 
-@pytest.mark.parametrize("name", SALIENCY)
+@pytest.mark.parametrize("name", ON_A_CNN)
 def test_no_gradients(name):
     method = SALIENCY[name](_planted(NoGrad()), **FEW.get(name, {}))
     images = _images(1, torch.float32)
     if name in WITH_SCORES:
-        assert method(images, 0).isfinite().all()
+        assert method(images, _class_for(name, 0)).isfinite().all()
         return
     with pytest.raises(ModelError) as error:
         method(images, 0)
@@ -258,17 +284,18 @@ def test_no_gradients(name):
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit", "ignore:`torch.jit")
-@pytest.mark.parametrize("name", SALIENCY)
+@pytest.mark.parametrize("name", ON_A_CNN)
 def test_a_scripted_network(name):
     scripted = torch.jit.trace(Planted(nn.Identity()).eval(), torch.rand(2, 3, 16, 16))
     model = naspix.wrap_model(scripted, input_size=16, levels=["first"])
     method = SALIENCY[name](model, **FEW.get(name, {}))
     images = torch.rand(1, 3, 16, 16)
+    target = _class_for(name, 0)
     if name not in ("grad_cam", "grad_cam_plus_plus", "guided_backprop", "lrp"):
-        assert method(images, 0).isfinite().all()
+        assert method(images, target).isfinite().all()
         return
     with pytest.raises((ModelError, ActivationError)) as error:
-        method(images, 0)
+        method(images, target)
     assert re.search("TorchScript|scripted", _sentence(error, name))
 
 
@@ -306,12 +333,12 @@ def test_superpixels_of_another_shape(name, shape):
     _sentence(error, name)
 
 
-@pytest.mark.parametrize("name", [n for n in SALIENCY if n != "swag"])
+@pytest.mark.parametrize("name", [n for n in ON_A_CNN if n != "swag"])
 def test_an_out_of_memory_halves_the_batch(name, monkeypatch):
     """Memory for one image at a time; SWAG's gradients are another method's."""
     model = _model("resnet")
     settings = FEW.get(name, {})
-    expected = SALIENCY[name](model, **settings)(_images(), 1)
+    expected = SALIENCY[name](model, **settings)(_images(), _class_for(name, 1))
     largest = 0
     forward = nn.Module._call_impl
 
@@ -324,11 +351,11 @@ def test_an_out_of_memory_halves_the_batch(name, monkeypatch):
         return forward(self, *args, **kwargs)
 
     monkeypatch.setattr(nn.Module, "__call__", small)
-    _close(SALIENCY[name](model, **settings)(_images(), 1), expected)
+    _close(SALIENCY[name](model, **settings)(_images(), _class_for(name, 1)), expected)
     assert largest > 1
 
 
-@pytest.mark.parametrize("name", SALIENCY)
+@pytest.mark.parametrize("name", ON_A_CNN)
 def test_predicting_takes_no_larger_batches(name, monkeypatch):
     """The class that is not given is found a batch at a time too."""
     model = _planted(nn.Identity())
@@ -351,8 +378,8 @@ def test_predicting_takes_no_larger_batches(name, monkeypatch):
 @pytest.mark.parametrize("name", SALIENCY)
 def test_docstrings_say_needs_cost_sign_and_source(name):
     text = " ".join(inspect.getdoc(SALIENCY[name]).split())
-    assert re.search(r"Needs (gradients|scores|probabilities)", text)
-    assert re.search(r"costs? .*(forward|backward|what)", text)
+    assert re.search(r"Needs (gradients|scores|probabilities|attention|an embedding)", text)
+    assert re.search(r"[Cc]osts? .*(forward|backward|what)", text)
     assert re.search(r"[Ss]igned|[Nn]ever negative|Sign and range", text)
     assert re.search(r"Source: .*\d{4}", text)
     if "reduce" in SALIENCY[name].__dataclass_fields__:

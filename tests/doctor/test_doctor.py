@@ -14,6 +14,7 @@ from naspix.doctor import Diagnosis, check
 from naspix.doctor.methods import measuring_memory
 from naspix.errors import InputError, ModelError, NaspixError, NaspixWarning, UnknownNameError
 from naspix.registry import SALIENCY
+from naspix.saliency.base import target_for
 
 SIZE = (32, 32)
 
@@ -137,7 +138,8 @@ def _found(diagnosis: Diagnosis) -> dict[str, tuple[str, ...]]:
 def test_nothing_is_found_where_nothing_is_planted():
     diagnosis = check(_model("plain"))
     assert _found(diagnosis) == {}
-    assert all(method.serves and not method.why for method in diagnosis.methods)
+    refused = [method.method for method in diagnosis.methods if not method.serves or method.why]
+    assert refused == ["attention_rollout"]  # a convolutional network attends to nothing
     assert [method.method for method in diagnosis.methods] == list(SALIENCY)
     levels = [(one.module, one.shape, one.layout) for one in diagnosis.network.levels]
     assert levels == [("first", (8, 32, 32), "map"), ("second", (8, 16, 16), "map")]
@@ -212,7 +214,7 @@ def test_quantised_layers_are_named():
     diagnosis = check(model)
     assert _found(diagnosis)["scripted or quantised"] == ("head (quantised)",)
     served = {method.method for method in diagnosis.methods if method.serves}
-    assert served == {"rise", "occlusion", "lime", "kernel_shap", "shapley"}
+    assert served == {"rise", "occlusion", "lime", "kernel_shap", "shapley", "relax"}
 
 
 def test_levels_that_are_no_maps():
@@ -235,6 +237,7 @@ QUICK = {
     "integrated_gradients": {"n_steps": 2, "max_steps": 2, "tolerance": 1.0},
     "smoothgrad": {"n_samples": 2},
     "rise": {"n_masks": 2},
+    "relax": {"n_masks": 2},
     "xrai": {"n_steps": 2},
     "lime": {"n_samples": 4},
     "kernel_shap": {"n_samples": 60},
@@ -253,7 +256,7 @@ def test_a_method_serves_if_and_only_if_it_works(plant):
         try:
             with warnings.catch_warnings():
                 warnings.filterwarnings("error", ".*zero everywhere", NaspixWarning)
-                worked = bool(method(image, 0).isfinite().all())
+                worked = bool(method(image, target_for(kind, 0)).isfinite().all())
         except (NaspixError, NaspixWarning):
             worked = False
         assert diagnosis.serves(name) == worked, name
@@ -265,7 +268,7 @@ def _smooth(channels: int = 3, size: tuple[int, int] = SIZE) -> Tensor:
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", SALIENCY)
+@pytest.mark.parametrize("name", [name for name in SALIENCY if name != "attention_rollout"])
 def test_passes_are_those_that_the_methods_make(name, monkeypatch):
     """Default settings; counted where images go in, and where gradients come back."""
     network = nn.Sequential(nn.AvgPool2d(4), nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Flatten())
@@ -288,7 +291,7 @@ def test_passes_are_those_that_the_methods_make(name, monkeypatch):
     model.n_classes  # noqa: B018 -- asked for once, by a forward of its own
     monkeypatch.setattr(type(model), "forward", counting)
     settings = {"tolerance": 1e9} if name == "integrated_gradients" else {}
-    SALIENCY[name](model, **settings)(image, 0)
+    SALIENCY[name](model, **settings)(image, target_for(SALIENCY[name], 0))
     if name == "shapley":  # SLIC makes about as many superpixels as it is told
         assert count["forwards"] == pytest.approx(said.forwards, rel=0.3)
     else:
@@ -308,13 +311,18 @@ def test_memory_is_that_of_the_method():
         "smoothgrad": {"n_samples": 32},
         "xrai": {"n_steps": 16},
         "rise": {"n_masks": 32},
+        "relax": {"n_masks": 32},
         "lime": {"n_samples": 32},
         "kernel_shap": {"n_samples": 64},
         "shapley": {"n_pairs": 2},
     }
     for said in check(model, image).methods:
+        if said.needs == "attention":
+            assert (said.serves, said.memory) == (False, 0)
+            continue
+        kind = SALIENCY[said.method]
         with measuring_memory() as memory:
-            SALIENCY[said.method](model, **settings.get(said.method, {}))(image, 0)
+            kind(model, **settings.get(said.method, {}))(image, target_for(kind, 0))
         assert 0.6 < said.memory / memory.peak < 1.2, said.method
 
 

@@ -21,7 +21,7 @@ from naspix.errors import InputError
 from naspix.models import Classifier
 from naspix.pipeline import Pipeline
 from naspix.plots import photo_picture
-from naspix.saliency.base import Attribution
+from naspix.saliency.base import Attribution, target_for
 from naspix.segmentation import Segmentation
 from naspix.targets import Contrast
 
@@ -127,7 +127,7 @@ class Study:
             asked = method_of(method, self.model)
             if told is not None:
                 told(asked.passes(self.images.shape[1:])[0], registry.title_of(method))
-            self.heats[key] = asked(self.images, wanted).detach()
+            self.heats[key] = asked(self.images, target_for(asked, wanted)).detach()
             while len(self.heats) > _MOST_HEATS:
                 del self.heats[next(iter(self.heats))]
         return self.heats[key]

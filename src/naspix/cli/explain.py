@@ -2,7 +2,7 @@
 
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -31,7 +31,7 @@ def explain(
     *,
     method: Annotated[
         tuple[Literal[MethodName, "all"], ...],
-        several("Saliency method"),
+        several("Saliency method; all are those that explain a class"),
     ] = ("grad_cam_plus_plus",),
     segmenter: Annotated[
         tuple[Literal[SegmenterName, "all"], ...],
@@ -91,7 +91,7 @@ def explain(
         device=str(resolve_device(model.device)),
         scores=model.scores,
         categories=model.categories_file,
-        methods=tuple(registry.SALIENCY) if "all" in method else tuple(dict.fromkeys(method)),
+        methods=_methods(method),
         segmenters=(
             tuple(registry.SEGMENTERS) if "all" in segmenter else tuple(dict.fromkeys(segmenter))
         ),
@@ -127,6 +127,18 @@ def explain(
         if failed < run.n_items:
             talk.say(f"see {output / 'report.html'}")
     return 1 if failed else 0
+
+
+def _methods(words: Iterable[str]) -> tuple[str, ...]:
+    """Methods by name; ``all`` are those of a class, since others may not serve the network."""
+    from naspix.registry import SALIENCY
+
+    asked = dict.fromkeys(words)
+    if "all" in asked:
+        of_a_class = dict.fromkeys(name for name, kind in SALIENCY.items() if kind.asks_class)
+        asked = {**of_a_class, **asked}
+        del asked["all"]
+    return tuple(asked)
 
 
 def _in_column(name: str, width: int = 24) -> str:

@@ -33,6 +33,8 @@ MethodName = Literal[
     "lime",
     "kernel_shap",
     "shapley",
+    "attention_rollout",
+    "relax",
 ]
 DatasetName = Literal["stl10", "cub", "voc", "folder", "coco", "photos"]
 Resize = Literal["crop", "squash", "none"]

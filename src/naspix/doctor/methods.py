@@ -1,8 +1,8 @@
 """Which saliency methods serve a network: each kind of need is tried once, memory measured.
 
-A method needs scores alone, gradients, guided gradients, relevance (LRP) or a layer's map. What
-serves one method of a kind serves all of it. A method says itself what it needs and costs; a test
-holds both to what it really does.
+A method needs scores alone, gradients, guided gradients, relevance (LRP), a layer's map or
+attention. What serves one method of a kind serves all of it. A method says itself what it needs and
+costs; a test holds both to what it really does.
 """
 
 import warnings
@@ -21,7 +21,7 @@ from naspix.errors import NaspixError, NaspixWarning
 from naspix.models import Classifier
 from naspix.models.batches import batch_size_on
 from naspix.registry import SALIENCY
-from naspix.saliency import LRP, GradCAM, GuidedBackprop, VanillaGradient
+from naspix.saliency import LRP, AttentionRollout, GradCAM, GuidedBackprop, VanillaGradient
 from naspix.saliency.base import Need
 
 
@@ -88,6 +88,7 @@ def _try(model: Classifier, needs: Need, images: Float[Tensor, "1 C H W"]) -> tu
         "guided gradients": GuidedBackprop(model),
         "relevance": LRP(model),
         "a layer's map": GradCAM(model),
+        "attention": AttentionRollout(model),
     }
     method = ways[needs]
     try:

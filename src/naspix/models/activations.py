@@ -33,6 +33,7 @@ class ModuleCall(NamedTuple):
     ``own`` is False where the map can be no level: a dropout only passes it on (attention weights,
     as a rule), or a dictionary holds more tensors beside it, from which the network may go on
     instead. ``varies`` is False where a batch's first two images have the same output.
+    ``n_tokens`` counts all tokens of a sequence, those that are no patches too; 0 of other maps.
     """
 
     module: nn.Module
@@ -42,6 +43,7 @@ class ModuleCall(NamedTuple):
     problem: str = ""
     own: bool = True
     varies: bool = True
+    n_tokens: int = 0
 
 
 class _ReachedError(BaseException):
@@ -159,6 +161,7 @@ def tracing(network: nn.Module) -> Iterator[list[ModuleCall]]:
                 layout,
                 own=_is_own(module, output),
                 varies=len(tensor) < 2 or not torch.equal(tensor[0], tensor[1]),
+                n_tokens=0 if layout.grid is None else tensor.shape[1],
             )
         )
 

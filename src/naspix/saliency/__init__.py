@@ -17,7 +17,9 @@ from naspix.saliency.integrated import IntegratedAttributions, IntegratedGradien
 from naspix.saliency.lrp import LRP, PropagatedRelevance
 from naspix.saliency.occlusion import Occlusion
 from naspix.saliency.regression import LIME, KernelSHAP
+from naspix.saliency.relax import RELAX, RELAXEstimate
 from naspix.saliency.rise import RISE, RISEEstimate
+from naspix.saliency.rollout import AttentionRollout
 from naspix.saliency.shapley import Shapley, ShapleyValues
 from naspix.saliency.swag import SWAG
 from naspix.saliency.xrai import XRAI, XRAIRegions
@@ -25,9 +27,11 @@ from naspix.saliency.xrai import XRAI, XRAIRegions
 __all__ = [
     "LIME",
     "LRP",
+    "RELAX",
     "RISE",
     "SWAG",
     "XRAI",
+    "AttentionRollout",
     "GradCAM",
     "GradCAMPlusPlus",
     "GrownRegions",
@@ -38,6 +42,7 @@ __all__ = [
     "KernelSHAP",
     "Occlusion",
     "PropagatedRelevance",
+    "RELAXEstimate",
     "RISEEstimate",
     "ReduceChannels",
     "SaliencyMethod",

@@ -35,7 +35,8 @@ from naspix.targets import Number, Target, asks_number, asks_predicted, pick_sco
 
 ReduceChannels = Literal["sum", "abs_sum", "sum_abs", "max_abs", "max"]
 # what a method asks of the network; what serves one method of a kind serves all of it
-Need = Literal["scores", "gradients", "guided gradients", "relevance", "a layer's map"]
+Need = Literal["scores", "gradients", "guided gradients", "relevance", "a layer's map", "attention"]
+_NEED_NO_GRADIENTS: tuple[Need, ...] = ("scores", "attention")
 
 Images = Float[Tensor, "B C H W"]  # in [0, 1]
 Maps = Float[Tensor, "B H W"]
@@ -68,12 +69,14 @@ class Attribution(ABC):
         title: How people write the method's name.
         needs: What it asks of the network.
         quick: Settings for a first look, with fewer masks, samples and steps than by default.
+        asks_class: Whether the map is of a class; else it is the same for every class.
         model: The classifier.
     """
 
     title: ClassVar[str]
     needs: ClassVar[Need] = "gradients"
     quick: ClassVar[Settings] = {}
+    asks_class: ClassVar[bool] = True
 
     model: Classifier
 
@@ -142,6 +145,8 @@ class Attribution(ABC):
         # eval mode through the backward too: what is checkpointed runs again there
         with self._naming_errors(), evaluating(self.model.network):
             check_images(images, self.model.in_channels)
+            if target is None and not self.asks_class:
+                return ask(self, images, images.new_zeros(len(images)).long())
             if asks_number(target):
                 return ask(self.asking(target), images, images.new_zeros(len(images)).long())
             self.model.find_scores(images)
@@ -184,7 +189,7 @@ class Attribution(ABC):
     @property
     def _at_once(self) -> int:
         """How many images pass the network at once."""
-        backwards = self.needs != "scores"
+        backwards = self.needs not in _NEED_NO_GRADIENTS
         return batch_size_on(self.model.device, self.batch_size, backwards=backwards)
 
     def _in_batches(
@@ -286,6 +291,17 @@ class ChannelAttribution(Attribution):
     @abstractmethod
     def _channels(self, images: Images, target: Classes) -> Images:
         """The value of each channel of each pixel."""
+
+
+def target_for(method: object, target: Target) -> Target:
+    """What a method is asked about: None where its map is of no class.
+
+    Example:
+        >>> from naspix.saliency import AttentionRollout, GradCAM
+        >>> target_for(GradCAM, 3), target_for(AttentionRollout, 3)
+        (3, None)
+    """
+    return target if getattr(method, "asks_class", True) else None
 
 
 @contextmanager

@@ -7,8 +7,9 @@ device a round at a time from grids drawn beforehand; no stack of masks is ever 
 
 import math
 import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import KW_ONLY, dataclass
-from typing import ClassVar
+from typing import ClassVar, final
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -46,7 +47,53 @@ class RISEEstimate:
 
 
 @dataclass(frozen=True)
-class RISE(Attribution):
+class RandomMasks(Attribution):
+    """What RISE and RELAX share: masks that hide random cells, and the image under each."""
+
+    needs: ClassVar[Need] = "scores"
+
+    _: KW_ONLY
+    n_masks: int = 2000
+    cells: int = 8
+    p: float = 0.5
+    seed: int = 0
+    batch_size: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_counts("n_masks", "cells")
+        if not 0 < self.p <= 1:
+            raise InputError(f"{type(self).__name__}: p is a probability above 0, not {self.p}")
+
+    def passes(self, shape: torch.Size) -> tuple[int, int]:
+        """Count a forward for each mask."""
+        return self.n_masks, 0
+
+    def _rounds(self, size: tuple[int, int]) -> Iterator[Float[Tensor, "n H W"]]:
+        """All masks, a round at a time, on the model's device."""
+        grids, shifts = draw_masks(self.n_masks, self.cells, self.p, size, self.seed)
+        device = self.model.device
+        for some, by in zip(grids.split(_ROUND), shifts.split(_ROUND), strict=True):
+            yield make_masks(some.to(device), by.to(device), size)
+
+    @torch.no_grad()
+    def _under_masks(
+        self, image: Image, masks: Float[Tensor, "n H W"], ask: Callable[[Images], Tensor]
+    ) -> Float[Tensor, "n ..."]:
+        """What is answered about the image under each mask."""
+        image = image.to(masks)
+        hidden = self.model.mean.to(masks)
+        parts = in_batches(
+            lambda part: ask(torch.lerp(hidden, image, masks[part, None])),
+            len(masks),
+            self._at_once,
+        )
+        return torch.cat(list(parts))
+
+
+@final
+@dataclass(frozen=True)
+class RISE(RandomMasks):
     """RISE: a pixel matters if the class is likely whenever the pixel is seen.
 
     Needs probabilities only, so any network will do; costs ``n_masks`` forwards an image. Never
@@ -79,28 +126,15 @@ class RISE(Attribution):
     """
 
     title: ClassVar[str] = "RISE"
-    needs: ClassVar[Need] = "scores"
     quick: ClassVar[Settings] = {"n_masks": 300}
 
     _: KW_ONLY
-    n_masks: int = 2000
-    cells: int = 8
-    p: float = 0.5
-    seed: int = 0
     until: float | None = None
-    batch_size: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_counts("n_masks", "cells")
-        if not 0 < self.p <= 1:
-            raise InputError(f"RISE: p is a probability above 0, not {self.p}")
         if self.until is not None and not self.until > 0:
             raise InputError(f"RISE: until is a share of the map's range above 0, not {self.until}")
-
-    def passes(self, shape: torch.Size) -> tuple[int, int]:
-        """Count a forward for each mask."""
-        return self.n_masks, 0
 
     def estimate(self, images: Images, target: Target = None) -> RISEEstimate:
         """Return the map with its standard error.
@@ -117,9 +151,7 @@ class RISE(Attribution):
         size = (images.shape[-2], images.shape[-1])
         means = _RunningMeans.zeros(len(images), size)
         going = torch.ones(len(images), dtype=torch.bool)
-        grids, shifts = draw_masks(self.n_masks, self.cells, self.p, size, self.seed)
-        for some, by in zip(grids.split(_ROUND), shifts.split(_ROUND), strict=True):
-            masks = make_masks(some.to(self.model.device), by.to(self.model.device), size)
+        for masks in self._rounds(size):
             for index in going.nonzero()[:, 0].tolist():
                 means.add(index, self._scores(images[index], masks, target[index]), masks)
             if self.until is not None:
@@ -137,20 +169,16 @@ class RISE(Attribution):
             )
         return result
 
-    @torch.no_grad()
     def _scores(
         self, image: Image, masks: Float[Tensor, "n H W"], target: OneClass
     ) -> Float[Tensor, " n"]:
         """The class's probability for the image under each mask."""
-        image = image.to(masks)
-        hidden = self.model.mean.to(masks)
 
-        def ask(part: slice) -> Tensor:
-            seen = torch.lerp(hidden, image, masks[part, None])
+        def ask(seen: Images) -> Tensor:
             probabilities = self.model.probabilities(seen)
             return pick_scores(probabilities, target.expand(len(seen), *target.shape))
 
-        return torch.cat(list(in_batches(ask, len(masks), self._at_once))).to(masks)
+        return self._under_masks(image, masks, ask).to(masks)
 
 
 def draw_masks(
