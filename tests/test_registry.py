@@ -5,8 +5,11 @@ from typing import get_args
 import pytest
 
 from naspix import registry
+from naspix.cli.explain import _methods
 from naspix.cli.options import DatasetName, MethodName, SegmenterName
 from naspix.errors import UnknownNameError
+
+OF_NO_CLASS = {"attention_rollout", "relax"}
 
 
 def test_the_command_lines_choices_are_the_registrys():
@@ -43,3 +46,12 @@ def test_quick_settings_are_settings_of_their_methods():
                 assert value < defaults[setting]
             else:
                 assert value > defaults[setting]  # a tolerance
+
+
+def test_all_methods_are_those_of_a_class():
+    """The others may not serve the network, or cost much: they are asked for by name."""
+    every = _methods(["all"])
+    assert every == tuple(name for name in registry.SALIENCY if name not in OF_NO_CLASS)
+    assert _methods(["relax", "all"]) == (*every, "relax")
+    assert _methods(["lrp", "rise", "lrp"]) == ("lrp", "rise")
+    assert {name for name, kind in registry.SALIENCY.items() if not kind.asks_class} == OF_NO_CLASS
