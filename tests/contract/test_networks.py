@@ -130,7 +130,7 @@ def _open_clip() -> nn.Module:
 def _peft() -> nn.Module:
     peft = pytest.importorskip("peft")
     network = _hf("ViT", num_hidden_layers=6, **_HF_VIT)()
-    return peft.get_peft_model(network, peft.LoraConfig(target_modules=["query", "value"]))
+    return peft.get_peft_model(network, peft.LoraConfig(target_modules=["q_proj", "v_proj"]))
 
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
@@ -186,6 +186,9 @@ def _state(network: nn.Module) -> dict[str, Any]:
     }
 
 
+@pytest.mark.filterwarnings(
+    "ignore:.is_gradient_checkpointing. is deprecated:FutureWarning"
+)  # peft
 @pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")  # torch's, reentrant
 @pytest.mark.parametrize("name", NETWORKS)
 def test_what_holds_for_every_network(name: str) -> None:

@@ -73,12 +73,10 @@ def test_scores_are_those_of_transformers(make, output, tokenizer):
 def test_a_prompt_is_a_class_and_its_regions_are_the_images(tokenizer):
     model = naspix.wrap_clip(_clip(), tokenizer, PROMPTS)
     images = torch.rand(1, 3, 32, 32)
-    method = "vanilla_gradient"
-    explanation = naspix.explain(
-        model, images, target="a photo of a cat", method=method, segmenter="grid"
-    )
+    assert all("vision_model" in level for level in model.levels)
+    explanation = naspix.explain(model, images, target="a photo of a cat", segmenter="nas")
     assert explanation.target_predictions[0].name == "a photo of a cat"
-    assert float(explanation.raw[method].abs().max()) > 0
+    assert float(explanation.raw["grad_cam_plus_plus"].max()) > 0
 
 
 def test_a_whole_processor_makes_the_pictures_too(tokenizer):
@@ -110,10 +108,9 @@ def test_scores_are_those_of_open_clip():
         texts = network.encode_text(tokenizer(PROMPTS))
         expected = functional.cosine_similarity(own[:, None], texts[None], dim=2)
     torch.testing.assert_close(model(images).detach(), expected * network.logit_scale.exp())
-    heat = naspix.explain(model, images[:1], method="vanilla_gradient", segmenter="grid").raw[
-        "vanilla_gradient"
-    ]
-    assert float(heat.abs().max()) > 0
+    assert all("visual" in level for level in model.levels)
+    explanation = naspix.explain(model, images[:1], segmenter="nas")
+    assert float(explanation.raw["grad_cam_plus_plus"].max()) > 0
 
 
 def test_what_compares_no_texts_is_refused(tokenizer):

@@ -1,6 +1,7 @@
 """Rules for finding levels, beside the architectures of the contract."""
 
 import pytest
+import timm
 import torch
 import torchvision
 from networks import ConvNet, HubLikeViT
@@ -59,6 +60,64 @@ def test_traced_levels_pass_over_pools_and_attention() -> None:
     ]
     assert traced_levels(calls) == ("a", "b", "c")
     assert traced_levels([]) == ()
+
+
+STAGES = tuple(f"stages.{i}" for i in range(4))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "levels"),
+    [
+        ("mvitv2_tiny", {"img_size": 64}, STAGES),  # not the pools and projections inside attention
+        ("mvitv2_small_cls", {"img_size": 128}, STAGES),  # not two blocks of its second stage
+        ("levit_128s", {}, ("stem", *STAGES[:2])),  # untrained, its last tokens are all alike
+        (
+            "coat_tiny",  # one module puts out maps of several resolutions, the finest first
+            {"img_size": 64},
+            ("parallel_blocks.5", *(f"serial_blocks{i}.1" for i in (2, 3, 4))),
+        ),
+    ],
+)
+def test_hierarchical_transformers_have_a_level_a_stage(
+    name: str, options: dict[str, int], levels: tuple[str, ...]
+) -> None:
+    torch.manual_seed(0)
+    network = timm.create_model(name, num_classes=5, **options)
+    model = naspix.wrap_model(network, input_size=options.get("img_size", 224))
+    assert model.levels == levels
+    maps = model.activations(torch.rand(1, 3, *model.input_size), levels)
+    sizes = [each.shape[2] for each in maps]
+    assert sizes == sorted(sizes, reverse=True)
+
+
+def test_blocks_that_are_no_modules_leave_those_that_are_in_them() -> None:
+    """As vit_pytorch's ViT, whose layers are lists of an attention and a perceptron."""
+
+    class Lists(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.patches = nn.Conv2d(3, 16, 8, 8)
+            self.layers = nn.ModuleList(
+                nn.ModuleList(
+                    [
+                        nn.Sequential(nn.LayerNorm(16), nn.Linear(16, 16)),
+                        nn.Sequential(nn.LayerNorm(16), nn.Linear(16, 16)),
+                    ]
+                )
+                for _ in range(3)
+            )
+            self.norm, self.head = nn.LayerNorm(16), nn.Linear(16, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.patches(x).flatten(2).mT
+            for first, second in self.layers:
+                x = x + first(x)
+                x = x + second(x)
+            return self.head(self.norm(x).mean(1))
+
+    torch.manual_seed(0)
+    found = naspix.wrap_model(Lists(), input_size=32).levels
+    assert found == ("layers.0.1", "layers.1.0", "layers.1.1", "layers.2.0", "layers.2.1")
 
 
 def test_a_map_handed_over_beside_other_tensors_is_no_level() -> None:

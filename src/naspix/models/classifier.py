@@ -5,7 +5,7 @@ back, knows the names of categories and the network's levels (DESIGN sections 1 
 itself is never changed: not its mode, hooks, weights, gradients or random state. It does not train.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from copy import copy
 from itertools import chain
@@ -316,10 +316,10 @@ class Classifier(nn.Module):
         """
         names = self.level_names(levels)
         check_images(images, self.in_channels)
-        counts: Mapping[str, int] = {}
-        with suppress(ModelError):  # said by the pass below
+        stop_after: dict[str, int] | None = None
+        with suppress(ModelError):  # said by the pass below, which then runs to its end
             counts = self._traced((images.shape[2], images.shape[3])).counts
-        stop_after = {name: counts.get(name) or 1 for name in names}
+            stop_after = {name: counts.get(name) or 1 for name in names}
         with (
             torch.no_grad(),
             recording(self.network, names, detach=True, stop_after=stop_after) as maps,

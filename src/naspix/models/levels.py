@@ -3,13 +3,13 @@
 DESIGN section 5. `family_levels` reads the structure alone and runs nothing: torchvision's, timm's
 and Hugging Face's layouts, also where the network is a part of a larger module; `tracing.py` sees
 whether a pass bears it out. For the rest, `traced_levels` takes the last map at each of the last
-five resolutions of that pass. Names in, names out, shallow first; what the modules put out is
-`activations.py`'s business.
+five resolutions of that pass; where maps are of tokens, `block_levels` takes the last block. Names
+in, names out, shallow first; what the modules put out is `activations.py`'s business.
 """
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from torch import nn
 
@@ -100,6 +100,46 @@ def traced_levels(calls: Sequence[tuple[str, tuple[int, int] | None]]) -> tuple[
     return tuple(last[area] for area in sorted(last, reverse=True)[-N_LEVELS:])
 
 
+def block_levels(
+    calls: Sequence[tuple[str, tuple[int, int] | None]], modules: Mapping[str, nn.Module]
+) -> tuple[str, ...]:
+    """The last block at each of the last five resolutions of a network whose maps are of tokens.
+
+    A block has parts, and stands in a row: its name ends with a number. What runs inside of one,
+    such as queries and keys that are still as many as before, is no level. Where there is no block
+    the last other map is taken. Of a network of one resolution they are spread over its blocks.
+
+    Args:
+        calls: Name and map size `(h, w)` of each call, in the order in which the calls ended.
+        modules: The network's, by name.
+
+    Example:
+        >>> rows = {f"stages.{i}": nn.Sequential(nn.Linear(2, 2)) for i in range(2)}
+        >>> inside = {f"{name}.0": row[0] for name, row in rows.items()}
+        >>> calls = [("stages.0", (8, 8)), ("stages.1.0", (8, 8)), ("stages.1", (4, 4))]
+        >>> block_levels(calls, rows | inside)
+        ('stages.0', 'stages.1')
+    """
+    blocks = {
+        name
+        for name, size in calls
+        if size and name.rpartition(".")[2].isdigit() and _children(modules[name])
+    }
+    outer = [
+        (name, size)
+        for name, size in calls
+        if not any(name.startswith(f"{block}.") for block in blocks)
+    ]
+    levels = traced_levels(outer)
+    last = {size: name for name, size in calls if name in blocks}
+    if len(levels) == 1 and len(last) == 1:
+        rows = list(dict.fromkeys(name for name, _ in outer if name in blocks))
+        rows = [name for name in rows if type(modules[name]) is type(modules[rows[-1]])]
+        return tuple(rows[i] for i in spread(len(rows)))
+    sizes = dict(outer)
+    return tuple(last.get(sizes[name], name) for name in levels)
+
+
 def spread(n: int) -> list[int]:
     """Positions, from 0, of the levels among ``n`` equal layers: of twelve, 2, 4, 6, 8 and 10."""
     if n <= N_LEVELS:
@@ -163,6 +203,8 @@ def _feature_info(module: nn.Module) -> tuple[str, ...] | None:
     if not names or not all(names) or not _has(module, names):
         return None
     names = [_called(module, name) for name in names]
+    if len(set(names)) < len(names):  # one module puts out maps of several resolutions
+        return None
     if len({entry.get("reduction") for entry in entries}) == 1:
         return tuple(names[i] for i in spread(len(names)))
     if len(names) < N_LEVELS:
@@ -186,6 +228,11 @@ def _transformer(module: nn.Module) -> tuple[str, ...] | None:
             continue
         kinds = {type(layer) for layer in row}
         if len(kinds) == 1 and len(row) > 1 and not kinds & {nn.Linear, nn.Conv2d}:
+            inside = set(row.modules())
+            if any(type(one) in kinds and one not in inside for one in module.modules()):
+                return (
+                    None  # stages of a hierarchical one, or a row for texts beside that for images
+                )
             names = [name for name, _ in row.named_children()]
             return tuple(f"{path}.{names[i]}" for i in spread(len(names)))
     return None

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from naspix.errors import ModelError
 from naspix.models.activations import recording, tracing
 from naspix.models.asking import evaluating
-from naspix.models.levels import family_levels, traced_levels
+from naspix.models.levels import block_levels, family_levels, traced_levels
 from naspix.models.randomness import own_random_numbers
 
 
@@ -52,16 +52,20 @@ def trace_network(network: nn.Module, run: Callable[[Tensor], object], images: T
     modules = dict(network.named_modules(remove_duplicate=False))
     names = {module: name for name, module in network.named_modules()}
 
-    def serves(name: str) -> bool:
+    def depends(name: str) -> bool:
         call = last.get(modules[name]) if name in modules else None
-        return call is not None and call.layout is not None and call.varies
+        return call is not None and call.varies
 
-    rules = family_levels(network)
-    chosen = next((levels for levels in rules if all(map(serves, levels))), None)
+    def borne_out(levels: Sequence[str]) -> tuple[str, ...]:
+        """Those that can be read, if all depend on the images and most can be read."""
+        found = tuple(name for name in levels if depends(name) and last[modules[name]].layout)
+        return found if all(map(depends, levels)) and 2 * len(found) > len(levels) else ()
+
+    chosen = next(filter(None, map(borne_out, family_levels(network))), None)
     if chosen is None:
-        chosen = traced_levels(
-            [(names[call.module], call.size) for call in calls if call.own and call.varies]
-        )
+        maps = [(names[call.module], call.size) for call in calls if call.own and call.varies]
+        tokens = any(call.layout is not None and call.layout.grid is not None for call in calls)
+        chosen = block_levels(maps, modules) if tokens else traced_levels(maps)
     return Trace(
         {name: counts.get(module, 0) for name, module in modules.items()},
         chosen,
