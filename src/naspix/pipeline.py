@@ -218,6 +218,7 @@ class Pipeline:
                 wanted += model.level_names(segmenter.levels)
 
         check_length(target, len(images))
+        seen = model.seen_part((images.shape[2], images.shape[3])) if wanted or cams else None
 
         def ask(part: slice) -> tuple[Tensor, Tensor, dict[str, Tensor], dict[str, Tensor | None]]:
             some = images[part]
@@ -260,7 +261,10 @@ class Pipeline:
             whole = torch.cat(known) if len(known) == len(parts) else None
             return lambda: cams[name].from_gradients(activations[layer], whole, images, classes)
 
-        return logits, classes, activations, {name: map_of(name) for name in cams}
+        placed = {
+            name: each if seen is None else seen.place(each) for name, each in activations.items()
+        }
+        return logits, classes, placed, {name: map_of(name) for name in cams}
 
     def _segment(
         self,

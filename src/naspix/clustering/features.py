@@ -135,6 +135,8 @@ class UpsampledFeatures:
         normalize: Whether line 10 is done.
         weight: Whether line 11 is done.
         names: What to call the levels in an error; their numbers by default.
+        seen: Rows and columns ``((top, bottom), (left, right))`` of the frame that were seen at
+            all; pixels around them have the zero vector. All by default.
 
     Raises:
         InputError: If the activations do not belong together.
@@ -159,6 +161,7 @@ class UpsampledFeatures:
         normalize: bool = True,
         weight: bool = True,
         names: Sequence[str] | None = None,
+        seen: tuple[tuple[int, int], tuple[int, int]] | None = None,
     ) -> None:
         self.normalize = normalize
         self.weight = weight
@@ -170,6 +173,14 @@ class UpsampledFeatures:
             _Level.of(name, maps, self.size, normalize=normalize, weight=weight, gram=few)
             for name, maps in zip(names, activations, strict=True)
         ]
+        self._seen: tuple[tuple[float, float], ...] | None = None  # shares of the sides
+        if seen is not None:
+            (top, bottom), (left, right) = seen
+            height, width = self.size
+            self._seen = (top / height, bottom / height), (left / width, right / width)
+            for level in levels:
+                inside = level.scale[:, top:bottom, left:right].clone()
+                level.scale.zero_()[:, top:bottom, left:right] = inside
         self._hold(levels, _gram_of(levels))
 
     def _hold(self, levels: Sequence[_Level], gram: Tensor | None) -> None:
@@ -288,7 +299,14 @@ class UpsampledFeatures:
 
     def resized(self, size: tuple[int, int]) -> "UpsampledFeatures":
         """Return the features of the same activations in another frame ``(H, W)``."""
-        return UpsampledFeatures(self.levels, size, normalize=self.normalize, weight=self.weight)
+        seen = None
+        if self._seen is not None:
+            (top, bottom), (left, right) = self._seen
+            rows = round(top * size[0]), round(bottom * size[0])
+            seen = rows, (round(left * size[1]), round(right * size[1]))
+        return UpsampledFeatures(
+            self.levels, size, normalize=self.normalize, weight=self.weight, seen=seen
+        )
 
     def tiles(self, side: int) -> Self:
         """Return a smaller frame: one feature a tile of ``side x side`` pixels.

@@ -133,6 +133,12 @@ class Diagnosis:
                 "where all are frozen, others find no gradient; naspix asks for that of the pixels",
             ),
             Finding(
+                "crops its images",
+                (network.seen,) if network.seen else (),
+                "the rest has no say in the scores: saliency is zero there, and it is one cluster; "
+                "other libraries stretch the maps over all of the image",
+            ),
+            Finding(
                 "statistics of the batch",
                 network.batch_statistics,
                 "answers depend on the other images of a batch: explain one image at a time",

@@ -89,6 +89,7 @@ class NetworkDiagnosis:
         batch_statistics: Norms that depend on the other images of the batch, also in eval mode.
         random: Operations that draw random numbers, also in eval mode.
         gradients: Why gradients cannot be had; empty where they can.
+        seen: Which part of the images the network sees, where it crops them itself; else empty.
     """
 
     name: str
@@ -109,6 +110,7 @@ class NetworkDiagnosis:
     batch_statistics: tuple[str, ...] = ()
     random: tuple[LayerOperation, ...] = ()
     gradients: str = ""
+    seen: str = ""
 
 
 def diagnose_network(model: Classifier, images: Float[Tensor, "B C H W"]) -> NetworkDiagnosis:
@@ -166,6 +168,7 @@ def diagnose_network(model: Classifier, images: Float[Tensor, "B C H W"]) -> Net
         ),
         random=tuple(watch.random),
         gradients=gradients,
+        seen=str(model.seen_part((images.shape[2], images.shape[3])) or ""),
     )
 
 

@@ -22,6 +22,7 @@ from naspix.errors import ActivationError
 from naspix.models.asking import evaluating
 from naspix.models.grids import Layout, covers
 from naspix.models.outputs import first_tensor
+from naspix.models.seen import SeenPart, known_part
 from naspix.models.tokens import Layouts
 
 
@@ -216,7 +217,8 @@ class _Reader:
         self._names: dict[nn.Module, str] = {}
         self._given: tuple[tuple[object, ...], dict[str, object], Tensor] | None = None
         self.looking = False
-        self.frame = (0, 0)
+        self.frame = (0, 0)  # of what the network sees
+        self._seen: SeenPart | None = None
 
     def watch_frame(self, thread: int) -> torch.utils.hooks.RemovableHandle:
         def look(module: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
@@ -225,7 +227,9 @@ class _Reader:
                 return
             if images is not None and images.ndim == 4:
                 self._given = args, kwargs, images
-                self.frame = (images.shape[2], images.shape[3])
+                frame = (images.shape[2], images.shape[3])
+                self._seen = known_part(self._network, frame)
+                self.frame = frame if self._seen is None else self._seen.size
 
         return self._network.register_forward_pre_hook(look, with_kwargs=True)
 
@@ -249,13 +253,16 @@ class _Reader:
             )
         if not self._names:
             self._names = {module: name for name, module in self._network.named_modules()}
+        seen = self._given[2] if self._seen is None else self._seen.cut(self._given[2])
         return Layouts.of(self._network).find(
-            self._network, self._names[module], tensor, self._given[2], self._run
+            self._network, self._names[module], tensor, seen, self._run
         )
 
     def _run(self, images: Tensor) -> None:
-        """Let the network run on other images than those at hand; nothing of it is recorded."""
+        """Let the network see other images than those at hand; nothing of it is recorded."""
         assert self._given is not None  # else there is no frame
+        if self._seen is not None:
+            images = self._seen.fill(images)
         args, kwargs, given = self._given
         self.looking = True
         try:

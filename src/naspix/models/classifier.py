@@ -40,6 +40,7 @@ from naspix.models.scores import (
     find_reader,
     plain_reader,
 )
+from naspix.models.seen import SeenPart, find_part
 from naspix.models.tracing import Trace, differentiate_levels, trace_network
 from naspix.targets import (
     Number,
@@ -297,7 +298,8 @@ class Classifier(nn.Module):
 
         Tokens are laid out as a grid without class and register tokens; values are as the level's
         module hands them over, before anything overwrites them. A module that runs more than once
-        in a pass gives its last call. Values that are not finite are passed on as they are.
+        in a pass gives its last call. Values that are not finite are passed on as they are. Of a
+        network that crops its images maps are zero around what it sees (`seen_part`).
 
         Args:
             images: `(B, C, H, W)` in [0, 1].
@@ -316,6 +318,7 @@ class Classifier(nn.Module):
         """
         names = self.level_names(levels)
         check_images(images, self.in_channels)
+        seen = self.seen_part((images.shape[2], images.shape[3]))
         stop_after: dict[str, int] | None = None
         with suppress(ModelError):  # said by the pass below, which then runs to its end
             counts = self._traced((images.shape[2], images.shape[3])).counts
@@ -325,7 +328,18 @@ class Classifier(nn.Module):
             recording(self.network, names, detach=True, stop_after=stop_after) as maps,
         ):
             self._ask(images)
-        return [maps[name] for name in names]
+        return [maps[name] if seen is None else seen.place(maps[name]) for name in names]
+
+    def seen_part(self, frame: tuple[int, int] | None = None) -> SeenPart | None:
+        """Which part of its images the network sees, where it crops them itself; None if all.
+
+        Looked at once a size: maps are laid over this part, and are zero around it.
+
+        Args:
+            frame: The images' height and width; ``input_size`` by default.
+        """
+        like = self.standardize(self._noise(1, frame or self.input_size))
+        return find_part(self.network, lambda images: ask(self.network, images, self.name), like)
 
     def load_images(
         self,
@@ -515,12 +529,13 @@ class Classifier(nn.Module):
     def _traced(self, frame: tuple[int, int] | None = None) -> Trace:
         """What one pass tells of the network, at its own size of images or at that of some."""
         if self._look is None:
+            self.seen_part(frame)  # which tells where maps lie
             images = self._noise(2, frame or self.input_size)
             try:
                 self._look = trace_network(self.network, self._ask, images)
             except ModelError:
                 rule = next(family_levels(self.network), None)
-                if rule is None or frame is not None:
+                if rule is None:
                     raise
                 return Trace({}, rule)  # of a size that the network is not made for, maybe
         return self._look

@@ -100,8 +100,11 @@ class ClassActivationMap(Attribution):
             )
         maps, gradients = maps.detach().float(), gradients.float()
         heat = (maps * self._weights(maps, gradients)[:, :, None, None]).sum(1).relu()
-        frame = list(images.shape[-2:])
-        resized = interpolate(heat[:, None], frame, mode="bilinear", align_corners=False)
+        frame = (images.shape[-2], images.shape[-1])
+        seen = self.model.seen_part(frame)
+        size = list(frame if seen is None else seen.size)
+        resized = interpolate(heat[:, None], size, mode="bilinear", align_corners=False)
+        resized = resized if seen is None else seen.fill(resized)
         return resized[:, 0].to(images.dtype)
 
     def _maps_and_gradients(
@@ -109,6 +112,7 @@ class ClassActivationMap(Attribution):
     ) -> tuple[Float[Tensor, "B c h w"], Float[Tensor, "B c h w"]]:
         """The layer's maps, and the gradients of the classes' scores with respect to them."""
         name = self.layer_name
+        self.model.seen_part((images.shape[2], images.shape[3]))  # before its tokens are read
         with gradients_enabled(), recording(self.model.network, [name]) as maps:
             # gradients reach the layer through the pixels: frozen networks are served too
             points = images.clone().requires_grad_()

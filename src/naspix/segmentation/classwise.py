@@ -140,12 +140,15 @@ class ClassClustering:
             activations: One ``(B, C, h, w)`` tensor a level, in the order of ``levels``.
             size: The images' frame ``(H, W)``, taken where the clustering has none of its own.
         """
+        frame = self.size or size
+        seen = self.model.seen_part(frame)
         return UpsampledFeatures(
             [maps.detach() for maps in activations],
-            self.size or size,
+            frame,
             normalize=self.normalize,
             weight=self.weight,
             names=self.model.level_names(self.levels),
+            seen=None if seen is None else (seen.rows, seen.columns),
         )
 
 

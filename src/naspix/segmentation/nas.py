@@ -183,6 +183,7 @@ class NAS:
                 f"{len(activations)} activations were given for the {len(self.levels)} levels "
                 f"{self.levels}; give one a level"
             )
+        seen = self.model.seen_part(frame)
         exactly = torch.autocast(activations[0].device.type, enabled=False)
         with exactly, torch.inference_mode(self.algorithm == "kmeans"), torch.no_grad():
             try:
@@ -192,6 +193,7 @@ class NAS:
                     normalize=self.normalize,
                     weight=self.weight,
                     names=self.model.level_names(self.levels),
+                    seen=None if seen is None else (seen.rows, seen.columns),
                 )
             except ActivationError as error:
                 what = str(error).partition(", as half precision")[0]
