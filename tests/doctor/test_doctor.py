@@ -406,3 +406,23 @@ def test_as_html_and_json():
     assert record["network"]["levels"][0]["shape"] == [8, 32, 32]
     assert {method["method"] for method in record["methods"]} == set(SALIENCY)
     assert len(record["findings"]) == len(diagnosis.findings())
+
+
+def test_the_member_of_an_ensemble_that_levels_are_of_is_said():
+    class Ensemble(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.members = nn.ModuleList(
+                torchvision.models.resnet18(num_classes=3) for _ in range(2)
+            )
+
+        def forward(self, images):
+            return torch.stack([member(images) for member in self.members]).mean(0)
+
+    torch.manual_seed(0)
+    diagnosis = check(naspix.wrap_model(Ensemble(), input_size=64), torch.rand(2, 3, 64, 64))
+    said = "members.0, one of 2 members (members.0, members.1)"
+    assert diagnosis.network.member == said
+    assert f"Levels of {said}; levels= names others" in repr(diagnosis)
+    alone = check(naspix.wrap_model(Ensemble().members[0], input_size=64))
+    assert alone.network.member == ""

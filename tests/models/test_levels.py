@@ -1,5 +1,7 @@
 """Rules for finding levels, beside the architectures of the contract."""
 
+import warnings
+
 import pytest
 import timm
 import torch
@@ -8,7 +10,7 @@ from networks import ConvNet, HubLikeViT
 from torch import Tensor, nn
 
 import naspix
-from naspix.errors import ModelError, UnknownNameError
+from naspix.errors import ActivationError, ModelError, UnknownNameError
 from naspix.models.levels import family_levels, spread, traced_levels
 
 
@@ -211,3 +213,50 @@ def test_named_levels_are_checked_when_wrapping() -> None:
     with pytest.raises(UnknownNameError, match="did you mean"):
         naspix.wrap_model(ConvNet(), levels=["bodi.1"])
     assert naspix.wrap_model(ConvNet(), levels=["body.1", "body"]).levels == ("body.1", "body")
+
+
+def test_a_quantised_network_is_said_to_be_one() -> None:
+    """Its stub hands the photo on, and is no level, quantised or only prepared for it."""
+    quantization = torch.ao.quantization
+
+    class Small(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.quant, self.dequant = quantization.QuantStub(), quantization.DeQuantStub()
+            self.first, self.second = nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 8, 3, 2, 1)
+            self.head = nn.Linear(8, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.second(self.first(self.quant(x)).relu()).mean((2, 3))
+            return self.dequant(self.head(x))
+
+    network = Small().eval()
+    assert naspix.wrap_model(network, input_size=32).levels == ("first", "second")
+    before = torch.backends.quantized.engine
+    supported = [one for one in torch.backends.quantized.supported_engines if one != "none"]
+    if not supported:
+        pytest.skip("this torch has no engine of quantisation")
+    try:
+        torch.backends.quantized.engine = engine = supported[0]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's, deprecated there
+            network.qconfig = quantization.get_default_qconfig(engine)
+            prepared = quantization.prepare(network)
+            prepared(torch.rand(4, 3, 32, 32))
+            network = quantization.convert(prepared)
+        model = naspix.wrap_model(network, input_size=32, mean=[0.5] * 3, std=[0.25] * 3)
+        with pytest.raises(ModelError, match="Small is quantised, and has no maps"):
+            _ = model.levels
+        with pytest.raises(ActivationError, match="'quant' is quantised"):
+            model.activations(torch.rand(1, 3, 32, 32), "quant")
+        with pytest.raises(ModelError, match="Small is quantised"):
+            naspix.NAS(model)
+    finally:
+        torch.backends.quantized.engine = before
+
+
+def test_modules_that_hand_the_photo_on_are_no_levels() -> None:
+    network = nn.Sequential(nn.Identity(), nn.ReLU(), nn.Conv2d(3, 4, 2, 2), nn.Flatten())
+    network.append(nn.LazyLinear(3))
+    network(torch.rand(1, 3, 16, 16))
+    assert naspix.wrap_model(network, input_size=16).levels == ("2",)

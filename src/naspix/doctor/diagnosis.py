@@ -189,7 +189,7 @@ class Diagnosis:
         ]
         costs = ("forwards", "backwards", "memory a photo")
         return (
-            f"<p>{html.escape(self._title())}</p>"
+            f"<p>{html.escape(self._title())}</p><p>{html.escape(self._levels_title())}</p>"
             + _table(("level", "module", "shape"), levels)
             + _table(("what tools stumble over", "where", "so"), findings)
             + _table(("method", "serves", "needs", *costs), methods)
@@ -205,10 +205,14 @@ class Diagnosis:
             f"{network.device}"
         )
 
+    def _levels_title(self) -> str:
+        member = self.network.member
+        return f"Levels of {member}; levels= names others" if member else "Levels"
+
     def _lines(self) -> Iterator[str]:
         yield from _wrapped("", self._title())
         yield ""
-        yield "Levels"
+        yield from _wrapped("", self._levels_title())
         names = max((len(one.module) for one in self.network.levels), default=0)
         for level in self.network.levels:
             yield from _wrapped(f"  {level.level}  {level.module:<{names}}  ", _shape(level))

@@ -89,6 +89,7 @@ class NetworkDiagnosis:
         batch_statistics: Norms that depend on the other images of the batch, also in eval mode.
         random: Operations that draw random numbers, also in eval mode.
         gradients: Why gradients cannot be had; empty where they can.
+        member: Of an ensemble, the member that the levels are of, and how many there are.
         seen: Which part of the images the network sees, where it crops them itself; else empty.
     """
 
@@ -110,6 +111,7 @@ class NetworkDiagnosis:
     batch_statistics: tuple[str, ...] = ()
     random: tuple[LayerOperation, ...] = ()
     gradients: str = ""
+    member: str = ""
     seen: str = ""
 
 
@@ -168,6 +170,7 @@ def diagnose_network(model: Classifier, images: Float[Tensor, "B C H W"]) -> Net
         ),
         random=tuple(watch.random),
         gradients=gradients,
+        member=_member(model, counts),
         seen=str(model.seen_part((images.shape[2], images.shape[3])) or ""),
     )
 
@@ -252,6 +255,31 @@ def _levels(model: Classifier, calls: Mapping[str, ModuleCall]) -> Iterator[Leve
                 "tokens" if call.layout.grid is not None else layout,
                 call.layout.prefix,
             )
+
+
+def _member(model: Classifier, counts: Mapping[str, int]) -> str:
+    """Which of several equal modules beside each other the levels are all of."""
+    try:
+        levels = model.levels
+    except NaspixError:
+        return ""
+    modules = dict(model.network.named_modules())
+    path = levels[0]
+    while len(levels) > 1 and path:
+        parent, _, _ = path.rpartition(".")
+        if all(level.startswith(f"{path}.") for level in levels) and path in modules:
+            children = [
+                f"{parent}.{name}".lstrip(".") for name, _ in modules[parent].named_children()
+            ]
+            members = [
+                name
+                for name in children
+                if type(modules[name]) is type(modules[path]) and counts.get(name)
+            ]
+            if path in members and len(members) > 1:
+                return f"{path}, one of {len(members)} members ({', '.join(members)})"
+        path = parent
+    return ""
 
 
 def _wrappers(model: Classifier) -> Iterator[str]:

@@ -338,8 +338,13 @@ class Classifier(nn.Module):
         Args:
             frame: The images' height and width; ``input_size`` by default.
         """
-        like = self.standardize(self._noise(1, frame or self.input_size))
-        return find_part(self.network, lambda images: ask(self.network, images, self.name), like)
+        frame = frame or self.input_size
+        return find_part(
+            self.network,
+            frame,
+            lambda images: ask(self.network, images, self.name),
+            lambda: self.standardize(self._noise(1, frame)),
+        )
 
     def load_images(
         self,

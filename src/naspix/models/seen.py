@@ -89,23 +89,26 @@ def known_part(network: nn.Module, frame: tuple[int, int]) -> SeenPart | None:
 
 
 def find_part(
-    network: nn.Module, run: Callable[[Tensor], object], like: Float[Tensor, "1 C H W"]
+    network: nn.Module,
+    frame: tuple[int, int],
+    run: Callable[[Tensor], object],
+    example: Callable[[], Float[Tensor, "1 C H W"]],
 ) -> SeenPart | None:
     """Which part of its images a network sees; None if all, or if it cannot be told.
 
     Args:
         network: The user's module.
+        frame: The images' height and width.
         run: Asks it.
-        like: An image that it runs on, of which shape, type and device count.
+        example: Makes an image that it runs on, of which shape, type and device count.
 
     Warns:
         NaspixWarning: It sees a part only; when that is found.
     """
-    frame = (like.shape[2], like.shape[3])
     parts = _found.setdefault(network, {})
     if frame not in parts:
         try:
-            parts[frame] = _look(network, run, like)
+            parts[frame] = _look(network, run, example())
         except (NaspixError, RuntimeError):  # said by the passes that ask for maps or gradients
             parts[frame] = None
         if parts[frame] is not None:

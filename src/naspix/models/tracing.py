@@ -8,6 +8,7 @@ which levels gradients come to. Each is taken once a model.
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import dropwhile
 
 import torch
 from torch import Tensor, nn
@@ -63,7 +64,13 @@ def trace_network(network: nn.Module, run: Callable[[Tensor], object], images: T
 
     chosen = next(filter(None, map(borne_out, family_levels(network))), None)
     if chosen is None:
-        maps = [(names[call.module], call.size) for call in calls if call.own and call.varies]
+        # what runs before all weights hands the photo on: crops, stubs of quantisation
+        weighted = dropwhile(lambda call: next(call.module.parameters(), None) is None, calls)
+        maps = [
+            (names[call.module], call.size)
+            for call in list(weighted) or calls
+            if call.own and call.varies
+        ]
         tokens = any(call.layout is not None and call.layout.grid is not None for call in calls)
         chosen = block_levels(maps, modules) if tokens else traced_levels(maps)
     return Trace(
