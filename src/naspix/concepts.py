@@ -80,7 +80,8 @@ class ConceptSettings:
         n_samples: Pixels that are clustered, over all photos.
         n_neighbors: Sampled pixels that vote on each pixel.
         seed: Of everything random.
-        resize: ``"crop"``, ``"squash"`` or ``"none"``.
+        resize: ``"model"`` (as the network wants photos), ``"crop"``, ``"squash"``, ``"pad"`` or
+            ``"none"``.
         max_pixels: Larger photos are refused.
         exif: Whether photos are turned upright as their EXIF says.
         batch_size: Photos that pass the network together.
@@ -102,7 +103,7 @@ class ConceptSettings:
     n_samples: int = 1000
     n_neighbors: int = 5
     seed: int = 0
-    resize: Literal["crop", "squash", "none"] = "crop"
+    resize: Literal["model", "crop", "squash", "pad", "none"] = "model"
     max_pixels: int = 100_000_000
     exif: bool = True
     batch_size: int = 8

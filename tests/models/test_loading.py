@@ -226,3 +226,35 @@ def test_pictures_of_many_kinds_in_one_batch(tmp_path: Path) -> None:
     assert images.shape == (4, 3, 224, 224)
     assert images.device == model.device
     assert model.load_images(data.chelsea(), resize=None).shape == (1, 3, 300, 451)
+
+
+@pytest.mark.parametrize("resize", ["crop", "squash", "pad"])
+def test_photos_that_have_the_networks_size_are_left_as_they_are(resize):
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+    model = naspix.wrap_model(torch.nn.Conv2d(3, 2, 3), input_size=(24, 32), resize=resize)
+    expected = torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255
+    torch.testing.assert_close(model.load_images(pixels), expected)
+    torch.testing.assert_close(model.load_images(expected[0]), expected)
+
+
+def test_padding_keeps_the_whole_photo_and_its_shape():
+    white = np.full((20, 40, 3), 255, np.uint8)
+    model = naspix.wrap_model(
+        torch.nn.Conv2d(3, 2, 3), input_size=(32, 32), mean=[0.1, 0.2, 0.3], std=1.0, resize="pad"
+    )
+    for source in (white, torch.ones(3, 20, 40)):
+        (image,) = model.load_images(source)
+        assert float(image[:, 8:24].min()) > 1 - 1e-5
+        mean = torch.tensor([0.1, 0.2, 0.3])[:, None, None]
+        for part in (image[:, :8], image[:, 24:]):
+            torch.testing.assert_close(part, mean.expand_as(part))
+    assert float(model.load_images(white, resize="squash").min()) > 1 - 1e-5
+
+
+def test_ones_own_preprocessing_makes_the_pixels():
+    model = naspix.wrap_model(
+        torch.nn.Conv2d(3, 2, 3), preprocess=lambda picture: torch.full((3, 8, 8), 0.25)
+    )
+    photo = np.zeros((5, 6, 3), np.uint8)
+    assert model.load_images([photo, photo]).eq(0.25).all()
+    assert model.load_images(photo, resize=None).shape == (1, 3, 5, 6)

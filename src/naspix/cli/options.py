@@ -37,7 +37,7 @@ MethodName = Literal[
     "relax",
 ]
 DatasetName = Literal["stl10", "cub", "voc", "folder", "coco", "photos"]
-Resize = Literal["crop", "squash", "none"]
+Resize = Literal["model", "crop", "squash", "pad", "none"]
 ScoresName = Literal["softmax", "sigmoid", "none"]
 
 
@@ -138,14 +138,15 @@ class InputOptions:
     """How photos are read.
 
     Attributes:
-        resize: "crop" takes the middle at the network's size, "squash" the whole photo at that
-            size, "none" the photo as it is.
+        resize: "model" as the network wants it; "crop" takes the middle at the network's size,
+            "squash" the whole photo out of shape, "pad" with its mean colour around it, "none" the
+            photo as it is.
         max_pixels: Larger photos are refused.
         exif: Turn photos upright as their EXIF says.
         batch_size: Photos that pass the network together; bounds the memory.
     """
 
-    resize: Resize = "crop"
+    resize: Resize = "model"
     max_pixels: int = 100_000_000
     exif: bool = True
     batch_size: int = 8

@@ -33,7 +33,8 @@ class PhotoSettings:
         threshold: From which probability on a class is listed, where an image may have several.
         quick: Fewer masks, samples and steps in the methods that take long.
         greedy: Also search the order in which superpixels can be hidden at the least cost.
-        resize: ``"crop"``, ``"squash"`` or ``"none"``.
+        resize: ``"model"`` (as the network wants photos), ``"crop"``, ``"squash"``, ``"pad"`` or
+            ``"none"``.
         max_pixels: Larger photos are refused.
         exif: Whether photos are turned upright as their EXIF says.
         batch_size: Photos that pass the network together, and are kept at once.
@@ -52,7 +53,7 @@ class PhotoSettings:
     threshold: float = 0.5
     quick: bool = False
     greedy: bool = False
-    resize: Literal["crop", "squash", "none"] = "crop"
+    resize: Literal["model", "crop", "squash", "pad", "none"] = "model"
     max_pixels: int = 100_000_000
     exif: bool = True
     batch_size: int = 8

@@ -19,7 +19,7 @@ from torch import Tensor
 from naspix.errors import ImageError, InputError, UnknownNameError
 from naspix.images.decoding import MODES, TOLERANCE, Source, decoded, range_hint
 
-Resize = Literal["crop", "squash"]
+Resize = Literal["crop", "squash", "pad"]
 
 MAX_PIXELS = 100_000_000
 _NARROW = 32  # so much more than is kept would be scaled of a long narrow picture
@@ -114,6 +114,7 @@ def read_images(
     resize: Resize | None = "crop",
     crop_pct: float = 1.0,
     interpolation: str = "bilinear",
+    fill: Sequence[float] = (0.5,),
     max_pixels: int = MAX_PIXELS,
     exif: bool = True,
 ) -> Float[Tensor, "B C H W"]:
@@ -125,10 +126,12 @@ def read_images(
         size: Height and width of the result.
         channels: 3 for RGB, 1 for grey.
         resize: ``"crop"`` scales the picture until it just covers ``size / crop_pct`` and cuts the
-            middle out; ``"squash"`` scales height and width apart, so that all of it is seen; None
-            keeps the picture as it is, and then all must have one size.
+            middle out; ``"squash"`` scales height and width apart, so that all of it is seen;
+            ``"pad"`` scales it until it just fits and fills the rest with one colour; None keeps
+            the picture as it is, and then all must have one size.
         crop_pct: The share of the scaled picture's side that the middle takes, in (0, 1].
         interpolation: ``"nearest"``, ``"bilinear"``, ``"bicubic"`` or ``"lanczos"``; antialiased.
+        fill: What ``"pad"`` fills with: a number a channel, or one for all, in [0, 1].
         max_pixels: As in `read_image`.
         exif: As in `read_image`.
 
@@ -149,7 +152,9 @@ def read_images(
     images = []
     for source in _listed(sources):
         picture = decoded(source, channels, max_pixels, exif=exif)
-        if resize is not None:
+        if resize == "pad":
+            picture = _padded(picture, size, interpolation, fill)
+        elif resize is not None:
             picture = _fitted(picture, size, resize, crop_pct, interpolation)
         images.append(picture if isinstance(picture, Tensor) else _as_tensor(picture))
     return as_batch(images)
@@ -244,6 +249,27 @@ def _fitted(
     if picture.size != scaled[::-1]:
         picture = picture.resize(scaled[::-1], method)
     return picture.crop((left, top, left + size[1], top + size[0]))
+
+
+def _padded(
+    picture: Image.Image | Tensor, size: tuple[int, int], interpolation: str, fill: Sequence[float]
+) -> Tensor:
+    """The whole picture in the middle of a frame of ``size``."""
+    if isinstance(picture, Tensor):
+        height, width = picture.shape[-2:]
+    else:
+        width, height = picture.size
+    scale = min(size[0] / height, size[1] / width)
+    inner = (
+        min(size[0], max(1, round(height * scale))),
+        min(size[1], max(1, round(width * scale))),
+    )
+    scaled = _fitted(picture, inner, "squash", 1.0, interpolation)
+    image = scaled if isinstance(scaled, Tensor) else _as_tensor(scaled)
+    top, left = ((a - b) // 2 for a, b in zip(size, inner, strict=True))
+    frame = image.new_tensor(fill).view(-1, 1, 1).repeat(image.shape[0] // len(fill), *size)
+    frame[:, top : top + inner[0], left : left + inner[1]] = image
+    return frame
 
 
 def _middle_scaled(

@@ -10,7 +10,7 @@ from contextlib import suppress
 from copy import copy
 from itertools import chain
 from numbers import Integral
-from typing import Any, Self, TypeGuard
+from typing import Any, Literal, Self, TypeGuard
 
 import torch
 from jaxtyping import Float, Int64
@@ -73,6 +73,7 @@ class Classifier(nn.Module):
         logits: Key, position or function that picks the logits from what the network returns.
         output: What the scores are: ``"softmax"`` of one class of many, ``"sigmoid"`` of each class
             on its own, ``"none"`` for numbers that are no classes'; None finds out (`scores`).
+        resize: How `load_images` makes photos fit, if it is not told.
         crop_pct: Share of the scaled picture that ``resize="crop"`` keeps.
         interpolation: How `load_images` resizes.
         preprocess: Makes `(C, H, W)` in [0, 1] of a PIL image, in place of cropping and resizing.
@@ -93,6 +94,7 @@ class Classifier(nn.Module):
         levels: Sequence[str] | None = None,
         logits: Logits | None = None,
         output: Output | None = None,
+        resize: Resize = "crop",
         crop_pct: float = 0.875,
         interpolation: str = "bilinear",
         preprocess: Callable[[Image.Image], Tensor] | None = None,
@@ -108,6 +110,7 @@ class Classifier(nn.Module):
         self._names = None if categories is None else tuple(categories)
         self._output: Output | None = output
         self._reader: ScoreReader | None = None
+        self.resize = resize
         self.crop_pct = crop_pct
         self.interpolation = interpolation
         self.preprocess = preprocess
@@ -349,7 +352,7 @@ class Classifier(nn.Module):
     def load_images(
         self,
         sources: Source | Iterable[Source],
-        resize: Resize | None = "crop",
+        resize: Resize | Literal["model"] | None = "model",
         *,
         max_pixels: int = MAX_PIXELS,
         exif: bool = True,
@@ -358,9 +361,10 @@ class Classifier(nn.Module):
 
         Args:
             sources: One path, PIL image, array `(H, W, 3)` or tensor `(C, H, W)`, or several.
-            resize: ``"crop"`` scales and takes the middle, as the network was tested, or does what
-                its own preprocessing does, if it has one; ``"squash"`` keeps the whole picture but
-                not its shape; None keeps the picture at its own size.
+            resize: ``"model"`` does what the network wants: its own preprocessing, or else what its
+                `resize` says, ``"crop"`` as a rule. ``"crop"`` scales and takes the middle;
+                ``"squash"`` keeps the whole picture but not its shape; ``"pad"`` keeps both and
+                fills the rest with the mean colour; None keeps the picture at its own size.
             max_pixels: Larger pictures are refused.
             exif: Whether pictures are turned upright as their EXIF says; else they stay as stored.
 
@@ -374,7 +378,7 @@ class Classifier(nn.Module):
             >>> model.load_images(skimage.data.chelsea()).shape
             torch.Size([1, 3, 224, 224])
         """
-        if self.preprocess is not None and resize == "crop":
+        if self.preprocess is not None and resize == "model":
             pictures = read_eight_bit(
                 sources, channels=self.in_channels, max_pixels=max_pixels, exif=exif
             )
@@ -383,9 +387,10 @@ class Classifier(nn.Module):
             sources,
             self.input_size,
             channels=self.in_channels,
-            resize=resize,
+            resize=self.resize if resize == "model" else resize,
             crop_pct=self.crop_pct,
             interpolation=self.interpolation,
+            fill=self.mean.flatten().tolist(),
             max_pixels=max_pixels,
             exif=exif,
         ).to(self.device)

@@ -6,15 +6,17 @@ functions of the user's `own_network.py`'s. All ways give a `Classifier`.
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from PIL import Image
+from torch import Tensor, nn
 
 from naspix.errors import InputError, NaspixWarning
+from naspix.images import Resize
 from naspix.models.answers import Logits
 from naspix.models.asking import unwrapped
 from naspix.models.categories import Categories, ordered_categories, read_categories
@@ -222,6 +224,9 @@ def wrap_model(
     levels: Sequence[str] | None = None,
     logits: Logits | None = None,
     output: Output | None = None,
+    resize: Resize = "crop",
+    crop_pct: float = 1.0,
+    preprocess: Callable[[Image.Image], Tensor] | None = None,
     name: str | None = None,
 ) -> Classifier:
     """Make a classifier of any module that turns images into logits.
@@ -250,6 +255,11 @@ def wrap_model(
             in a softmax or sigmoid, which is taken off; what ``config.problem_type`` says. Where
             nothing tells, one score is taken for a sigmoid's and more for a softmax's, and
             ``Classifier.scores``, doctor and reports say that it is *assumed*.
+        resize: How `Classifier.load_images` makes photos fit: ``"crop"`` takes the middle,
+            ``"squash"`` the whole photo out of shape, ``"pad"`` the whole photo with the mean
+            colour around. Photos that have the size already are left as they are.
+        crop_pct: Share of the scaled photo that ``"crop"`` keeps; 1 as much as fits.
+        preprocess: Makes pixels in [0, 1] of a PIL image instead, `(C, H, W)`, all of one size.
         name: What to call it in reports; by default its class's name.
 
     Raises:
@@ -279,6 +289,9 @@ def wrap_model(
         levels=[levels] if isinstance(levels, str) else levels,
         logits=logits,
         output=output,
+        resize=resize,
+        crop_pct=crop_pct,
+        preprocess=preprocess,
     )
 
 
