@@ -172,6 +172,7 @@ def test_activations_maps_and_segmentations_are_made_once(
         parameters={"nas@fine": {"n_clusters": 20, "levels": (2, 4)}},
     )  # fmt: skip
     worker = MakeEvaluator(asked, {}, str(tmp_path / "run"))()
+    worker(Span(0, 1), None)  # what is looked at once a network: its levels, what it sees
     forwards: list[int] = []
     hook = worker.framing.model.network.register_forward_hook(
         lambda module, args, output: forwards.append(len(args[0]))

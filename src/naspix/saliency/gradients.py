@@ -30,7 +30,7 @@ class PixelGradient(ChannelAttribution):
 
     def attributions(self, images: Images, target: Target = None) -> Images:
         """Return what the method finds, signed, for each channel of each pixel."""
-        return self._answer(PixelGradient._channels, images, target)
+        return self._answer(type(self)._channels, images, target)
 
     def _channels(self, images: Images, target: Classes) -> Images:
         return self._in_batches(self._gradient, images, target)

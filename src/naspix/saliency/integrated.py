@@ -132,7 +132,7 @@ class IntegratedGradients(ChannelAttribution):
         Warns:
             NaspixWarning: ``max_steps`` were not enough for the ``tolerance``.
         """
-        return self._answer(IntegratedGradients._integrated, images, target)
+        return self._answer(type(self)._integrated, images, target)
 
     def _channels(self, images: Images, target: Classes) -> Images:
         return self._integrated(images, target).values

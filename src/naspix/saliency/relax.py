@@ -102,7 +102,7 @@ class RELAX(RandomMasks):
 
     def estimate(self, images: Images) -> RELAXEstimate:
         """Return the map with its uncertainty."""
-        return self._answer(RELAX._estimate, images, None)
+        return self._answer(type(self)._estimate, images, None)
 
     def _answer(
         self, ask: Callable[[Any, Tensor, Tensor], _Result], images: Tensor, target: Target

@@ -142,7 +142,7 @@ class RISE(RandomMasks):
         Warns:
             NaspixWarning: ``n_masks`` were not enough for ``until``.
         """
-        return self._answer(RISE._estimate, images, target)
+        return self._answer(type(self)._estimate, images, target)
 
     def _attribute(self, images: Images, target: Classes) -> Maps:
         return self._estimate(images, target).map

@@ -90,7 +90,7 @@ class Shapley(SuperpixelAttribution):
 
     def values(self, images: Images, target: Target = None) -> list[ShapleyValues]:
         """Return the values of each image's superpixels, with standard errors."""
-        return self._answer(Shapley._each, images, target)
+        return self._answer(type(self)._each, images, target)
 
     def _each(self, images: Images, target: Classes) -> list[ShapleyValues]:
         labels = superpixels_of(self.segmenter, images)

@@ -117,7 +117,7 @@ class XRAI(Attribution):
 
     def regions(self, images: Images, target: Target = None) -> XRAIRegions:
         """Return the map with the regions' ranks."""
-        return self._answer(XRAI._regions, images, target)
+        return self._answer(type(self)._regions, images, target)
 
     def _attribute(self, images: Images, target: Classes) -> Maps:
         return self._regions(images, target).map

@@ -124,7 +124,7 @@ class LRP(ChannelAttribution):
 
     def attributions(self, images: Images, target: Target = None) -> PropagatedRelevance:
         """Return the relevance of each channel of each pixel, and what did not reach them."""
-        return self._answer(LRP._relevance, images, target)
+        return self._answer(type(self)._relevance, images, target)
 
     def unruled(self, images: Images) -> tuple[str, ...]:
         """Return every layer with an operation for which there is no rule; costs a forward.
