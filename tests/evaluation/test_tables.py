@@ -10,7 +10,8 @@ from naspix.paper.timing import Case, Record, Timing
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "tables.py"
 MACHINE = {
     "date": "2026-01-02", "system": "Linux", "processor": "Some CPU", "cores": 2, "threads": 2,
-    "clustering": "compiled", "cuda_device": None, "python": "3.11", "torch": "2", "scikit-image": "0", "scikit-learn": "1",
+    "clustering": "compiled", "cuda_device": None,
+    "python": "3.11", "torch": "2", "scikit-image": "0", "scikit-learn": "1",
     "scipy": "1", "numpy": "2", "naspix": "0",
 }  # fmt: skip
 
