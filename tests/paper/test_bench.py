@@ -84,9 +84,13 @@ def test_the_rivals_features_are_the_segmenters():
 
 
 @pytest.mark.parametrize("section", ["nas", "inertia", "variants", "film", "whole", "ward", "cuda"])
-def test_every_section_gives_records(plan, section):
-    if section in ("variants", "whole"):  # large networks and frames: one photo will do
+def test_every_section_gives_records(plan, section, monkeypatch):
+    if section in ("variants", "whole"):  # large networks and frames: one small photo will do
         plan = replace(plan, sources=plan.sources[:1], sizes=(32,))
+        small = {name: (network, {32: 1.0}) for name, (network, _) in bench._VARIANTS.items()}
+        monkeypatch.setattr(bench, "_VARIANTS", {**small, "DINOv2": small["ten clusters"]})
+        monkeypatch.setattr(bench, "_DINOV2", bench.RESNET18)
+        monkeypatch.setattr(bench, "_DINOV2_SIZE", 32)
     records = SECTIONS[section](plan)
     assert records
     for record in records:
