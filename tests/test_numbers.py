@@ -120,6 +120,21 @@ def test_explain_knows_the_number_by_its_name(model, images, tmp_path):
     assert "brightness" in (tmp_path / "out" / "results.json").read_text()
 
 
+@pytest.mark.parametrize("by", ["explain", "method"])
+def test_methods_within_a_method_are_asked_about_the_number_too(by, model, images):
+    within = IntegratedGradients(model, n_steps=4, tolerance=1.0)
+    method = XRAI(model, attribution=within, segmenter=Grid(n_segments=4), min_pixels=10)
+    expected = method(images, "ball")
+    assert not torch.equal(expected, method(images, "cat"))
+    target = targets.ClassScore("ball")
+    if by == "method":
+        found = method(images, target)
+    else:
+        explanation = naspix.explain(model, images, target, method=method, segmenter="grid")
+        found = explanation.raw["xrai"]
+    torch.testing.assert_close(found, expected)
+
+
 def test_a_regression_network(images):
     network = nn.Sequential(*list(_network())[:-1], nn.Linear(8, 1))
     model = naspix.wrap_model(network, input_size=SIDE, levels=["0", "2"])

@@ -165,7 +165,8 @@ def _asking(
     if isinstance(ask, Attribution):
         if not ask.asks_class:
             return ask
-        return ask.asking(number) if ask.model is not model else replace(ask, model=asker)
+        made = ask.asking(number)  # and of the methods within it
+        return replace(made, model=asker) if ask.model is model else made
     bridge: Any = ask  # to another library
     if is_dataclass(bridge) and getattr(bridge, "model", None) is model:
         return cast("pipeline.Method", replace(bridge, model=asker))  # type: ignore[type-var]
