@@ -23,6 +23,7 @@ from naspix.errors import InputError
 from naspix.models import Classifier
 from naspix.segmentation import files
 from naspix.segmentation.atlas import Atlas, AtlasMaker
+from naspix.segmentation.nas import features_of
 from naspix.segmentation.segmentation import Segmentation
 
 _SAVED = (
@@ -140,15 +141,13 @@ class ClassClustering:
             activations: One ``(B, C, h, w)`` tensor a level, in the order of ``levels``.
             size: The images' frame ``(H, W)``, taken where the clustering has none of its own.
         """
-        frame = self.size or size
-        seen = self.model.seen_part(frame)
-        return UpsampledFeatures(
-            [maps.detach() for maps in activations],
-            frame,
+        return features_of(
+            self.model,
+            self.levels,
+            activations,
+            self.size or size,
             normalize=self.normalize,
             weight=self.weight,
-            names=self.model.level_names(self.levels),
-            seen=None if seen is None else (seen.rows, seen.columns),
         )
 
 

@@ -183,23 +183,16 @@ class NAS:
                 f"{len(activations)} activations were given for the {len(self.levels)} levels "
                 f"{self.levels}; give one a level"
             )
-        seen = self.model.seen_part(frame)
         exactly = torch.autocast(activations[0].device.type, enabled=False)
         with exactly, torch.inference_mode(self.algorithm == "kmeans"), torch.no_grad():
-            try:
-                features = UpsampledFeatures(
-                    [maps.detach() for maps in activations],
-                    frame,
-                    normalize=self.normalize,
-                    weight=self.weight,
-                    names=self.model.level_names(self.levels),
-                    seen=None if seen is None else (seen.rows, seen.columns),
-                )
-            except ActivationError as error:
-                what = str(error).partition(", as half precision")[0]
-                if what == str(error):
-                    raise
-                raise ActivationError(f"{what}; {why_not_finite(self.model)}") from None
+            features = features_of(
+                self.model,
+                self.levels,
+                activations,
+                frame,
+                normalize=self.normalize,
+                weight=self.weight,
+            )
         with exactly, torch.no_grad():
             return self._cluster(features)
 
@@ -241,3 +234,42 @@ class NAS:
         return Segmentation(
             clusters, superpixels, source=repr(self), tree=tree, connectivity=self.connectivity
         )
+
+
+def features_of(
+    model: Classifier,
+    levels: Sequence[int | str | nn.Module],
+    activations: Sequence[Tensor],
+    frame: tuple[int, int],
+    *,
+    normalize: bool,
+    weight: bool,
+) -> UpsampledFeatures:
+    """The features of Algorithm 1 of a network's activations, where the network sees its images.
+
+    Args:
+        model: Knows its levels' names and which part of its images it sees.
+        levels: Whose activations these are.
+        activations: One ``(B, C, h, w)`` tensor a level.
+        frame: Height and width in pixels.
+        normalize: Whether line 10 is done.
+        weight: Whether line 11 is done.
+
+    Raises:
+        ActivationError: If an activation holds values that are not finite; with the cause.
+    """
+    seen = model.seen_part(frame)
+    try:
+        return UpsampledFeatures(
+            [maps.detach() for maps in activations],
+            frame,
+            normalize=normalize,
+            weight=weight,
+            names=model.level_names(levels),
+            seen=None if seen is None else (seen.rows, seen.columns),
+        )
+    except ActivationError as error:
+        what = str(error).partition(", as half precision")[0]
+        if what == str(error):
+            raise
+        raise ActivationError(f"{what}; {why_not_finite(model)}") from None
