@@ -103,3 +103,13 @@ def test_parts_of_cells_are_placed_too() -> None:
     placed = part.place(torch.ones(1, 1, 7, 8))
     assert placed.shape == (1, 1, 16, 8)
     assert placed[0, 0, :, 0].tolist() == [0.0] + [1.0] * 14 + [0.0]
+
+
+def test_cutting_activations_at_hand_does_not_run_the_network():
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.LazyLinear(2))
+    runs: list[object] = []
+    network.register_forward_hook(lambda *_: runs.append(1))
+    model = naspix.wrap_model(network, input_size=16, levels=["0"])
+    nas = naspix.NAS(model, levels=["0"], n_clusters=2)
+    nas.segment([torch.rand(1, 4, 8, 8)], (32, 32))
+    assert runs == []

@@ -88,6 +88,11 @@ def known_part(network: nn.Module, frame: tuple[int, int]) -> SeenPart | None:
     return _found.get(network, {}).get(frame)
 
 
+def crops(network: nn.Module) -> bool:
+    """Whether it was found to crop its images, of any size; it is not run for this."""
+    return any(part is not None for part in _found.get(network, {}).values())
+
+
 def find_part(
     network: nn.Module,
     frame: tuple[int, int],

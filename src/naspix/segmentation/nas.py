@@ -23,6 +23,7 @@ from naspix.errors import ActivationError, InputError, UnknownNameError
 from naspix.images import read_image
 from naspix.models import Classifier, as_classifier
 from naspix.models.finite import why_not_finite
+from naspix.models.seen import crops
 from naspix.segmentation.segmentation import Segmentation
 
 _ALGORITHMS = ("kmeans", "ward")
@@ -258,7 +259,8 @@ def features_of(
     Raises:
         ActivationError: If an activation holds values that are not finite; with the cause.
     """
-    seen = model.seen_part(frame)
+    # what made the activations has looked already; a network is not run to cut what is at hand
+    seen = model.seen_part(frame) if crops(model.network) else None
     try:
         return UpsampledFeatures(
             [maps.detach() for maps in activations],
