@@ -10,8 +10,9 @@ import torch
 
 from naspix.errors import InputError, NaspixError
 from naspix.machine import describe_machine
-from naspix.paper import bench
-from naspix.paper.bench import SECTIONS, dense_kmeans, dense_points, inertia
+from naspix.paper import bench, processes
+from naspix.paper.bench import SECTIONS
+from naspix.paper.peers import dense_kmeans, dense_points, inertia
 from naspix.paper.timing import (
     RESNET18,
     Plan,
@@ -104,11 +105,11 @@ def test_every_section_gives_records(plan, section, monkeypatch):
 
 
 def test_memory_is_measured_in_a_process_of_its_own(plan):
-    (record,) = bench.memory(plan)
+    (record,) = processes.memory(plan)
     assert 0 < record.figure < 500
     assert record.unit == "MB"
     with pytest.raises(NaspixError, match=r"has failed: .*ZeroDivisionError"):
-        bench._output((*bench._PYTHON, "1 / 0"), plan)
+        processes.output_of((*processes.PYTHON, "1 / 0"), plan)
 
 
 def test_what_cannot_be_measured_is_refused():

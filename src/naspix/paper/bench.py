@@ -6,42 +6,29 @@ take turns in one run. Nothing is printed here.
 Source: table 5, in milliseconds an image.
 """
 
-import math
 import os
-import subprocess
-import sys
-import tempfile
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
+from functools import partial
 
-import numpy as np
 import torch
-from jaxtyping import Float, Integer
-from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
 from naspix.clustering.features import UpsampledFeatures
 from naspix.clustering.kmeans import kmeans
-from naspix.errors import NaspixError
-from naspix.models import wrap_model
+from naspix.paper.peers import dense_kmeans, dense_points, felzenszwalb, inertia, opencv_slic, slic
+from naspix.paper.processes import memory, process
 from naspix.paper.timing import (
     DEFAULT,
-    N_SEGMENTS,
     RESNET18,
-    Case,
     Network,
     Photo,
     Plan,
     Record,
     Timing,
-    felzenszwalb,
     interleaved,
     limited_threads,
     photos_at,
-    slic,
     stacked,
 )
 from naspix.segmentation import NAS
@@ -85,10 +72,6 @@ _VARIANTS: Mapping[str, tuple[Network, Mapping[int, float]]] = {  # and goals by
 _N_FRAMES = 100  # of a film
 _WHOLE_BATCH = 8
 _GPU_BATCH, _CPU_BATCH, _GPU_ROUNDS = 256, 32, 5
-_OPENCV_ROUNDS = 10  # as many as scikit-image's SLIC runs at most
-_MEGABYTE = 1e6
-_PYTHON = (sys.executable, "-c")
-_NASPIX = "import sys; from naspix.cli import main; sys.exit(main())"
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,36 +146,6 @@ def film(plan: Plan) -> list[Record]:
     ]
 
 
-def memory(plan: Plan) -> list[Record]:
-    """Measure the memory that segmenting ResNet50's activations takes, in a process of its own."""
-    network = Network("resnet50")
-    size = max(plan.sizes)
-    photo = photos_at(plan.sources, size)[0]
-    segmenter = network.segmenter()
-    activations = segmenter.model.activations(photo.batch, segmenter.levels)
-    n_channels = sum(maps.shape[1] for maps in activations)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "activations.pt"
-        torch.save(activations, path)
-        module = "import sys, naspix.paper.bench as b; b.print_peak(*sys.argv[1:])"
-        arguments = (str(path), str(size), str(network.n_clusters))
-        first, later = map(float, _output((*_PYTHON, module, *arguments), plan).split())
-    dense = 4 * size * size * n_channels / _MEGABYTE
-    return [
-        Record(
-            section="memory",
-            name="extra memory of NAS",
-            case=network.case(size, plan.threads, 1),
-            against=f"dense: {dense:.0f} MB",
-            figure=first,
-            unit="MB",
-            goal=20 if size == 224 else None,
-            note="peak of a process's first call, with the libraries' own buffers; "
-            f"of its second call: {later:.1f} MB",
-        )
-    ]
-
-
 def whole(plan: Plan) -> list[Record]:
     """Time NAS from the image on against the network's bare forward pass."""
     records = []
@@ -258,49 +211,6 @@ def ward(plan: Plan) -> list[Record]:
         note=f"SciPy's ward at {half} x {half}, its time times {scale:.0f}",
     )
     return [exact, beside]
-
-
-def process(plan: Plan) -> list[Record]:
-    """Time the command line from start to end, and the imports it should not exceed."""
-    from PIL import Image
-
-    with tempfile.TemporaryDirectory() as folder:
-        photo = Path(folder) / "photo.jpg"
-        pixels = photos_at(plan.sources[:1], 512)[0].pixels
-        Image.fromarray(np.rint(pixels * 255).astype(np.uint8)).save(photo)
-        output = str(Path(folder) / "results")
-        commands = {
-            "naspix --help": (*_PYTHON, _NASPIX, "--help"),
-            "import naspix": (*_PYTHON, "import naspix"),
-            "import torch": (*_PYTHON, "import torch"),
-            "naspix explain PHOTO": (*_PYTHON, _NASPIX, "explain", str(photo), "-o", output),
-            "import torch, timm": (*_PYTHON, "import torch, timm"),
-        }
-        contenders = {
-            name: lambda _, command=command: _output(command, plan)
-            for name, command in commands.items()
-        }
-        times = interleaved(contenders, range(plan.n_processes), clock=plan.clock)
-    helped = Record(
-        section="process",
-        name="naspix --help",
-        case=Case(threads=plan.threads),
-        timing=times["naspix --help"],
-        figure=times["naspix --help"].median_ms / 1e3,
-        unit="s",
-        goal=0.5,
-    )
-    beside = (
-        ("import naspix", "import torch", 1.2),
-        ("naspix explain PHOTO", "import torch, timm", 3.0),
-    )
-    return [
-        helped,
-        *(
-            Record(section="process", name=name, case=helped.case, goal=most).of(times, name, rival)
-            for name, rival, most in beside
-        ),
-    ]
 
 
 def cuda(plan: Plan) -> list[Record]:
@@ -383,9 +293,9 @@ def _against_rivals(plan: Plan, section: str, network: Network, goals: _Goals) -
             _SLIC: lambda item: slic(item.photo),
             _FELZENSZWALB: lambda item: felzenszwalb(item.photo),
         }
-        opencv = _opencv_slic()
+        opencv = opencv_slic()
         if opencv is not None:
-            contenders[_OPENCV] = opencv
+            contenders[_OPENCV] = partial(_of_photo, opencv)
         times = _in_turns(plan, contenders, items)
         case = network.case(size, plan.threads, len(items))
         for name, rival in (
@@ -469,6 +379,10 @@ def _in_turns(plan: Plan, contenders: _Contenders, items: list[_Item]) -> dict[s
         return interleaved(contenders, items, rounds=plan.rounds, clock=plan.clock)
 
 
+def _of_photo(cut: Callable[[Photo], object], item: _Item) -> object:
+    return cut(item.photo)
+
+
 def _clusters(nas: NAS, size: int) -> Callable[[_Item], object]:
     return lambda item: nas.segment(item.activations, (size, size)).clusters
 
@@ -490,69 +404,6 @@ def _by_torch(call: Callable[[_Item], object]) -> Callable[[_Item], object]:
     return without
 
 
-def _opencv_slic() -> Callable[[_Item], object] | None:
-    """OpenCV's SLIC, or None where OpenCV came without its contrib modules.
-
-    The conversion to CIELAB and the joining of stray pixels are left out, in OpenCV's favour.
-    """
-    import cv2
-
-    ximgproc = getattr(cv2, "ximgproc", None)
-    if ximgproc is None:
-        return None
-
-    def segment(item: _Item) -> object:
-        lab = item.photo.lab
-        size = max(1, round(math.sqrt(lab.shape[0] * lab.shape[1] / N_SEGMENTS)))
-        segmenter = ximgproc.createSuperpixelSLIC(lab, algorithm=ximgproc.SLIC, region_size=size)
-        segmenter.iterate(_OPENCV_ROUNDS)
-        return segmenter.getLabels()
-
-    return segment
-
-
-def dense_points(
-    activations: Sequence[Float[Tensor, "1 _ _ _"]], size: int
-) -> Float[Tensor, "n_pixels D"]:
-    """Lines 5 to 12 of Algorithm 1 as they stand: one row a pixel, one column a channel."""
-    parts = []
-    for activation in activations:
-        upsampled = functional.interpolate(
-            activation, size=(size, size), mode="bicubic", align_corners=False
-        )
-        norms = upsampled.norm(dim=1, keepdim=True).clamp_min(1e-12)
-        parts.append(upsampled / norms / (1 + activation.shape[1]))
-    return torch.cat(parts, dim=1)[0].flatten(1).T.contiguous()
-
-
-def dense_kmeans(
-    points: Float[Tensor, "n_pixels D"], n_clusters: int, seed: int = 0
-) -> NDArray[np.int32]:
-    """Line 13 by scikit-learn, from one start."""
-    from sklearn.cluster import KMeans
-    from sklearn.exceptions import ConvergenceWarning
-
-    fitted = KMeans(n_clusters, n_init=1, random_state=seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # tiny pictures: fewer distinct points
-        return np.asarray(fitted.fit(points.numpy()).labels_)
-
-
-def inertia(points: Float[Tensor, "n_pixels D"], labels: Integer[Tensor, " n_pixels"]) -> float:
-    """The sum of squared distances of points from the means of their clusters.
-
-    Example:
-        >>> inertia(torch.tensor([[0.0], [2.0], [5.0]]), torch.tensor([0, 0, 1]))
-        2.0
-    """
-    total = 0.0
-    for label in labels.unique():
-        group = points[labels == label]
-        mean = group.mean(0, dtype=torch.float64).to(group.dtype)
-        total += float((group - mean).square().sum(dtype=torch.float64))
-    return total
-
-
 def _agreement(nas: NAS, images: Tensor) -> float:
     """Share of pixels that the GPU labels as the CPU does, k-means from the same centres."""
     frame = (images.shape[2], images.shape[3])
@@ -565,49 +416,3 @@ def _agreement(nas: NAS, images: Tensor) -> float:
     expected = kmeans(features, nas.n_clusters, tol=0, init=centers)
     found = kmeans(on_gpu, nas.n_clusters, tol=0, init=centers.cuda())
     return float((expected == found.cpu()).float().mean())
-
-
-def _output(command: Sequence[str], plan: Plan) -> str:
-    """What a process of its own prints."""
-    environment = {**os.environ, "OMP_NUM_THREADS": str(plan.threads), "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise NaspixError(f"a process that the benchmark started has failed: {last}")
-    return done.stdout
-
-
-def print_peak(path: str, size: str, n_clusters: str) -> None:
-    """Segment saved activations twice and print how many megabytes each call took at its peak.
-
-    For a fresh process: what a process has once used, it uses again unseen.
-    """
-    activations = torch.load(path, weights_only=True)
-    names = [str(level) for level in range(len(activations))]
-    model = wrap_model(nn.Sequential(*(nn.Identity() for _ in names)), levels=names)  # of no weight
-    nas = NAS(model, levels=names, n_clusters=int(n_clusters))
-    frame = (int(size), int(size))
-    peaks = [_peak_of(lambda: nas.segment(activations, frame).clusters) for _ in range(2)]
-    sys.stdout.write(" ".join(f"{peak / _MEGABYTE:.3f}" for peak in peaks))
-
-
-def _peak_of(call: Callable[[], object]) -> int:
-    """Return by how many bytes the process grows, at most, while it calls."""
-    clear = Path("/proc/self/clear_refs")
-    if not clear.exists():
-        import resource
-
-        unit = 1 if sys.platform == "darwin" else 1024
-        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        call()
-        return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - most) * unit
-    clear.write_text("5")  # the peak so far is forgotten
-    before = _status("VmRSS")
-    call()
-    return max(0, _status("VmHWM") - before)
-
-
-def _status(field: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    (line,) = (line for line in lines if line.startswith(f"{field}:"))
-    return int(line.split()[1]) * 1024

@@ -32,6 +32,7 @@ from naspix.paper.experiment import (
     Value,
 )
 from naspix.paper.networks import PAPERS, TITLES, find_networks
+from naspix.paper.peers import felzenszwalb, slic
 from naspix.paper.published import published
 from naspix.paper.segmentations import eight_bit
 from naspix.paper.timing import (
@@ -39,11 +40,9 @@ from naspix.paper.timing import (
     Photo,
     Plan,
     Timing,
-    felzenszwalb,
     interleaved,
     limited_threads,
     photos_at,
-    slic,
     spread,
     stacked,
     usual_photos,

@@ -375,18 +375,3 @@ class Record:
             "met": self.met,
             "note": self.note,
         }
-
-
-def slic(photo: Photo) -> NDArray[np.int64]:
-    """scikit-image's own SLIC, about 20 superpixels, without this library's checks around it."""
-    from skimage.segmentation import slic
-
-    return np.asarray(slic(photo.pixels, n_segments=N_SEGMENTS, start_label=0), dtype=np.int64)
-
-
-def felzenszwalb(photo: Photo) -> NDArray[np.int64]:
-    """scikit-image's own Felzenszwalb at a scale that suits photos."""
-    from skimage.segmentation import felzenszwalb
-
-    labels = felzenszwalb(photo.pixels, scale=100, sigma=0.8, min_size=20)
-    return np.asarray(labels, dtype=np.int64)
