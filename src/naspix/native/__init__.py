@@ -205,7 +205,7 @@ def compute_scales(
     n_images, n_channels, *cells = activations.shape
     if tuple(cells) != (y.n_cells, x.n_cells) or y.n_pixels * x.n_pixels >= _MOST_CELLS:
         raise ValueError(f"activations of {cells} cells, axes of {y.n_cells} and {x.n_cells}")
-    out = torch.empty(n_images, y.n_pixels, x.n_pixels)
+    out = torch.empty(n_images, y.n_pixels, x.n_pixels, dtype=torch.float32)
     outcomes = (ctypes.c_int32 * n_images)()
     _library().naspix_scales(
         activations.data_ptr(), n_images, n_channels, y.handle, x.handle, line_11, normalize,
