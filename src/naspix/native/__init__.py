@@ -205,7 +205,7 @@ def compute_scales(
     n_images, n_channels, *cells = activations.shape
     if tuple(cells) != (y.n_cells, x.n_cells) or y.n_pixels * x.n_pixels >= _MOST_CELLS:
         raise ValueError(f"activations of {cells} cells, axes of {y.n_cells} and {x.n_cells}")
-    out = torch.empty(n_images, y.n_pixels, x.n_pixels, dtype=torch.float32)
+    out = torch.empty(n_images, y.n_pixels, x.n_pixels, dtype=torch.float32, device="cpu")
     outcomes = (ctypes.c_int32 * n_images)()
     _library().naspix_scales(
         activations.data_ptr(), n_images, n_channels, y.handle, x.handle, line_11, normalize,
@@ -269,7 +269,7 @@ def cluster_images(
         None if init is None else init.data_ptr(), tol, tile_tol, max_iter, tile_max_iter,
         long_stride, torch.get_num_threads(),
     )  # fmt: skip
-    labels = torch.empty(n_images, height, width, dtype=torch.int64)
+    labels = torch.empty(n_images, height, width, dtype=torch.int64, device="cpu")
     outcomes = (ctypes.c_int32 * n_images)()
     _library().naspix_cluster(ctypes.byref(arguments), labels.data_ptr(), outcomes)
     return labels, [image for image, outcome in enumerate(_checked(outcomes)) if outcome]
