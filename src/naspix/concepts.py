@@ -41,7 +41,7 @@ from naspix.metrics import (
     outside_shares,
     saliency_by_cluster,
 )
-from naspix.models import Classifier, Output, load_model
+from naspix.models import Classifier, ModelSettings
 from naspix.pipeline import Method, Pipeline
 from naspix.report import RunRecord
 from naspix.report.atlas import AtlasReport, atlas_page, atlas_record
@@ -59,15 +59,10 @@ _SAMPLE = '{"0": "grass", "1": "head"}'
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class ConceptSettings:
-    """What is asked for, as plain values.
+class ConceptSettings(ModelSettings):
+    """What is asked for, as plain values: of which network, as in `ModelSettings`, and the rest.
 
     Attributes:
-        model: As ``load_model`` takes it.
-        weights: ``"default"``, ``"none"``, or a file.
-        device: Where the model runs.
-        scores: What its scores are: ``"softmax"``, ``"sigmoid"`` or ``"none"``; None finds out.
-        categories: File with the classes' names; None for the network's own.
         category: The photos' class, number or name: its saliency is measured, right and wrong
             predictions are told apart. Without it the predicted classes'.
         methods: Names of saliency methods.
@@ -87,11 +82,6 @@ class ConceptSettings:
         batch_size: Photos that pass the network together.
     """
 
-    model: str = "efficientnet_lite0"
-    weights: str = "default"
-    device: str = "cpu"
-    scores: Output | None = None
-    categories: str | None = None
     category: str | int | None = None
     methods: tuple[str, ...] = ("grad_cam_plus_plus",)
     parameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -159,13 +149,7 @@ def concepts(
     given = None if settings.names is None else read_names(Path(settings.names))
     boxes = None if settings.boxes is None else _box_files(Path(settings.boxes))
     found = find_photos(images)  # before a network is loaded
-    model = load_model(
-        settings.model,
-        weights=settings.weights,
-        device=settings.device,
-        output=settings.scores,
-        categories=settings.categories,
-    )
+    model = settings.load()
     methods: dict[str, Method] = {
         name: registry.find_method(name)(model, **settings.parameters.get(name, {}))
         for name in settings.methods

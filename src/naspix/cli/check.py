@@ -39,11 +39,12 @@ def check(
     import json as encoder
 
     import naspix
-    from naspix.cli.options import ModelOptions
+    from naspix.models import keep_freed_memory, load_model
 
-    options = ModelOptions(
-        model=model, weights=weights, device=device, scores=scores, categories=categories
+    keep_freed_memory()
+    network = load_model(
+        model, weights=weights, device=device, output=scores, categories=categories
     )
-    diagnosis = naspix.check(options.load())
+    diagnosis = naspix.check(network)
     print(encoder.dumps(diagnosis.to_dict()) if json else diagnosis)  # noqa: T201 - a result
     return 0

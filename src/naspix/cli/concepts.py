@@ -92,17 +92,13 @@ def concepts(
     """
     from naspix.concepts import NAMES, PAGE, RECORD, ConceptSettings
     from naspix.concepts import concepts as find_concepts
-    from naspix.models import keep_freed_memory, resolve_device
+    from naspix.models import keep_freed_memory
     from naspix.registry import find_method
     from naspix.settings import read_assignments
 
     keep_freed_memory()
     settings = ConceptSettings(
-        model=model.name,
-        weights=model.weights,
-        device=str(resolve_device(model.device)),
-        scores=model.scores,
-        categories=model.categories_file,
+        **model.plain,
         category=category,
         methods=tuple(dict.fromkeys(method)),
         parameters=read_assignments(set_, {name: find_method(name) for name in method}),
@@ -114,10 +110,7 @@ def concepts(
         n_samples=clustering.n_samples,
         n_neighbors=clustering.n_neighbors,
         seed=clustering.seed,
-        resize=inputs.resize,
-        max_pixels=inputs.max_pixels,
-        exif=inputs.exif,
-        batch_size=inputs.batch_size,
+        **vars(inputs),
     )
     with talk.progress_of_items() as step:
         report = find_concepts(

@@ -78,17 +78,12 @@ def evaluate(
     """
     from naspix.evaluation import EvaluationSettings
     from naspix.evaluation import evaluate as carry_out
-    from naspix.models.devices import resolve_device
 
     settings = EvaluationSettings(
         task=task,
         dataset=dataset,
         root=str(root.absolute()),
-        model=model.name,
-        weights=model.weights,
-        device=str(resolve_device(model.device)),
-        scores=model.scores,
-        categories=model.categories_file,
+        **model.plain,
         methods=method,
         segmenters=segmenter,
         target=target,

@@ -83,14 +83,9 @@ def explain(
     """
     from naspix import registry
     from naspix.folders import PhotoSettings, explain_photos
-    from naspix.models import resolve_device
 
     settings = PhotoSettings(
-        model=model.name,
-        weights=model.weights,
-        device=str(resolve_device(model.device)),
-        scores=model.scores,
-        categories=model.categories_file,
+        **model.plain,
         methods=_methods(method),
         segmenters=(
             tuple(registry.SEGMENTERS) if "all" in segmenter else tuple(dict.fromkeys(segmenter))
@@ -100,10 +95,7 @@ def explain(
         threshold=threshold,
         quick=quick,
         greedy=greedy,
-        resize=inputs.resize,
-        max_pixels=inputs.max_pixels,
-        exif=inputs.exif,
-        batch_size=inputs.batch_size,
+        **vars(inputs),
     )
 
     def told(photo: Mapping[str, Any]) -> None:

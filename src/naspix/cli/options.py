@@ -6,12 +6,11 @@ help and completion know them without importing a network; a test holds them to 
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 if TYPE_CHECKING:
-    from naspix.models import Classifier
     from naspix.runs import Engine
 
 SegmenterName = Literal[
@@ -77,29 +76,18 @@ class ModelOptions:
     categories: Path | None = None
 
     @property
-    def name(self) -> str:
-        """The model's, which a network of one's own keeps in any folder, as settings need it."""
+    def plain(self) -> dict[str, Any]:
+        """As ``ModelSettings`` keeps them: names and files mean the same in any folder."""
+        from naspix.models.devices import resolve_device
         from naspix.models.own_network import absolute_name
 
-        return absolute_name(self.model)
-
-    @property
-    def categories_file(self) -> str | None:
-        """The file's whole path, as settings keep it."""
-        return None if self.categories is None else str(self.categories.absolute())
-
-    def load(self) -> "Classifier":
-        """The network, on its device."""
-        from naspix.models import keep_freed_memory, load_model
-
-        keep_freed_memory()
-        return load_model(
-            self.model,
-            weights=self.weights,
-            device=self.device,
-            output=self.scores,
-            categories=self.categories,
-        )
+        return {
+            "model": absolute_name(self.model),
+            "weights": self.weights,
+            "device": str(resolve_device(self.device)),
+            "scores": self.scores,
+            "categories": None if self.categories is None else str(self.categories.absolute()),
+        }
 
 
 @Parameter(name="*")

@@ -48,21 +48,13 @@ def segment(
     import json as plain
 
     from naspix.folders import PhotoSettings, segment_photos
-    from naspix.models import resolve_device
 
     settings = PhotoSettings(
-        model=model.name,
-        weights=model.weights,
-        device=str(resolve_device(model.device)),
-        scores=model.scores,
-        categories=model.categories_file,
+        **model.plain,
         methods=(),
         segmenters=(segmenter,),
         parameters={"nas": nas.parameters},
-        resize=inputs.resize,
-        max_pixels=inputs.max_pixels,
-        exif=inputs.exif,
-        batch_size=inputs.batch_size,
+        **vars(inputs),
         file_format=kind,
     )
 

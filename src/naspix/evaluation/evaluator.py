@@ -52,7 +52,7 @@ class Evaluation:
     def __init__(self, settings: EvaluationSettings) -> None:
         self.settings = settings
         self.dataset = settings.make_dataset()
-        self.model = settings.make_model()
+        self.model = settings.load()
         label_of = classes_of(self.dataset, self.model)
         if settings.target == "label" and not label_of:
             some = ", ".join(self.dataset.categories[:3]) or "none"

@@ -17,7 +17,7 @@ from naspix import registry
 from naspix.datasets import Dataset
 from naspix.errors import InputError, UnknownNameError
 from naspix.evaluation.measures import MEASURES, Measure
-from naspix.models import Classifier, Output, load_model
+from naspix.models import Classifier, ModelSettings
 from naspix.pipeline import RAW, Method, RandomRegions, Segmenter
 from naspix.segmentation import NAS
 from naspix.settings import read_assignments, settable
@@ -29,18 +29,13 @@ _ORDER_SEED = 0  # of the order in which pictures are taken
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluationSettings:
-    """What is asked for.
+class EvaluationSettings(ModelSettings):
+    """What is asked for: of which network, as in `ModelSettings`, and what.
 
     Attributes:
         task: What is measured.
         dataset: A name in ``naspix.registry.DATASETS``.
         root: Its folder.
-        model: As ``load_model`` takes it.
-        weights: ``"default"``, ``"none"``, or a file.
-        device: Where the model runs.
-        scores: What its scores are: ``"softmax"``, ``"sigmoid"`` or ``"none"``; None finds out.
-        categories: File with the classes' names; None for the network's own.
         methods: Names of saliency methods, perhaps with ``@`` and a word.
         segmenters: The same for segmenters; ``"none"`` is the raw map, which is always there;
             ``"random"`` is the control with the sizes of the first NAS.
@@ -55,11 +50,6 @@ class EvaluationSettings:
     task: Task
     dataset: str
     root: str
-    model: str = "efficientnet_lite0"
-    weights: str = "default"
-    device: str = "cpu"
-    scores: Output | None = None
-    categories: str | None = None
     methods: tuple[str, ...] = ("grad_cam_plus_plus",)
     segmenters: tuple[str, ...] = (RAW, "nas")
     parameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -140,18 +130,9 @@ class EvaluationSettings:
         }
 
     def to_plain(self) -> dict[str, Any]:
-        """All settings as JSON knows them."""
-        return dataclasses.asdict(self)
-
-    def make_model(self) -> Classifier:
-        """The network, on its device."""
-        return load_model(
-            self.model,
-            weights=self.weights,
-            device=self.device,
-            output=self.scores,
-            categories=self.categories,
-        )
+        """All settings as JSON knows them, what is measured and on which data first."""
+        plain = dataclasses.asdict(self)
+        return {**{name: plain.pop(name) for name in ("task", "dataset", "root")}, **plain}
 
     def make_dataset(self) -> Dataset:
         """The data set.

@@ -77,18 +77,8 @@ def segment_photos(
 ) -> Run:
     """Cut photos and write a file for each, or go on where that was stopped.
 
-    Args:
-        settings: What is asked; of several segmenters the first cuts.
-        output: The folder of files. A finished run of other settings there is set aside.
-        paths: Photos and folders of photos; without any, two of scikit-image's.
-        engine: Who computes; this process by default.
-        told: Told of each photo as it is done: ``source``, ``file``, ``n_clusters``,
-            ``n_superpixels``.
-        doing: Told how many photos are done, how many there are, and what is under way.
-
-    Raises:
-        InputError: Settings that cannot be; an unfinished run of others in the folder.
-        OutputError: The folder cannot be written, or another process writes to it.
+    Arguments and errors are those of `explain_photos`; of several segmenters the first cuts, and
+    of each photo ``told`` is told ``source``, ``file``, ``n_clusters`` and ``n_superpixels``.
     """
     return _run("segment", Segment, settings, output, paths, engine, told, doing)
 

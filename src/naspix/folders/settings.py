@@ -8,7 +8,7 @@ import torch
 
 from naspix import registry
 from naspix.errors import InputError
-from naspix.models import Classifier, Output, load_model
+from naspix.models import Classifier, ModelSettings
 from naspix.segmentation import NAS
 
 Format = Literal["png", "npz", "coco"]
@@ -16,15 +16,10 @@ Format = Literal["png", "npz", "coco"]
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class PhotoSettings:
-    """What is asked of photos, as plain values.
+class PhotoSettings(ModelSettings):
+    """What is asked of photos, as plain values: of which network, as in `ModelSettings`, and what.
 
     Attributes:
-        model: As ``load_model`` takes it.
-        weights: ``"default"``, ``"none"``, or a file.
-        device: Where the model runs.
-        scores: What its scores are: ``"softmax"``, ``"sigmoid"`` or ``"none"``; None finds out.
-        categories: File with the classes' names; None for the network's own.
         methods: Names of saliency methods; none where photos are only cut.
         segmenters: Names of segmenters.
         parameters: Name of a method or segmenter -> parameter -> value.
@@ -41,11 +36,6 @@ class PhotoSettings:
         file_format: Of what `segment_photos` writes.
     """
 
-    model: str = "efficientnet_lite0"
-    weights: str = "default"
-    device: str = "cpu"
-    scores: Output | None = None
-    categories: str | None = None
     methods: tuple[str, ...] = ("grad_cam_plus_plus",)
     segmenters: tuple[str, ...] = ("nas",)
     parameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -66,16 +56,6 @@ class PhotoSettings:
             registry.find_method(name)
         for name in self.segmenters:
             registry.find_segmenter(name)
-
-    def load(self) -> Classifier:
-        """The network, on its device."""
-        return load_model(
-            self.model,
-            weights=self.weights,
-            device=self.device,
-            output=self.scores,
-            categories=self.categories,
-        )
 
     def make_methods(self, model: Classifier) -> dict[str, Any]:
         """Name -> saliency method."""

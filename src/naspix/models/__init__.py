@@ -11,7 +11,7 @@ from naspix.models.activations import recording
 from naspix.models.categories import read_categories
 from naspix.models.classifier import Classifier
 from naspix.models.devices import keep_freed_memory, resolve_device
-from naspix.models.loading import as_classifier, load_model, wrap_model
+from naspix.models.loading import ModelSettings, as_classifier, load_model, wrap_model
 from naspix.models.recipes import DEFAULT_MODEL, list_models
 from naspix.models.scores import Output, ScoreMeaning
 
@@ -19,6 +19,7 @@ __all__ = [
     "DEFAULT_MODEL",
     "MAX_PIXELS",
     "Classifier",
+    "ModelSettings",
     "Output",
     "ScoreMeaning",
     "as_classifier",

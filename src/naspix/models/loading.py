@@ -7,6 +7,7 @@ functions of the user's `own_network.py`'s. All ways give a `Classifier`.
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,35 @@ def load_model(
         crop_pct=described.crop_pct,
         interpolation=described.interpolation,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSettings:
+    """Which network, as plain values: what the settings of commands and records begin with.
+
+    Attributes:
+        model: As ``load_model`` takes it.
+        weights: ``"default"``, ``"none"``, or a file.
+        device: Where the model runs.
+        scores: What its scores are: ``"softmax"``, ``"sigmoid"`` or ``"none"``; None finds out.
+        categories: File with the classes' names; None for the network's own.
+    """
+
+    model: str = DEFAULT_MODEL
+    weights: str = "default"
+    device: str = "cpu"
+    scores: Output | None = None
+    categories: str | None = None
+
+    def load(self) -> Classifier:
+        """The network, on its device."""
+        return load_model(
+            self.model,
+            weights=self.weights,
+            device=self.device,
+            output=self.scores,
+            categories=self.categories,
+        )
 
 
 def _own(
