@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from sklearn.cluster import KMeans
 from torch import Tensor
 
-from naspix.clustering import UpsampledFeatures, canonical_order, kmeans
-from naspix.clustering.kmeans import first_best
+from naspix.clustering import UpsampledFeatures, canonical_order, kmeans, starts
+from naspix.clustering.starts import best_start, first_best
 from naspix.errors import InputError, NaspixWarning
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "reference"))
@@ -268,6 +268,7 @@ def test_numbers_out_of_range_are_refused(settings, complaint):
     [
         *itertools.product([(96, 96), (224, 224), (600, 50)], [1, 5, 40, 5000]),
         *itertools.product([(10, 7)], [1, 5, 40]),
+        *itertools.product([(64, 96)], [208, 224, 700]),
         ((1, 1), 1),
     ],
     ids=str,
@@ -278,3 +279,34 @@ def test_tiles_get_smaller_and_are_enough(size, n_clusters):
     n_tiles = math.ceil(size[0] / sides[0]) * math.ceil(size[1] / sides[0])
     assert n_tiles >= n_clusters
     assert n_tiles <= max(400, 4096, 4 * 2 * n_clusters)
+    if size == (64, 96):  # the frame itself would be sixteen times the work
+        assert n_tiles == 32 * 48
+
+
+def test_starts_are_the_same_however_many_are_held_at_once(monkeypatch):
+    tiles = UpsampledFeatures(smooth_activations(3, n_images=2), (36, 36))
+    together = best_start(tiles, 20, n_init=5, seed=1)
+    monkeypatch.setattr(starts, "_MOST_OF_STARTS", 2 * 2 * 20 * tiles.n_pixels)  # two at once
+    apart = best_start(tiles, 20, n_init=5, seed=1)
+    for one, other in zip(together, apart, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_starts_by_way_of_the_cells_are_those_by_all_pairs_of_tiles(monkeypatch):
+    activations = [each[..., ::3, ::3] for each in smooth_activations(3, dtype=torch.float64)]
+    tiles = UpsampledFeatures(activations, (16, 16))
+    assert 2 * tiles.n_cells < tiles.n_pixels
+    by_cells = best_start(tiles, 6, n_init=3, seed=1)
+    monkeypatch.setattr(UpsampledFeatures, "n_cells", 10**6)
+    by_pairs = best_start(tiles, 6, n_init=3, seed=1)
+    for one, other in zip(by_cells, by_pairs, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_hundreds_of_clusters_reach_what_scikit_learns_reach(dtype):
+    features = UpsampledFeatures(smooth_activations(1, dtype=dtype), (64, 64))
+    points = points_of(features.dense())
+    labels = kmeans(features, 250)
+    theirs = KMeans(250, n_init=1, random_state=0).fit(points).inertia_
+    assert inertia(points, labels[0].flatten().numpy()) <= 1.02 * theirs

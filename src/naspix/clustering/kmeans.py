@@ -13,7 +13,6 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from jaxtyping import Float, Int64
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from naspix.clustering.features import UpsampledFeatures
 from naspix.clustering.ordering import canonical_ranks
+from naspix.clustering.starts import best_start, first_best, uniform_numbers
 from naspix.errors import InputError, NaspixWarning
 from naspix.native import cluster_images, route
 
@@ -33,7 +33,6 @@ _STRIDE = 2.75  # over-relaxation towards a strict stop: about a third fewer ste
 _STRIDE_BELOW = 0.005  # with a looser ``tol`` it saves nothing
 _PLAIN_SHARE = 0.0003  # share of pixels that change, below which steps are plain
 _LAST_LONG_STEP = 60  # later ones are plain, so that the iteration ends
-_START_STEPS = 6  # for each start; more save less on the full frame than they cost
 _INDISTINCT = 1e-6  # squared distance, as a share of |phi|^2, that float32 cannot tell from zero
 _CHUNK_BYTES = 4 << 30  # three (B, K, H, W) tensors are held at a time
 
@@ -182,7 +181,7 @@ def _compiled(
     draws = None
     if init is None:
         level = features.levels[0]
-        draws = _uniform_numbers(n_clusters, n_init, seed, level.dtype, level.device)
+        draws = uniform_numbers(n_clusters, n_init, seed, level.dtype, level.device)
     return cluster_images(
         features.compiled_levels(sides),
         n_clusters,
@@ -216,7 +215,9 @@ def _coarse_to_fine(
 ) -> Centers:
     """Return centres that iterations on larger and smaller tiles brought near a fixed point."""
     large, *small = _tile_sides(features.size, n_clusters)
-    centers = best_start(features.tiles(large), n_clusters, n_init, seed)
+    tiles = features.tiles(large)
+    membership, sizes = best_start(tiles, n_clusters, n_init, seed)
+    centers = Centers.mean(tiles, tiles.collect(membership), sizes)
     for side in small:
         _, centers = lloyd(
             features.tiles(side),
@@ -245,86 +246,16 @@ def _tile_sides(size: tuple[int, int], n_clusters: int) -> list[int]:
     seven for each cluster where the frame has them (fewer for thousands of clusters, since all
     pairs of tiles are multiplied).
     """
-    n_needed = min(7 * n_clusters, max(_MOST_TILES, 2 * n_clusters))
-    n_across = max(_TILES_ACROSS, math.sqrt(n_needed))
+    most = max(_MOST_TILES, 2 * n_clusters)
+    n_across = max(_TILES_ACROSS, math.sqrt(min(7 * n_clusters, most)))
     exponent = int(math.log2(max(1.0, math.sqrt(size[0] * size[1]) / n_across)))
+    n_tiles, n_larger = (
+        math.prod(-(-n // side) for n in size) for side in (1 << exponent, 2 << exponent)
+    )
+    if n_tiles > most and n_larger >= 2 * n_clusters:
+        exponent += 1
     large, small = 2**exponent, 2 ** ((exponent + 1) // 2)
     return [large, small] if large > _SMALL_ENOUGH else [large]
-
-
-def best_start(tiles: UpsampledFeatures, n_clusters: int, n_init: int, seed: int) -> Centers:
-    """Run k-means from several k-means++ starts on a few tiles and return the best one's centres.
-
-    The tiles are so few that the inner products of all pairs are one small matrix, and all starts
-    of all images are iterated together on it.
-    """
-    products = tiles.pixel_products()  # (B, P, P)
-    seeds = _plus_plus(products, n_clusters, n_init, seed)  # (B, S, K)
-    n_images, n_pixels, _ = products.shape
-    own = products.diagonal(dim1=1, dim2=2)
-    scores = _rows_of(products.sub(own[:, None], alpha=0.5).mT, seeds)  # <phi(p), c> - |c|^2 / 2
-    membership, sizes = first_best(scores, dim=2)
-    for _ in range(_START_STEPS):
-        means = membership.div_(sizes.clamp_min_(1)[..., None])
-        inner = torch.bmm(means.view(n_images, -1, n_pixels), products).view_as(means)
-        norms = torch.linalg.vecdot(means, inner)  # |c|^2, (B, S, K)
-        membership, sizes = first_best(inner.sub_(norms[..., None], alpha=0.5), dim=2)
-    best = torch.linalg.vecdot(norms, sizes).argmax(1)  # the most of sum of n_k |c_k|^2
-    images = torch.arange(n_images, device=best.device)
-    chosen, sizes = membership[images, best], sizes[images, best]
-    return Centers.mean(tiles, tiles.collect(chosen.unflatten(2, tiles.size)), sizes)
-
-
-def _plus_plus(
-    products: Float[Tensor, "B P P"], n_clusters: int, n_init: int, seed: int
-) -> Int64[Tensor, "B S K"]:
-    """Draw greedy k-means++ seeds from the inner products of all pairs of pixels.
-
-    Each next seed is the best of a few pixels drawn with probability proportional to their squared
-    distance from the seeds before. All images use the same random numbers.
-    """
-    n_images, n_pixels, _ = products.shape
-    draws = _uniform_numbers(n_clusters, n_init, seed, products.dtype, products.device)
-    own = products.diagonal(dim1=1, dim2=2)
-    distances = (own[:, :, None] + own[:, None]).sub_(products, alpha=2).clamp_min_(0)
-
-    first = (draws[0, :, :1] * n_pixels).long()  # (S, 1)
-    seeds = [first.expand(n_images, -1, -1)]
-    closest = _rows_of(distances, seeds[0])  # (B, S, 1, P), to the nearest seed
-    for uniform in draws[1:]:
-        cumulated = closest[:, :, 0].cumsum(2)
-        targets = uniform * cumulated[:, :, -1:]  # (B, S, trials), at most the last sum
-        candidates = torch.searchsorted(cumulated, targets)
-        with_candidate = torch.minimum(closest, _rows_of(distances, candidates))
-        best = with_candidate.sum(3).argmin(2, keepdim=True)  # (B, S, 1)
-        seeds.append(candidates.gather(2, best))
-        closest = _rows_of(with_candidate.flatten(0, 1), best.flatten(0, 1)[:, None])
-        closest = closest.view(n_images, n_init, 1, n_pixels)
-    return torch.cat(seeds, dim=2)
-
-
-def _rows_of(
-    matrices: Float[Tensor, "B P Q"], indices: Int64[Tensor, "B S T"]
-) -> Float[Tensor, "B S T Q"]:
-    """Return ``matrices[b, indices[b, s, t]]``."""
-    n_images, n_rows, n_columns = matrices.shape
-    if n_images > 1:
-        first_rows = torch.arange(0, n_images * n_rows, n_rows, device=indices.device)
-        indices = indices + first_rows[:, None, None]
-    rows = matrices.reshape(-1, n_columns).index_select(0, indices.reshape(-1))
-    return rows.view(*indices.shape, n_columns)
-
-
-@lru_cache(maxsize=64)
-@torch.inference_mode(mode=False)
-def _uniform_numbers(
-    n_clusters: int, n_init: int, seed: int, dtype: torch.dtype, device: torch.device
-) -> Float[Tensor, "K S trials"]:
-    """Return the random numbers of a seed, kept for the next image."""
-    n_trials = 2 + int(math.log(n_clusters))
-    generator = torch.Generator().manual_seed(seed)
-    numbers = torch.rand(n_clusters, n_init, n_trials, generator=generator, dtype=torch.float64)
-    return numbers.to(device, dtype)
 
 
 def lloyd(
@@ -398,24 +329,6 @@ def _reseed(
             pixels_of[image, cluster, pixel] = 1
         reseeded.append(bool(distinct.any()))
     return membership, membership.sum((2, 3)), reseeded
-
-
-def first_best(scores: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    """Overwrite scores by 1 where they are the first greatest along ``dim``, 0 elsewhere.
-
-    ``argmax`` over an outer axis is some hundred times slower on a CPU than this comparison.
-
-    Returns:
-        The membership, and the number of pixels of each cluster: summed over what follows ``dim``.
-    """
-    best = scores.amax(dim, keepdim=True)
-    n_pixels = best.numel()
-    membership = scores.eq_(best)
-    sizes = membership.flatten(dim + 1).sum(-1)
-    if sum(sizes.flatten().tolist()) != n_pixels:  # an exact tie: the first cluster keeps the pixel
-        membership.mul_(membership.cumsum(dim) == 1)
-        sizes = membership.flatten(dim + 1).sum(-1)
-    return membership, sizes
 
 
 def _any_empty(sizes: Tensor) -> bool:
