@@ -98,7 +98,7 @@ def test_of_one_picture_an_object_is_found_or_not(output: Path) -> None:
 def test_areas_are_those_under_the_curves_that_figure_6_shows(output: Path) -> None:
     frame = subruns(read_run(output / "table2"))[DEFAULT].records()
     areas = {
-        row["map"]: float(row["value"]) for row in rows(next((output / "table2").glob("int*")))
+        row["map"]: float(row["value"]) / 100 for row in rows(next((output / "table2").glob("int*")))
     }
     curves = rows(output / "figure6" / f"curves_{DEFAULT}.csv")
     assert len(frame) == len(areas) == len(curves) == len(METHODS) * 3 + 2
@@ -236,15 +236,15 @@ def made_up(folder: Path, n: int, means: Areas) -> Run:
 @pytest.mark.parametrize(
     ("claim", "n", "changed", "expected", "words"),
     [
-        (pooling_raises, 40, {}, True, "Surely raised: LRP + SLIC, LRP + NAS"),
+        (pooling_raises, 40, {}, True, "LRP + SLIC +29.9, LRP + NAS +30, RISE + SLIC (not raised)"),
         (pooling_raises, 40, {("lrp", "nas"): 0.2}, False, "Against it: LRP + NAS"),
         (pooling_raises, 40, {("rise", "nas"): 0.8}, False, "Against it: RISE + NAS"),
         (pooling_raises, 40, {("lrp", "slic"): 0.3}, None, "Open: LRP + SLIC; about"),
         (pooling_raises, 10, {}, None, "too few"),
-        (stays_below_maximum, 40, {}, True, "distance is 2"),
+        (stays_below_maximum, 40, {}, True, "LRP + SLIC +18.5, LRP + NAS +20"),
         (stays_below_maximum, 40, {("lrp", "nas"): 0.89}, False, "Against it: LRP + NAS"),
         (stays_below_maximum, 40, {("lrp", "nas"): 0.805}, None, "would tell"),
-        (slic_and_nas_alike, 40, {}, True, "NAS less SLIC, in points: LRP +"),
+        (slic_and_nas_alike, 40, {}, True, "LRP above -10 +10.1, LRP below 10 +9.9"),
         (slic_and_nas_alike, 40, {("lrp", "nas"): 0.9}, False, "Against it: LRP"),
         (slic_and_nas_alike, 40, {("lrp", "nas"): 0.7}, None, "Open: LRP"),
     ],

@@ -38,8 +38,7 @@ from naspix.runs.file import STORE
 from naspix.settings import settable
 
 METHODS = ("integrated_gradients", "lrp", "grad_cam_plus_plus", "rise", "xrai")
-FEWEST = 20  # pictures of which anything may be said
-_MAPS = {RAW: "raw", "slic": "SLIC", "nas": "NAS"}  # as the paper's tables have it
+MAPS = {RAW: "raw", "slic": "SLIC", "nas": "NAS"}  # as the paper's tables have it
 
 Parameters = Mapping[str, Mapping[str, Any]]
 
@@ -110,6 +109,7 @@ class Evaluated(Experiment):
         n_quick: How many pictures, if no limit is given and it has to be quick.
         networks: The paper's.
         papers_data: Name of the paper's data set.
+        absolute: Figures that the paper prints of pooled maps too, others being differences.
     """
 
     n_pictures: int | None = None
@@ -119,6 +119,7 @@ class Evaluated(Experiment):
     n_quick: ClassVar[int] = 4
     networks: ClassVar[tuple[str, ...]] = ("resnet18",)
     papers_data: ClassVar[str] = "stl10"
+    absolute: ClassVar[tuple[str, ...]] = ("auc",)  # figures of pooled maps that are no differences
 
     @final
     def compute(
@@ -172,11 +173,12 @@ class Evaluated(Experiment):
         for name, each in subruns(run).items():
             for score in scores_of(each) if name in self.networks else []:
                 if score.figure in figures:
-                    keys = [title_of(score.method), _MAPS.get(score.segmenter, score.segmenter)]
+                    keys = [title_of(score.method), MAPS.get(score.segmenter, score.segmenter)]
                     if paper.n_keys > len(keys):
                         keys.insert(0, title_of_network(name))
                     heading, factor = figures[score.figure]
-                    value = score.value if score.difference is None else score.difference
+                    absolute = score.difference is None or score.figure in self.absolute
+                    value = score.value if absolute else score.difference or 0.0
                     ours[tuple(keys), heading] = factor * value
         table = paper.beside(ours)
         return [table] if table.rows else []

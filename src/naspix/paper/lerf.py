@@ -4,20 +4,19 @@ Beside each mean area: how many superpixels, the interval over pictures, and by 
 corrected by Holm what cannot be told from the best.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from naspix.evaluation.curves import POINTS, Lines, mean_curves
 from naspix.evaluation.measures import GREEDY
-from naspix.evaluation.tables import setting_title, tables_of, title_of
+from naspix.evaluation.scores import by_setting
+from naspix.evaluation.tables import setting_title, title_of
 from naspix.metrics import compare
-from naspix.metrics.significance import holm
 from naspix.paper.evaluations import (
-    FEWEST,
+    MAPS,
     Evaluated,
     Question,
     interval_table,
@@ -26,6 +25,7 @@ from naspix.paper.evaluations import (
 )
 from naspix.paper.experiment import Drawing, Shown, Table, Value, subruns
 from naspix.paper.published import published
+from naspix.paper.verdicts import Part, Told, told
 from naspix.pipeline import RAW
 from naspix.runs import Run
 
@@ -33,12 +33,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
-_LEVEL = 0.05
 _MARGIN = 0.1  # ten points, in which areas are alike and beyond which they stay below the maximum
 _EXCEPTED = ("integrated_gradients", "rise")  # methods that the paper says pooling does not help
-_Pair = tuple[str, str]  # method and segmenter
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")
-_PANELS = (RAW, "slic", "nas")
+_DASHES = {RAW: ":", "nas": "-", "slic": "--"}
 _EVERY = 10  # of the curves' 101 points, in the table
 
 
@@ -46,7 +44,7 @@ _EVERY = 10  # of the curves' 101 points, in the table
 class LeRFCurves(Evaluated):
     """The least relevant hidden first in each picture, by each method."""
 
-    n_pictures: int | None = 200
+    n_pictures: int | None = 1000  # 100 of each class of STL-10
 
     question = Question(
         "lerf",
@@ -75,11 +73,11 @@ class Table2(LeRFCurves):
         """
         below, scores = subruns(run), scores_below(run)
         words = (
-            "95 % intervals over pictures, paired for differences. Left out: pictures whose score "
-            "is the same whole and hidden, so that they have no curve."
+            "In %. 95 % intervals over pictures, paired for differences. Left out: pictures whose "
+            "score is the same whole and hidden, so that they have no curve."
         )
         tables = [_papers_form(network, each) for network, each in below.items()]
-        tables.append(interval_table(scores, ["auc"], factor=1, words=words))
+        tables.append(interval_table(scores, ["auc"], factor=100, words=words))
         tables += [table for network, each in below.items() for table in _tests(network, each)]
         paper = published(run.kind)
         tables += self.beside(run, {"auc": ("AUC-LeRF", 100.0)})
@@ -96,17 +94,23 @@ class Table2(LeRFCurves):
 @final
 @dataclass(frozen=True)
 class Figure6(LeRFCurves):
-    """Mean LeRF curves, or what table 2 found."""
+    """Mean LeRF curves, or what table 2 found.
+
+    Attributes:
+        drawn: Over whose superpixels curves are drawn; ``("nas", "slic")`` has both.
+    """
+
+    drawn: tuple[str, ...] = ("nas",)
 
     title = "Figure 6: mean LeRF curves"
     words = (
         "The score of the class over the hidden share of the picture, scaled from 1 to 0, mean "
-        "over pictures: maps as they are, pooled over SLIC, and pooled over NAS, with the greedy "
-        "maximum of those superpixels."
+        "over pictures: maps as they are, pooled over NAS, and the greedy maximum of its "
+        "superpixels."
     )
 
     def show(self, run: Run) -> Shown:
-        """The curves, a panel for the maps as they are and one a segmenter; and as numbers.
+        """The curves in one plot, and those over SLIC too as numbers.
 
         Table 2 has the claims.
         """
@@ -114,28 +118,45 @@ class Figure6(LeRFCurves):
         for network, each in subruns(run).items():
             lines = mean_curves(each)
             tables.append(_curve_table(network, lines))
-            words = f"{title_of_network(network)}. The greedy maximum is dashed."
-            figure = _curve_figure(lines)
+            words = (
+                f"{title_of_network(network)}. Dotted: maps as they are. Plain: over NAS; black is "
+                "the greedy maximum."
+            )
+            figure = _curve_figure(lines, self.drawn)
             drawings.append(Drawing(f"figure6_{network}", self.title, figure, words))
         return Shown(self.sentences(run), tables, drawings)
 
 
 def _papers_form(network: str, run: Run) -> Table:
-    """A row a method: the raw map's area, and what pooling adds; maxima as they are."""
-    (areas,) = (table for table in tables_of(run) if table.figure == "auc")
-    marked = frozenset(
-        (down, across)
-        for down, cells in enumerate(areas.rows)
-        for across, cell in enumerate(cells)
-        if cell.marked
-    )
+    """A row a method and map, as the paper prints them: mean and spread over pictures."""
+    frame = run.records(["index", "method", "segmenter", "auc"])
+    areas = {setting: group.set_index("index")["auc"] for setting, group in by_setting(frame)}
+    rows: list[list[Value]] = []
+    marked: set[tuple[int, int]] = set()
+    for method in dict.fromkeys(name for name, _ in areas):
+        several = {s: area.to_numpy(copy=True) for (m, s), area in areas.items() if m == method}
+        best: tuple[str, ...] = ()
+        if (
+            method != GREEDY
+            and len(several) > 1
+            and np.isfinite(list(several.values())).all(0).any()
+        ):
+            best = compare(several).as_good_as_best
+        for segmenter, area in several.items():
+            if segmenter in best:
+                marked.add((len(rows), 2))
+            known = 100 * area[np.isfinite(area)]
+            spread = float(known.std(ddof=1)) if len(known) > 1 else None
+            mean = float(known.mean()) if len(known) else None
+            rows.append([title_of(method), MAPS.get(segmenter, segmenter), mean, spread])
     words = (
-        "The area of the map as it is, and what pooling adds to it; of the greedy maximum the "
-        "area. Bold: the best of all fifteen, or not told from it (Wilcoxon, Holm, 5 %)."
+        "In %: mean, and standard deviation over pictures; the class is the predicted one, its "
+        "score the one before the softmax. Bold: the best of a method's three, and what does not "
+        "differ from it significantly (Wilcoxon, Holm, 5 %)."
     )
-    rows = [[cell.text for cell in cells] for cells in areas.rows]
     title = f"AUC-LeRF, {title_of_network(network)}"
-    return Table(f"areas_{network}", title, areas.columns, rows, words, marked)
+    columns = ("method", "map", "AUC-LeRF", "±")
+    return Table(f"areas_{network}", title, columns, rows, words, frozenset(marked))
 
 
 def _tests(network: str, run: Run) -> list[Table]:
@@ -154,7 +175,7 @@ def _tests(network: str, run: Run) -> list[Table]:
     return [Table(f"tests_{network}", title, columns, rows, words)]
 
 
-def pooling_raises(run: Run) -> tuple[bool | None, str]:
+def pooling_raises(run: Run) -> Told:
     """Whether pooling raises the area for every method but those that the paper excepts.
 
     Args:
@@ -165,91 +186,40 @@ def pooling_raises(run: Run) -> tuple[bool | None, str]:
         surely the other way, None where that cannot be told; and the numbers.
     """
     kept = _areas(run)
-    pairs = [each for each in kept if each[1] != RAW and each[0] != GREEDY]
-    gains = {each: (kept[each] - kept[each[0], RAW]).to_numpy(copy=True) for each in pairs}
-    signs = _signs(gains)
-    against = [p for p, sign in signs.items() if sign == (1 if p[0] in _EXCEPTED else -1)]
-    open_ = [p for p, sign in signs.items() if sign == 0 and p[0] not in _EXCEPTED]
-    return _told(
-        kept,
-        gains,
-        against,
-        open_,
-        f"Surely raised: {_listed(signs, 1)}; surely lowered: {_listed(signs, -1)}.",
-    )
+    parts = {}
+    for method, segmenter in kept:
+        if segmenter != RAW and method != GREEDY:
+            excepted = method in _EXCEPTED
+            gains = kept[method, segmenter] - kept[method, RAW]
+            name = setting_title(method, segmenter)
+            parts[f"{name} (not raised)" if excepted else name] = Part(
+                -gains if excepted else gains, is_asked=not excepted
+            )
+    return told(parts, "The area over superpixels less that of the map as it is.")
 
 
-def stays_below_maximum(run: Run) -> tuple[bool | None, str]:
+def stays_below_maximum(run: Run) -> Told:
     """Whether pooled maps stay ten points or more below the greedy maximum on the same regions."""
     kept = _areas(run)
-    pairs = [p for p in kept if p[1] != RAW and p[0] != GREEDY and (GREEDY, p[1]) in kept]
-    room = {p: (kept[GREEDY, p[1]] - kept[p]).to_numpy(copy=True) - _MARGIN for p in pairs}
-    signs = _signs(room)
-    against = [p for p, sign in signs.items() if sign < 0]
-    open_ = [p for p, sign in signs.items() if sign == 0]
-    least = min((100 * (_MARGIN + float(d.mean())) for d in room.values()), default=0.0)
-    return _told(kept, room, against, open_, f"The least mean distance is {least:.1f} points.")
+    parts = {
+        setting_title(m, s): Part(kept[GREEDY, s] - kept[m, s] - _MARGIN)
+        for m, s in kept
+        if s != RAW and m != GREEDY and (GREEDY, s) in kept
+    }
+    words = "The greedy maximum's area over the same superpixels less the map's, less 10 points."
+    return told(parts, words)
 
 
-def slic_and_nas_alike(run: Run) -> tuple[bool | None, str]:
+def slic_and_nas_alike(run: Run) -> Told:
     """Whether the areas over SLIC and over NAS are within ten points in the mean, each method's."""
     kept = _areas(run)
-    methods = [m for m, s in kept if s == "nas" and m != GREEDY and (m, "slic") in kept]
-    apart = {(m, "nas"): (kept[m, "nas"] - kept[m, "slic"]).to_numpy(copy=True) for m in methods}
-    over = _signs({p: d - _MARGIN for p, d in apart.items()})
-    under = _signs({p: d + _MARGIN for p, d in apart.items()})
-    against = [p for p in apart if over[p] > 0 or under[p] < 0]
-    open_ = [p for p in apart if p not in against and not (over[p] < 0 and under[p] > 0)]
-    listed = ", ".join(f"{title_of(m)} {100 * float(d.mean()):+.1f}" for (m, _), d in apart.items())
-    return _told(kept, apart, against, open_, f"NAS less SLIC, in points: {listed or 'none'}.")
-
-
-def _signs(differences: Mapping[_Pair, NDArray[np.float64]]) -> dict[_Pair, int]:
-    """1 where differences over pictures are surely positive, -1 negative, 0 where not told.
-
-    By Wilcoxon's test over pictures, corrected by Holm, at 5 %.
-    """
-    if not differences:
-        return {}
-    found = [compare({"a": d, "b": np.zeros_like(d)}).contenders for d in differences.values()]
-    p = holm(np.array([min(each.p for each in several) for several in found]))
-    signs = [int(np.sign(d.mean())) for d in differences.values()]
-    return {
-        pair: sign if sure < _LEVEL else 0
-        for pair, sign, sure in zip(differences, signs, p, strict=True)
-    }
-
-
-def _told(
-    kept: "DataFrame",
-    differences: Mapping[_Pair, NDArray[np.float64]],
-    against: Sequence[_Pair],
-    undecided: Sequence[_Pair],
-    words: str,
-) -> tuple[bool | None, str]:
-    """The verdict, with its test and, where it is open, about how many pictures would tell."""
-    n = len(kept)
-    if not n or not differences:
-        return None, "No picture has a curve in all 0 settings." if not n else "0 maps were pooled."
-    words = f"{words} {n} pictures, Wilcoxon's test, Holm, 5 %."
-    if n < FEWEST:
-        return None, f"{n} pictures are too few to tell ({FEWEST} at least). {words}"
-    if against:
-        return False, f"Against it: {_names(against)}. {words}"
-    if not undecided:
-        return True, words
-    # as many as a test of 5 % needs to find a difference of this size four times in five
-    sizes = [abs(float(differences[p].mean() / differences[p].std())) for p in undecided]
-    needed = max(n + 1, *(round((2.8 / max(size, 1e-3)) ** 2) for size in sizes))
-    return None, f"Open: {_names(undecided)}; about {needed} pictures would tell. {words}"
-
-
-def _names(pairs: Iterable[_Pair]) -> str:
-    return ", ".join(f"{title_of(m)} + {title_of(s)}" for m, s in pairs) or "none"
-
-
-def _listed(signs: Mapping[_Pair, int], sign: int) -> str:
-    return _names(pair for pair, found in signs.items() if found == sign)
+    parts = {}
+    for method, segmenter in kept:
+        if segmenter == "nas" and method != GREEDY and (method, "slic") in kept:
+            apart = kept[method, "nas"] - kept[method, "slic"]
+            parts[f"{title_of(method)} above -10"] = Part(_MARGIN + apart)
+            parts[f"{title_of(method)} below 10"] = Part(_MARGIN - apart)
+    return told(parts, "The area over NAS less that over SLIC, and its distance to 10 points.")
 
 
 def _areas(run: Run, *, greedy: bool = True) -> "DataFrame":
@@ -260,33 +230,31 @@ def _areas(run: Run, *, greedy: bool = True) -> "DataFrame":
     return frame.pivot(index="index", columns=["method", "segmenter"], values="auc").dropna()
 
 
-def _curve_figure(lines: Lines) -> "Figure":
+def _curve_figure(lines: Lines, segmenters: Sequence[str]) -> "Figure":
+    """One plot: maps as they are dotted, pooled ones plain, a colour a method."""
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
-    figure = Figure(figsize=(7.4, 2.75), layout="constrained")
-    panels = figure.subplots(1, len(_PANELS), sharex=True, sharey=True)
+    figure = Figure(figsize=(5.2, 3.9), layout="constrained")
+    panel = figure.subplots()
+    panel.axhline(0, color="#d0d4d8", lw=0.8, zorder=0)
     methods = [m for m in dict.fromkeys(method for method, _ in lines) if m != GREEDY]
-    colours = dict(zip(methods, _COLOURS, strict=False))
-    for segmenter, panel in zip(_PANELS, panels, strict=True):
-        panel.axhline(0, color="#d0d4d8", lw=0.8, zorder=0)
-        for method in (*methods, GREEDY):
-            found = lines.get((method, segmenter))
-            if found is None:
-                continue
-            style = {"color": colours.get(method, "#20262c"), "lw": 1.4}
-            dashes = {"ls": "--"} if method == GREEDY else {}
-            panel.plot(POINTS, found[0], label=title_of(method), **style, **dashes)
-        panel.set_title(
-            "as they are" if segmenter == RAW else f"over {title_of(segmenter)}", size=9
-        )
-        panel.spines[["top", "right"]].set_visible(False)
-        panel.tick_params(labelsize=8)
-        panel.set_xlim(0, 1)
-    panels[1].set_xlabel("hidden share of the picture, least relevant first", fontsize=9)
-    panels[0].set_ylabel("score of the class", fontsize=9)
-    handles, names = panels[-1].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=len(names), fontsize=8,
-                  frameon=False)  # fmt: skip
+    colours = {**dict(zip(methods, _COLOURS, strict=False)), GREEDY: "#20262c"}
+    handles = [Line2D([], [], color=colours[m], lw=1.6, label=title_of(m)) for m in colours]
+    for segmenter in (RAW, *segmenters):
+        style = _DASHES[segmenter]
+        for method, colour in colours.items():
+            if (method, segmenter) in lines:
+                curve = lines[method, segmenter][0]
+                panel.plot(POINTS, curve, color=colour, ls=style, lw=1.4)
+        name = "as it is" if segmenter == RAW else f"over {title_of(segmenter)}"
+        handles.append(Line2D([], [], color="#6b7480", ls=style, lw=1.4, label=name))
+    panel.spines[["top", "right"]].set_visible(False)
+    panel.tick_params(labelsize=8)
+    panel.set_xlim(0, 1)
+    panel.set_xlabel("hidden share of the picture, least relevant first", fontsize=9)
+    panel.set_ylabel("score of the class", fontsize=9)
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
     return figure
 
 

@@ -8,7 +8,6 @@ from naspix.evaluation.curves import curves_figure
 from naspix.evaluation.scores import Score
 from naspix.evaluation.tables import FIGURES, tables_of, title_of
 from naspix.paper.evaluations import (
-    FEWEST,
     Evaluated,
     Question,
     interval_table,
@@ -17,6 +16,7 @@ from naspix.paper.evaluations import (
 )
 from naspix.paper.experiment import Drawing, Shown, Table, Value, subruns
 from naspix.paper.published import published
+from naspix.paper.verdicts import FEWEST
 from naspix.runs import Run
 
 _SHOWN = ("mean", "iou_30", "iou_50", "iou_70")  # in the paper's order

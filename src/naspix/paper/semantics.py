@@ -16,7 +16,7 @@ from naspix.evaluation.settings import classes_of
 from naspix.evaluation.tables import title_of
 from naspix.files import write_png, written
 from naspix.paper.data import Conditions, Source
-from naspix.paper.evaluations import FEWEST, Evaluated, Question, title_of_network
+from naspix.paper.evaluations import Evaluated, Question, title_of_network
 from naspix.paper.experiment import (
     Drawing,
     Experiment,
@@ -38,6 +38,7 @@ from naspix.paper.segmentations import (
     eight_bit,
     read_photos,
 )
+from naspix.paper.verdicts import FEWEST
 from naspix.pipeline import RAW
 from naspix.runs import Engine, OpenRun, Run
 from naspix.segmentation import NAS, ClassClustering, ClassClusters
