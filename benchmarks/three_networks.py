@@ -164,7 +164,9 @@ def fit_head(given: argparse.Namespace, name: str) -> None:
             labels.append(label)
             judged.append(label == 1 and place < given.n_photos)
     x, y, hidden = np.stack(features), np.array(labels), np.array(judged)
-    regression = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=2000))
+    regression = make_pipeline(
+        StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=2000)
+    )
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=SEED)
     by_folds = cross_val_predict(regression, x, y, cv=folds)
     fitted = regression.fit(x[~hidden], y[~hidden])
@@ -241,7 +243,7 @@ def _overlaps(labels: np.ndarray, picture: Picture) -> list[list[float]]:
     """A row an object: its photo, the best region's overlap, how many regions there are."""
     slices = [each for each in ndimage.find_objects(labels + 1) if each is not None]
     regions = np.array([[x.start, y.start, x.stop - 1, y.stop - 1] for y, x in slices])
-    overlaps = box_ious(regions[:, None], picture.boxes.numpy()[None])
+    overlaps = box_ious(regions, picture.boxes.numpy())
     return [[picture.index, float(best), len(regions)] for best in overlaps.max(0)]
 
 

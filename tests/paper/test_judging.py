@@ -19,7 +19,7 @@ from naspix.paper.data import AtHand, Conditions, views
 from naspix.paper.evaluations import METHODS
 from naspix.paper.experiment import subruns
 from naspix.paper.lerf import pooling_raises, slic_and_nas_alike, stays_below_maximum
-from naspix.paper.localisation import raised_for_every_method
+from naspix.paper.localisation import CLAIMS
 from naspix.paper.segmentations import read_photos
 from naspix.runs import Part, Run, Span, open_run, read_run
 
@@ -98,7 +98,8 @@ def test_of_one_picture_an_object_is_found_or_not(output: Path) -> None:
 def test_areas_are_those_under_the_curves_that_figure_6_shows(output: Path) -> None:
     frame = subruns(read_run(output / "table2"))[DEFAULT].records()
     areas = {
-        row["map"]: float(row["value"]) / 100 for row in rows(next((output / "table2").glob("int*")))
+        row["map"]: float(row["value"]) / 100
+        for row in rows(next((output / "table2").glob("int*")))
     }
     curves = rows(output / "figure6" / f"curves_{DEFAULT}.csv")
     assert len(frame) == len(areas) == len(curves) == len(METHODS) * 3 + 2
@@ -182,32 +183,79 @@ def test_the_papers_numbers_stand_beside_ours_on_its_data_and_network_alone(
         assert max(abs(row[-3]) for row in table.rows) > 1, "in percent"
 
 
-def score(low: float, high: float, *, n: int = 50, method: str = "lrp") -> Score:
+def score(
+    low: float, high: float, *, n: int = 50, method: str = "lrp", figure: str = "iou_70",
+    segmenter: str = "nas",
+) -> Score:  # fmt: skip
     middle = (low + high) / 2
     return Score(
-        method, "nas", "iou_70", 0.5, 0.4, 0.6, middle, low, high, None, n, 0, 20.0
+        method, segmenter, figure, 0.5, 0.4, 0.6, middle, low, high, None, n, 0, 20.0
     )  # fmt: skip
 
 
+def gains(figure: str, segmenter: str, **of_methods: tuple[float, float]) -> list[Score]:
+    return [
+        score(*ends, method=method, figure=figure, segmenter=segmenter)
+        for method, ends in of_methods.items()
+    ]
+
+
+UP, DOWN, OPEN = (0.02, 0.1), (-0.1, -0.02), (-0.02, 0.1)
+SLIC = {"integrated_gradients": UP, "rise": UP, "xrai": UP, "lrp": DOWN}
+
+
 @pytest.mark.parametrize(
-    ("scores", "holds"),
+    ("claim", "scores", "holds", "words"),
     [
-        ([score(0.01, 0.1), score(0.02, 0.3, method="rise")], True),
-        ([score(0.01, 0.1), score(-0.02, 0.3, method="rise")], None),
-        ([score(0.01, 0.1), score(-0.3, -0.02, method="rise")], False),
-        ([score(0.01, 0.1, n=19)], None),
-        ([score(-0.1, -0.01, n=19)], None),
-        ([], None),
+        ("raises_iou_70", gains("iou_70", "nas", lrp=UP, rise=UP), True, "RISE +6.0"),
+        ("raises_iou_70", gains("iou_70", "nas", lrp=UP, rise=OPEN), None, "Open: RISE; about"),
+        ("raises_iou_70", gains("iou_70", "nas", lrp=UP, rise=DOWN), False, "Against it: RISE"),
+        ("raises_iou_70", [score(*UP, n=19)], None, "19 pictures are too few"),
+        ("raises_iou_70", [score(*DOWN, n=19)], None, "19 pictures are too few"),
+        ("raises_iou_70", [], None, "0 pictures"),
+        ("raises_mean", gains("mean", "nas", lrp=UP), True, "LRP +6.0"),
+        ("raises_mean", gains("mean", "nas", lrp=DOWN), False, "Against it: LRP"),
+        ("raises_mean", gains("mean", "nas", lrp=OPEN), None, "Open: LRP"),
+        ("slic_raises_three", gains("mean", "slic", **SLIC), True, "LRP (not raised)"),
+        (
+            "slic_raises_three",
+            gains("mean", "slic", **SLIC | {"lrp": UP}),
+            False,
+            "Against it: LRP",
+        ),
+        ("slic_raises_three", gains("mean", "slic", **SLIC | {"rise": OPEN}), None, "Open: RISE"),
+        (
+            "most_for_grad_cam",
+            gains("iou_70", "nas", grad_cam_plus_plus=(0.2, 0.3), lrp=UP, rise=DOWN),
+            True,
+            "RISE +31.0",
+        ),
+        (
+            "most_for_grad_cam",
+            gains("iou_70", "nas", grad_cam_plus_plus=DOWN, lrp=UP),
+            False,
+            "Against it: LRP",
+        ),
+        (
+            "most_for_grad_cam",
+            gains("iou_70", "nas", grad_cam_plus_plus=UP, lrp=(0.01, 0.05)),
+            None,
+            "Open: LRP",
+        ),
+        ("lowers_iou_30", gains("iou_30", "nas", lrp=DOWN, rise=DOWN), True, "net +6.0"),
+        ("lowers_iou_30", gains("iou_30", "nas", lrp=UP, rise=UP), False, "Against it: net"),
+        ("lowers_iou_30", gains("iou_30", "nas", lrp=UP, rise=DOWN), None, "Open: net"),
+        ("slic_inconsistent", gains("iou_70", "slic", lrp=UP, rise=DOWN), True, "RISE +6.0"),
+        ("slic_inconsistent", gains("iou_70", "slic", lrp=UP, rise=UP), False, "Against it"),
+        ("slic_inconsistent", gains("iou_70", "slic", lrp=UP, rise=OPEN), None, "Open: RISE"),
     ],
 )
-def test_a_claim_on_every_method_holds_fails_or_cannot_be_told(
-    scores: list[Score], holds: bool | None
+def test_a_claim_about_boxes_holds_fails_or_cannot_be_told(
+    claim: str, scores: list[Score], holds: bool | None, words: str
 ) -> None:
-    found, why = raised_for_every_method({"ResNet18": scores}, "iou_70")
-    assert found is holds
-    assert ("too few" in why) == bool(scores and scores[0].n_pictures < 20)
-    if holds is False:
-        assert "fell: RISE (-16.0)" in why
+    found, why = CLAIMS[claim]({"net": scores})
+    assert found is holds, why
+    assert words in why
 
 
 Areas = dict[tuple[str, str], float]

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from naspix.cli import talk
-from naspix.cli.options import DatasetName, EngineOptions, Json, ModelOptions, read_levels, several
+from naspix.cli.options import (
+    OTHER_CLASS,
+    DatasetName,
+    EngineOptions,
+    Json,
+    ModelOptions,
+    read_classes,
+    read_levels,
+    several,
+)
 
 if TYPE_CHECKING:
     from naspix.runs import Run
@@ -34,8 +43,14 @@ def evaluate(
         several("What maps are pooled over: none, random (the control), nas, slic, ..."),
     ] = ("none", "slic", "nas"),
     target: Annotated[
-        str, Parameter(help="Class to explain: predicted, label, or a class's number or name.")
-    ] = "predicted",
+        str | None,
+        Parameter(
+            help="Class to explain: predicted, label, true (label where the network knows it, else "
+            "predicted), or a class's number or name; by default true for wsol, else predicted.",
+            show_default=False,
+        ),
+    ] = None,
+    class_: Annotated[tuple[str, ...], OTHER_CLASS] = (),
     set_: Annotated[
         tuple[str, ...],
         Parameter(
@@ -87,6 +102,7 @@ def evaluate(
         methods=method,
         segmenters=segmenter,
         target=target,
+        classes=read_classes(class_),
         limit=limit,
         batch_size=batch_size,
         match=match,

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from naspix.errors import InputError
+
 if TYPE_CHECKING:
     from naspix.runs import Engine
 
@@ -51,6 +53,28 @@ def read_levels(words: str) -> tuple[int | str, ...]:
     """Levels by number or module name, separated by commas."""
     names = [name.strip() for name in words.split(",") if name.strip()]
     return tuple(int(name) if name.isdecimal() else name for name in names)
+
+
+OTHER_CLASS = Parameter(
+    name="--class",
+    help="NAME=CLASS: what the network calls a class of the data set, or its nearest, such as "
+    "kangaroo=wallaby; may be given several times.",
+    negative=(),
+    show_default=False,
+)
+
+
+def read_classes(given: tuple[str, ...]) -> dict[str, str]:
+    """Classes as ``OTHER_CLASS`` has them.
+
+    Raises:
+        InputError: One is no NAME=CLASS.
+    """
+    pairs = [each.partition("=") for each in given]
+    for word, (name, _, other) in zip(given, pairs, strict=True):
+        if not (name and other):
+            raise InputError(f"--class is {word!r}; give NAME=CLASS, such as kangaroo=wallaby")
+    return {name: other for name, _, other in pairs}
 
 
 @Parameter(name="*")

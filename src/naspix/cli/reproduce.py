@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from naspix.cli import talk
 from naspix.cli.evaluate import progress_of_run, say_failures
-from naspix.cli.options import EngineOptions
+from naspix.cli.options import OTHER_CLASS, EngineOptions, read_classes
 from naspix.errors import InputError
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ def reproduce(
             show_default=False,
         ),
     ] = (),
+    class_: Annotated[tuple[str, ...], OTHER_CLASS] = (),
     limit: Annotated[
         int | None, Parameter(help="Only so many pictures; may grow.", show_default=False)
     ] = None,
@@ -84,6 +85,7 @@ def reproduce(
     conditions = Conditions(
         at_hand=AtHand(data=data, images=images, boxes=boxes),
         weights=_weights(model_weights),
+        classes=read_classes(class_),
         limit=limit,
         quick=quick,
         device=str(resolve_device(device)),

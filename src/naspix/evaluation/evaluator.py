@@ -53,15 +53,16 @@ class Evaluation:
         self.settings = settings
         self.dataset = settings.make_dataset()
         self.model = settings.load()
-        label_of = classes_of(self.dataset, self.model)
+        label_of = classes_of(self.dataset, self.model, settings.classes)
         if settings.target == "label" and not label_of:
             some = ", ".join(self.dataset.categories[:3]) or "none"
             raise InputError(
                 f"the classes of the data set ({some}) are not those of {self.model.name}; give "
                 "--target predicted, or a class"
             )
+        assert settings.target is not None  # settings without one have chosen it
         self.target: str | int = settings.target
-        if self.target not in ("predicted", "label"):
+        if self.target not in ("predicted", "label", "true"):
             self.target = self.model.find_class(self.target)
         self.framing = Framing(self.model, squash=settings.task == "wsol", label_of=label_of)
 
@@ -73,6 +74,13 @@ class Evaluation:
             n_items: How many pictures there will be.
         """
         matched = run.find("matched", self.matched_parameters)
+        if self.target == "true":
+            unknown = [
+                name
+                for number, name in enumerate(self.dataset.categories)
+                if number not in self.framing.label_of
+            ]
+            run.find("unknown_classes", lambda: unknown)
         if self.settings.task == "semantics":
             run.find("categories", lambda: list(self.model.categories or ()))
         self.settings.make_measure().prepared(self.dataset, self.framing, run.folder, n_items)
@@ -164,7 +172,7 @@ class Evaluator:
         pipeline: What is asked of them.
         measure: What is written down.
         framing: How pictures are read.
-        target: ``"predicted"``, ``"label"``, or a class for all.
+        target: ``"predicted"``, ``"label"``, ``"true"``, or a class for all.
     """
 
     def __init__(
@@ -193,7 +201,11 @@ class Evaluator:
         def fail(picture: Picture, error: NaspixError) -> None:
             failed.append(Failure(picture.index, picture.id, str(error)))
 
-        for group in of_one_size(read, lambda picture: picture.image.shape):
+        def kind(picture: Picture) -> tuple[int, ...]:
+            """Pictures of one size, those of known classes apart from others."""
+            return (*picture.image.shape, self.target == "true" and picture.label is None)
+
+        for group in of_one_size(read, kind):
             rows += answers_of(group, self._rows, fail)
         rows.sort(key=lambda row: row["index"])  # stable: settings stay in their order
         seconds_of, self._seconds = dict(self._seconds), defaultdict(float)
@@ -233,7 +245,9 @@ class Evaluator:
     def _targets(self, pictures: Sequence[Picture]) -> int | Int64[Tensor, " B"] | None:
         if self.target == "predicted":
             return None
-        if self.target != "label":
+        if self.target == "true" and pictures[0].label is None:  # like all of its batch
+            return None
+        if self.target not in ("label", "true"):
             return int(self.target)
         labels = [picture.label for picture in pictures if picture.label is not None]
         if len(labels) < len(pictures):

@@ -25,6 +25,7 @@ from naspix.evaluation.measures import GREEDY
 from naspix.evaluation.scores import scores_of
 from naspix.evaluation.tables import (
     FigureTable,
+    asked_instead,
     notes_on,
     paper_rows,
     tables_of,
@@ -160,12 +161,13 @@ def _judged(run: Run) -> str:
     settings = run.settings
     n = run.n_items - len(run.failures)
     folder = PurePath(str(settings["root"])).name
-    target = {"predicted": "the predicted class", "label": "the picture's own class"}.get(
+    own = "the picture's own class"
+    target = {"predicted": "the predicted class", "label": own, "true": own}.get(
         str(settings["target"]), str(settings["target"])
     )
     return (
         f"{n} {'picture' if n == 1 else 'pictures'} of {folder} (--dataset {settings['dataset']}), "
-        f"{settings['model']}, explained for {target}."
+        f"{settings['model']}, explained for {target}. {asked_instead(run)}".strip()
     )
 
 

@@ -41,7 +41,11 @@ class EvaluationSettings(ModelSettings):
         segmenters: The same for segmenters; ``"none"`` is the raw map, which is always there;
             ``"random"`` is the control with the sizes of the first NAS.
         parameters: Name -> parameter -> value, for methods, segmenters, the data set, the task.
-        target: ``"predicted"``, ``"label"``, or a class.
+        target: ``"predicted"``, ``"label"``, a class, or ``"true"``: a picture's own class where
+            the network knows it, else the predicted one. None is ``"true"`` for ``"wsol"``, whose
+            protocol explains the true class, and ``"predicted"`` for other tasks.
+        classes: Class of the data set -> what the network calls it, or its nearest, where the
+            names differ.
         limit: How many pictures; None for all. They are taken in a shuffled order, the same always.
         batch_size: Pictures that are explained, written, and at worst lost, at once.
         match: Give other segmenters, where they are not set, about as many superpixels as the
@@ -54,7 +58,8 @@ class EvaluationSettings(ModelSettings):
     methods: tuple[str, ...] = ("grad_cam_plus_plus",)
     segmenters: tuple[str, ...] = (RAW, "nas")
     parameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    target: str | int = "predicted"
+    target: str | int | None = None
+    classes: Mapping[str, str] = field(default_factory=dict)
     limit: int | None = None
     batch_size: int = 8
     match: bool = True
@@ -62,6 +67,9 @@ class EvaluationSettings(ModelSettings):
     def __post_init__(self) -> None:
         if self.task not in MEASURES:
             raise UnknownNameError.among("task", self.task, MEASURES)
+        if self.target is None:
+            target = "true" if self.task == "wsol" else "predicted"
+            object.__setattr__(self, "target", target)
         if not self.methods:
             raise InputError("at least one --method is needed")
         for name in ("methods", "segmenters"):
@@ -230,17 +238,33 @@ def fingerprint(dataset: Dataset) -> dict[str, Any]:
     return {"n_pictures": len(dataset), "names_sha256": names.hexdigest()[:16]}
 
 
-def classes_of(dataset: Dataset, model: Classifier) -> dict[int, int]:
+def classes_of(
+    dataset: Dataset, model: Classifier, named: Mapping[str, str] | None = None
+) -> dict[int, int]:
     """The model's class for each class of a data set, by name, or by number if there are as many.
 
     Classes that the model does not know are left out.
+
+    Args:
+        dataset: Says its classes' names.
+        model: Says its own.
+        named: Class of the data set -> what the model calls it, where the names differ.
+
+    Raises:
+        UnknownNameError: The data set, or the model, has no class of a name that is given.
     """
+    given = {}
+    for theirs, ours in (named or {}).items():
+        if theirs not in dataset.categories:
+            raise UnknownNameError.among("class of the data set", theirs, dataset.categories)
+        given[dataset.categories.index(theirs)] = model.find_class(ours)
     known = {name.casefold(): index for index, name in enumerate(model.categories or ())}
     by_name = {
         number: known[name.casefold()]
         for number, name in enumerate(dataset.categories)
         if name.casefold() in known
     }
+    by_name |= given
     if by_name or len(dataset.categories) != model.n_classes:
         return by_name
     return {number: number for number in range(len(dataset.categories))}

@@ -76,8 +76,9 @@ def notes_on(run: Run) -> list[str]:
     if run.kind == "semantics":
         return []
     scores = scores_of(run)
+    instead = asked_instead(run)
     counts = {s.segmenter: s.n_superpixels for s in scores if s.n_superpixels is not None}
-    notes = []
+    notes = [instead] if instead else []
     if counts:
         listed = ", ".join(f"{title_of(name)} {n:.1f}" for name, n in counts.items())
         notes.append(f"Superpixels of a picture, mean: {listed}.")
@@ -102,6 +103,26 @@ def notes_on(run: Run) -> list[str]:
             f"wsolevaluation: {listed}."
         )
     return notes
+
+
+def asked_instead(run: Run) -> str:
+    """Which classes of the data set the network does not know by name, and what it was asked.
+
+    Nothing where it was not asked about true classes.
+    """
+    if run.settings.get("target") != "true":
+        return ""
+    named: Mapping[str, str] = run.settings.get("classes") or {}
+    unknown = run.header["found"].get("unknown_classes") or []
+    sentences = [f"The network was asked about {own} where pictures show {theirs}."
+                 for theirs, own in named.items()]  # fmt: skip
+    if unknown:
+        some = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
+        sentences.append(
+            f"The network does not know {some}: such pictures are explained for the predicted "
+            f"class; --class {unknown[0].replace(' ', '_')}=CLASS names another."
+        )
+    return " ".join(sentences)
 
 
 def paper_rows(run: Run) -> list[dict[str, object]]:

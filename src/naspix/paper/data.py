@@ -183,6 +183,7 @@ class Conditions:
             ``"skip"`` leaves the network out. Of several, such as one learnt on STL-10 and one on
             CUB, each experiment takes the one that knows its pictures' classes. Without an entry,
             its usual ones if they can be had.
+        classes: Class of the pictures -> what networks call it, where they do not know it.
         limit: How many pictures; None leaves it to the experiment.
         quick: Little of everything, for minutes on two cores: an impression.
         device: Where networks run.
@@ -191,6 +192,7 @@ class Conditions:
 
     at_hand: AtHand = field(default_factory=AtHand)
     weights: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
+    classes: Mapping[str, str] = field(default_factory=dict)
     limit: int | None = None
     quick: bool = False
     device: str = "cpu"
@@ -202,7 +204,12 @@ class Conditions:
 
     def to_plain(self) -> dict[str, Any]:
         """All of it as JSON knows it."""
-        return {**vars(self), "at_hand": self.at_hand.to_plain(), "weights": dict(self.weights)}
+        return {
+            **vars(self),
+            "at_hand": self.at_hand.to_plain(),
+            "weights": dict(self.weights),
+            "classes": dict(self.classes),
+        }
 
 
 def sample_photos(folder: Path, *, boxed: bool = False) -> Source:

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal, final
 from naspix.evaluation import evaluate
 from naspix.evaluation.scores import Score, scores_of
 from naspix.evaluation.settings import EvaluationSettings, Task, fingerprint
-from naspix.evaluation.tables import FIGURES, setting_title, title_of
+from naspix.evaluation.tables import FIGURES, asked_instead, setting_title, title_of
 from naspix.files import written
 from naspix.models.saved import is_saved
 from naspix.paper.data import Conditions, Source
@@ -80,6 +80,7 @@ class Question:
             device=conditions.device,
             methods=self.methods,
             segmenters=self.segmenters,
+            classes=conditions.classes if self.task == "wsol" else {},
             limit=limit,
             batch_size=4,
         )
@@ -151,6 +152,7 @@ class Evaluated(Experiment):
         if reasons:
             sentences.append(f"Left out: {'; '.join(list(reasons)[:5])}.")
         sentences.append(networks)
+        sentences += dict.fromkeys(filter(None, map(asked_instead, subruns(run).values())))
         if run.settings.get("quick"):
             sentences.append(
                 "Quick, an impression only: Integrated Gradients in 8 steps, RISE with 48 masks, "

@@ -1,8 +1,11 @@
 """Tables 3 and 4: MaxBoxAccV2 of five methods raw, over SLIC and over NAS (K = 10)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import final
+
+import numpy as np
 
 from naspix.evaluation.curves import curves_figure
 from naspix.evaluation.scores import Score
@@ -16,9 +19,10 @@ from naspix.paper.evaluations import (
 )
 from naspix.paper.experiment import Drawing, Shown, Table, Value, subruns
 from naspix.paper.published import published
-from naspix.paper.verdicts import FEWEST
+from naspix.paper.verdicts import Interval, Told, told_by_intervals
 from naspix.runs import Run
 
+_MOST_RAISED = "grad_cam_plus_plus"
 _SHOWN = ("mean", "iou_30", "iou_50", "iou_70")  # in the paper's order
 
 
@@ -40,8 +44,8 @@ class LocalisationTable(Evaluated):
     def show(self, run: Run) -> Shown:
         """The paper's form, everything with its interval, beside the paper's numbers.
 
-        Drawn is what is found over the threshold, a panel a method; tested whether NAS raises IoU
-        70 for every method.
+        Drawn is what is found over the threshold, a panel a method; tested are the claims of
+        section 4.3.3 and appendix D.
         """
         scores = scores_below(run)
         words = (
@@ -60,9 +64,8 @@ class LocalisationTable(Evaluated):
                 "the best threshold."
             )
             drawings.append(Drawing(f"{run.kind}_{name}", self.title, figure, words))
-        raised = paper.claims["raises_iou_70"]
-        verdict = raised.verdict(*raised_for_every_method(scores, "iou_70"))
-        return Shown(self.sentences(run), tables, drawings, [verdict])
+        verdicts = [claim.verdict(*CLAIMS[name](scores)) for name, claim in paper.claims.items()]
+        return Shown(self.sentences(run), tables, drawings, verdicts)
 
 
 @final
@@ -104,51 +107,97 @@ def _papers_form(run: Run) -> Table:
     return Table("localisation", "Objects found", columns, rows, words, frozenset(marked))
 
 
-def raised_for_every_method(
-    scores: Mapping[str, Sequence[Score]], figure: str, segmenter: str = "nas"
-) -> tuple[bool | None, str]:
-    """Whether pooling raises a figure for every method of every network, by its intervals.
+Scores = Mapping[str, Sequence[Score]]  # network -> its scores
 
-    Each difference has a 95 % interval over pictures, paired. It holds where all of them lie above
-    zero, fails where one lies below, and cannot be told otherwise, nor on a handful of pictures.
 
-    Args:
-        scores: Network -> its scores.
-        figure: Such as ``"iou_70"``.
-        segmenter: What maps are pooled over.
+def nas_raises(scores: Scores, figure: str) -> Told:
+    """Whether pooling over NAS raises a figure for every method of every network."""
+    words = f"{FIGURES[figure]} over NAS less that of the map as it is."
+    return told_by_intervals(_differences(scores, figure, "nas"), _fewest(scores), words)
 
-    Returns:
-        Whether it holds, and the numbers.
-    """
-    differences = [
-        (network, score)
+
+def slic_raises_three(scores: Scores) -> Told:
+    """Whether SLIC raises MaxBoxAccV2 for those methods for which table 3 has it raised, only."""
+    parts = {}
+    for name, part in _differences(scores, "mean", "slic").items():
+        printed = published("table3").value((name.partition(" on ")[0], "SLIC"), FIGURES["mean"])
+        raised = printed is not None and printed > 0
+        parts[f"{name} ({'raised' if raised else 'not raised'})"] = (
+            part if raised else Interval(-part.value, -part.high, -part.low, is_asked=False)
+        )
+    words = "MaxBoxAccV2 over SLIC less that of the map as it is, negative where it is to fall."
+    return told_by_intervals(parts, _fewest(scores), words)
+
+
+def most_for_grad_cam(scores: Scores) -> Told:
+    """Whether NAS adds more to IoU 70 for Grad-CAM++ than for every other method."""
+    parts = {}
+    for network, several in scores.items():
+        gains = _differences({network: several}, "iou_70", "nas")
+        first = gains.pop(title_of(_MOST_RAISED), None)
+        for name, part in gains.items() if first is not None else ():
+            label = f"{name} on {network}" if len(scores) > 1 else name
+            low, high = first.low - part.high, first.high - part.low
+            parts[label] = Interval(first.value - part.value, low, high)
+    words = (
+        "What NAS adds to IoU 70 for Grad-CAM++ less what it adds for the others; intervals from "
+        "the ends of both, which are wider than need be."
+    )
+    return told_by_intervals(parts, _fewest(scores), words)
+
+
+def nas_lowers_iou_30(scores: Scores) -> Told:
+    """Whether NAS lowers IoU 30 in the mean over the methods, of each network."""
+    parts = {}
+    for network, several in scores.items():
+        found = list(_differences({network: several}, "iou_30", "nas").values())
+        if found:
+            ends = np.array([(each.value, each.low, each.high) for each in found])
+            value, low, high = (float(x) for x in ends.mean(0))
+            parts[network] = Interval(-value, -high, -low)
+    words = (
+        "IoU 30 of maps as they are less that over NAS, mean over methods; intervals from the mean "
+        "of their ends, which are wider than need be."
+    )
+    return told_by_intervals(parts, _fewest(scores), words)
+
+
+def slic_inconsistent(scores: Scores) -> Told:
+    """Whether SLIC does not raise IoU 70 for all methods: surely lowers it for one at least."""
+    parts = _differences(scores, "iou_70", "slic")
+    lowest = min(parts, key=lambda name: parts[name].value, default="")
+    words = "IoU 70 of the map as it is less that over SLIC, of the method that it helps least."
+    chosen = {}
+    if parts:
+        part = parts[lowest]
+        chosen[lowest] = Interval(-part.value, -part.high, -part.low)
+    return told_by_intervals(chosen, _fewest(scores), words)
+
+
+def _differences(scores: Scores, figure: str, segmenter: str) -> dict[str, Interval]:
+    """What pooling adds for each method of each network, with its interval."""
+    return {
+        f"{title_of(score.method)} on {network}"
+        if len(scores) > 1
+        else title_of(score.method): Interval(
+            score.difference or 0.0, score.difference_low or 0.0, score.difference_high or 0.0
+        )
         for network, several in scores.items()
         for score in several
         if (score.figure, score.segmenter) == (figure, segmenter) and score.difference is not None
-    ]
-    if not differences:
-        return None, "No map was pooled."
+    }
 
-    def listed(some: Sequence[tuple[str, Score]]) -> str:
-        names = (
-            f"{title_of(score.method)}{f' on {network}' if len(scores) > 1 else ''} "
-            f"({100 * (score.difference or 0):+.1f})"
-            for network, score in some
-        )
-        return ", ".join(names) or "none"
 
-    fewest = min(score.n_pictures for _, score in differences)
-    rose = [each for each in differences if (each[1].difference_low or 0) > 0]
-    fell = [each for each in differences if (each[1].difference_high or 0) < 0]
-    n_rose = sum((score.difference or 0) > 0 for _, score in differences)
-    words = (
-        f"By the mean {n_rose} of {len(differences)} rose. Surely (95 % interval over pictures) "
-        f"rose: {listed(rose)}; fell: {listed(fell)}."
-    )
-    if fewest < FEWEST:
-        return None, f"{fewest} pictures are too few to tell ({FEWEST} at least). {words}"
-    if fell:
-        return False, words
-    if len(rose) == len(differences):
-        return True, words
-    return None, f"It cannot be told with {fewest} pictures. {words}"
+def _fewest(scores: Scores) -> int:
+    """Pictures of the network that has fewest."""
+    return min((score.n_pictures for several in scores.values() for score in several), default=0)
+
+
+CLAIMS: Mapping[str, Callable[[Scores], Told]] = {
+    "raises_mean": partial(nas_raises, figure="mean"),
+    "slic_raises_three": slic_raises_three,
+    "raises_iou_70": partial(nas_raises, figure="iou_70"),
+    "most_for_grad_cam": most_for_grad_cam,
+    "lowers_iou_30": nas_lowers_iou_30,
+    "slic_inconsistent": slic_inconsistent,
+}
