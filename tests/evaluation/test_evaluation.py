@@ -259,7 +259,7 @@ def test_a_changed_question_is_refused_and_a_longer_one_continued(tmp_path: Path
     evaluate(settings(tmp_path / "voc", limit=1, **asked), tmp_path / "run")
     run = evaluate(settings(tmp_path / "voc", **asked), tmp_path / "run")
     assert run.n_items == 4
-    with pytest.raises(InputError, match='target was "predicted" and is now 281'):
+    with pytest.raises(InputError, match='target was "true" and is now 281'):
         evaluate(settings(tmp_path / "voc", target=281, **asked), tmp_path / "run")
     (tmp_path / "voc" / "3.xml").unlink()
     with pytest.raises(InputError, match=r"data\.n_pictures was 4 and is now 3"):
