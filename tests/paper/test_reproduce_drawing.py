@@ -11,9 +11,9 @@ from claims import all_entries
 from PIL import Image
 
 from naspix.paper import experiment, run_times, running, segmentations
+from naspix.paper.appendix import Figure9
 from naspix.paper.data import AtHand, Conditions
 from naspix.paper.experiment import Shown, Table, Verdict
-from naspix.paper.overlays import Figure9
 from naspix.paper.page import Drawn
 from naspix.paper.published import published
 from naspix.paper.segmentations import Cut
@@ -33,8 +33,9 @@ def _stripes(n: int, *, upright: bool) -> Segmentation:
 def _made_up(self: Figure9, image: object, networks: object, conditions: object) -> Iterator[Cut]:
     """Stripes that refine each other for Ward; for k-means they turn, and do not."""
     for turn, n in enumerate((2, 4, 8)):
-        yield Cut("Ward", f"K = {n}", _stripes(n, upright=True))
-        yield Cut("k-means", f"K = {n}", _stripes(n, upright=turn % 2 == 0))
+        yield Cut(f"K = {n}", "Ward", _stripes(n, upright=True))
+        yield Cut(f"K = {n}", "k-means", _stripes(n, upright=turn % 2 == 0))
+        yield Cut(f"K = {n}", "Ward again", _stripes(n, upright=True))
 
 
 @pytest.fixture

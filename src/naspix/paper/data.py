@@ -217,7 +217,7 @@ def sample_photos(folder: Path, *, boxed: bool = False) -> Source:
 
     Args:
         folder: Made if it is not there.
-        boxed: Whether the boxes are wanted.
+        boxed: Whether it is the boxes that are wanted.
 
     Raises:
         OutputError: They cannot be written.
@@ -237,7 +237,7 @@ def sample_photos(folder: Path, *, boxed: bool = False) -> Source:
         sentence = f"{photos} with boxes drawn for naspix, since none were given by --boxes or "
         return Source("voc", str(folder.absolute()), f"{sentence}--data")
     sentence = f"{photos}, since none were given by --images or --data"
-    return Source("photos", str(folder.absolute()), sentence)
+    return Source("voc", str(folder.absolute()), sentence)
 
 
 def views(folder: Path) -> Source:

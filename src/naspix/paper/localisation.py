@@ -135,7 +135,9 @@ def most_for_grad_cam(scores: Scores) -> Told:
     for network, several in scores.items():
         gains = _differences({network: several}, "iou_70", "nas")
         first = gains.pop(title_of(_MOST_RAISED), None)
-        for name, part in gains.items() if first is not None else ():
+        if first is None:
+            continue
+        for name, part in gains.items():
             label = f"{name} on {network}" if len(scores) > 1 else name
             low, high = first.low - part.high, first.high - part.low
             parts[label] = Interval(first.value - part.value, low, high)

@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING
 
 from naspix.errors import DeviceError, InputError, NaspixError, OutputError, UnknownNameError
 from naspix.files import write_whole, written
+from naspix.paper.appendix import Figure7, Figure8, Figure9
 from naspix.paper.data import Conditions
 from naspix.paper.experiment import Experiment, Progress
 from naspix.paper.lerf import Figure6, Table2
 from naspix.paper.localisation import Table3, Table4
 from naspix.paper.maps import Figure5
-from naspix.paper.overlays import Figure1, Figure3, Figure7, Figure8, Figure9
 from naspix.paper.page import Drawn, page_of, page_of_all
 from naspix.paper.published import paper_title, published
+from naspix.paper.regions import Figure1, Figure2, Figure3
 from naspix.paper.run_times import Table5
 from naspix.paper.semantics import Figure4, Table1
 from naspix.runs import Engine, InProcess, Run, open_run, read_run
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 # in the paper's order; adding one is its class, its line here and its entry in paper.json
 EXPERIMENTS: Mapping[str, type[Experiment]] = {
     "figure1": Figure1,
+    "figure2": Figure2,
     "figure3": Figure3,
     "figure4": Figure4,
     "table1": Table1,

@@ -1,31 +1,35 @@
 """Segmentations of photos as records: computed photo by photo, read back, and coloured.
 
-What figures 1, 3, 4, 7, 8 and 9 share. An experiment says in which ways one photo is cut
+What figures 1 to 4 and 7 to 9 share. An experiment says in which ways one photo is cut
 (`Cutter`); here the photos are read, cut and written, and read again for drawing. A record is
 
     index, id       which photo
     row, column     where it stands in the figure; both empty for the photo itself
     segmenter       what made it
     n_clusters, n_superpixels
-    photo           PNG, in the photo's own record
+    photo           PNG, in the photo's own record; a step's picture in that of a step
+    inside          PNG, in the photo's own record: white within boxes around objects, if it has any
+    note            what stands below a step's picture
     clusters, superpixels   16-bit PNG; clusters are numbered by their area, the largest 0
     frequency       16-bit PNG, 65535 is 1: how often a pixel is a boundary, in a consensus's record
     cluster_ari, superpixel_ari   in a consensus's record
+    aris, numbers   there too: how each segmentation agrees with it, and its number of superpixels
 """
 
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Float64, Int64, UInt8
+from jaxtyping import Bool, Float, Float32, Float64, Int64, UInt8
 from torch import Tensor
 
 from naspix import plots
+from naspix.datasets import Sample
 from naspix.errors import DeviceError, NaspixError, OutputError
 from naspix.images import read_images
 from naspix.machine import this_machine
@@ -39,6 +43,7 @@ from naspix.segmentation import Consensus, Segmentation
 FRAME = (224, 224)  # all networks see the same middle square
 ZOOM = 2  # finer lines than the photo's pixels
 _FULL = 65535  # of a frequency's PNG, stands for 1
+_BLUR = 2.0  # pixels, of Canny's edges
 _MOST_LINED = 150  # superpixels whose boundaries do not yet cover the picture
 
 
@@ -51,11 +56,15 @@ _COLUMNS: Mapping[str, Kind] = {
     "n_clusters": "int",
     "n_superpixels": "int",
     "photo": "bytes",
+    "inside": "bytes",
+    "note": "text",
     "clusters": "bytes",
     "superpixels": "bytes",
     "frequency": "bytes",
     "cluster_ari": "float",
     "superpixel_ari": "float",
+    "aris": "float64s",
+    "numbers": "float64s",
 }
 
 
@@ -69,6 +78,7 @@ class Cut:
         segmentation: Of one image.
         consensus: What it is the mean of, if it is one.
         is_named: Whether a cluster's number means the same in all photos, and is kept.
+        of: The segmentations that it is the mean of.
     """
 
     row: str
@@ -76,11 +86,29 @@ class Cut:
     segmentation: Segmentation
     consensus: Consensus | None = None
     is_named: bool = False
+    of: Sequence[Segmentation] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """A picture of a step on the way to a segmentation, and its place in the figure.
+
+    Attributes:
+        row: Its row's name.
+        column: Its column's name.
+        picture: Itself.
+        note: What stands below it.
+    """
+
+    row: str
+    column: str
+    picture: UInt8[np.ndarray, "h w 3"]
+    note: str = ""
 
 
 Image = Float[Tensor, "1 3 H W"]  # in [0, 1]
 Networks = Mapping[str, Classifier]  # those that were found, by name
-Cutter = Callable[[Image, Networks, Conditions], Iterable[Cut]]  # picklable
+Cutter = Callable[[Image, Networks, Conditions], Iterable[Cut | Step]]  # picklable
 
 
 def cut_photos(
@@ -128,7 +156,8 @@ def _make_worker(
         image = read_images(eight_bit(sample.image), FRAME, interpolation="bicubic")
         common = {"index": index, "id": sample.id}
         cuts = [{**common, **_record(cut)} for cut in cutter(image, networks, conditions)]
-        return [{**common, "photo": _encoded(eight_bit(image[0]))}, *cuts]
+        photo = {"photo": _encoded(eight_bit(image[0])), "inside": _inside(sample)}
+        return [{**common, **photo}, *cuts]
 
     def cut(span: Span, following: Span | None) -> Part:
         rows, failed = [], []
@@ -168,7 +197,20 @@ def by_area(labels: Int64[np.ndarray, "H W"]) -> Int64[np.ndarray, "H W"]:
     return np.asarray(number[inverse.reshape(labels.shape)])
 
 
-def _record(cut: Cut) -> dict[str, Any]:
+def _inside(sample: Sample) -> bytes | None:
+    """Which pixels of the photo as it is shown lie within boxes."""
+    if not len(sample.boxes):
+        return None
+    mask = np.zeros((*sample.image.shape[1:], 3), np.uint8)
+    for left, top, right, bottom in sample.boxes.round().int().tolist():
+        mask[top:bottom, left:right] = 255
+    return _encoded((eight_bit(read_images(mask, FRAME)[0])[..., 0] > 127).astype(np.uint8) * 255)
+
+
+def _record(cut: Cut | Step) -> dict[str, Any]:
+    if isinstance(cut, Step):
+        picture = _encoded(cut.picture)
+        return {"row": cut.row, "column": cut.column, "photo": picture, "note": cut.note}
     segmentation = cut.segmentation
     clusters = segmentation.clusters[0].cpu().numpy()
     clusters = clusters if cut.is_named else by_area(clusters)
@@ -187,7 +229,17 @@ def _record(cut: Cut) -> dict[str, Any]:
         record["frequency"] = _encoded(np.rint(frequency * _FULL).astype(np.uint16))
         record["cluster_ari"] = cut.consensus.cluster_ari
         record["superpixel_ari"] = cut.consensus.superpixel_ari
+        record["aris"] = np.array([_agreement(each, segmentation) for each in cut.of])
+        record["numbers"] = np.array([float(each.n_superpixels[0]) for each in cut.of])
     return record
+
+
+def _agreement(one: Segmentation, other: Segmentation) -> float:
+    """Adjusted Rand index of the clusters."""
+    from sklearn.metrics import adjusted_rand_score
+
+    labels = (each.clusters[0].flatten().cpu().numpy() for each in (one, other))
+    return float(adjusted_rand_score(*labels))
 
 
 def _encoded(pixels: np.ndarray) -> bytes:
@@ -209,6 +261,8 @@ class KeptCut:
         frequency: How often each pixel is a boundary; None but for a consensus.
         cluster_ari: Of a consensus.
         superpixel_ari: Of a consensus.
+        aris: How each segmentation agrees with it, of a consensus.
+        numbers: Of superpixels of each, of a consensus.
     """
 
     clusters: Int64[np.ndarray, "H W"]
@@ -217,6 +271,8 @@ class KeptCut:
     frequency: Float64[np.ndarray, "H W"] | None
     cluster_ari: float | None
     superpixel_ari: float | None
+    aris: Float64[np.ndarray, " n"] | None
+    numbers: Float64[np.ndarray, " n"] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -226,11 +282,17 @@ class KeptPhoto:
     Attributes:
         id: Its name.
         image: Values in [0, 1].
+        inside: Which pixels lie within boxes; None without boxes.
+        steps: Row and column -> picture of a step, and what stands below it.
         cuts: Row and column -> cut, in the order in which they were made.
     """
 
     id: str
     image: Float32[np.ndarray, "H W 3"]
+    inside: Bool[np.ndarray, "H W"] | None = None
+    steps: dict[tuple[str, str], tuple[UInt8[np.ndarray, "h w 3"], str]] = field(
+        default_factory=dict
+    )
     cuts: dict[tuple[str, str], KeptCut] = field(default_factory=dict)
 
     @property
@@ -243,40 +305,61 @@ class KeptPhoto:
         """Names of columns, in order."""
         return list(dict.fromkeys(column for _, column in self.cuts))
 
+    @cached_property
+    def edges(self) -> Bool[np.ndarray, "H W"]:
+        """The photo's edges, by Canny."""
+        from skimage.feature import canny
+
+        return np.asarray(canny(self.image.mean(-1), sigma=_BLUR))
+
     def picture(self) -> UInt8[np.ndarray, "y x 3"]:
         """The photo itself, as large as pictures of its cuts."""
         return plots.photo_picture(self.image, zoom=ZOOM)
 
     def coloured(
-        self, cut: KeptCut, clusters: Int64[np.ndarray, "H W"] | None = None
+        self,
+        cut: KeptCut,
+        clusters: Int64[np.ndarray, "H W"] | None = None,
+        *,
+        lined: bool = True,
     ) -> UInt8[np.ndarray, "y x 3"]:
         """A cut's clusters in colours, with boundaries unless these would be all that one sees.
 
         Args:
             cut: One of its own.
             clusters: Its clusters by other numbers.
+            lined: Whether boundaries are wanted at all.
         """
-        lined = cut.superpixels if cut.n_superpixels <= _MOST_LINED else cut.superpixels * 0
+        lined = lined and cut.n_superpixels <= _MOST_LINED
+        superpixels = cut.superpixels if lined else cut.superpixels * 0
         clusters = cut.clusters if clusters is None else clusters
-        return plots.cluster_picture(self.image, clusters, lined, zoom=ZOOM)
+        return plots.cluster_picture(self.image, clusters, superpixels, zoom=ZOOM)
 
 
 def read_photos(run: Run) -> list[KeptPhoto]:
     """The photos of a run with all their cuts, in order."""
     photos: dict[int, KeptPhoto] = {}
     for record in run.records().to_dict("records"):
+        place = record["row"], record["column"]
+        if record["photo"] is not None and record["row"] is not None:
+            step = _decoded(record["photo"]), record["note"]
+            photos[record["index"]].steps[place] = step
+            continue
         if record["photo"] is not None:
             pixels = (_decoded(record["photo"]) / 255).astype(np.float32)
-            photos[record["index"]] = KeptPhoto(record["id"], pixels)
+            inside = None if record["inside"] is None else _decoded(record["inside"]) > 0
+            photos[record["index"]] = KeptPhoto(record["id"], pixels, inside)
             continue
         frequency = record["frequency"]
-        photos[record["index"]].cuts[record["row"], record["column"]] = KeptCut(
+        photos[record["index"]].cuts[place] = KeptCut(
             clusters=_decoded(record["clusters"]).astype(np.int64),
             superpixels=_decoded(record["superpixels"]).astype(np.int64),
             n_superpixels=record["n_superpixels"],
             frequency=None if frequency is None else _decoded(frequency) / _FULL,
             cluster_ari=record["cluster_ari"],
             superpixel_ari=record["superpixel_ari"],
+            aris=record["aris"],
+            numbers=record["numbers"],
         )
     return list(photos.values())
 

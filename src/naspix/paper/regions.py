@@ -1,0 +1,318 @@
+"""Figures 1, 2 and 3: what networks tell apart, the steps of the method, levels and K."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+from torch.nn import functional
+
+from naspix import plots
+from naspix.paper.data import Conditions
+from naspix.paper.experiment import Shown, Table, Value, sentences_on
+from naspix.paper.networks import PAPERS, TITLES
+from naspix.paper.overlays import (
+    ALL_LEVELS,
+    LAST_THREE,
+    Overlays,
+    Panel,
+    drawing,
+    grids,
+    levels_of,
+    mean,
+    verdicts_on,
+)
+from naspix.paper.region_claims import CLAIMS, OTHERS, edges_followed
+from naspix.paper.segmentations import (
+    Cut,
+    Image,
+    KeptPhoto,
+    Networks,
+    Step,
+    by_area,
+    named_as,
+    read_photos,
+)
+from naspix.plots.colours import saliency_scale
+from naspix.runs import Run
+from naspix.saliency import GradCAMPlusPlus
+from naspix.segmentation import NAS, SLIC, Felzenszwalb
+from naspix.segmentation.matching import Match
+from naspix.superpixelify import superpixelify
+
+# of the mean superpixel's area: smaller specks are merged by Felzenszwalb; the first that will do
+_LEAST_SHARES = (1 / 4, 1 / 16, 1 / 64)
+_CLOSE = 0.15  # of the number wanted
+
+
+@final
+@dataclass(frozen=True)
+class Figure1(Overlays):
+    """Seven columns: the photo, NAS in the paper's networks, SLIC and Felzenszwalb.
+
+    Attributes:
+        levels: Of NAS in the paper's networks; the default network has its own.
+        n_clusters: K.
+    """
+
+    levels: tuple[int, ...] = LAST_THREE
+    n_clusters: int = 5
+
+    title = "Figure 1: what each network tells apart"
+    words = (
+        "Superpixels of NAS follow what a network has learnt to tell apart; those of SLIC and "
+        "Felzenszwalb, matched to them in number, follow the photo's colours."
+    )
+    networks = PAPERS
+
+    def cuts(self, image: Image, networks: Networks, conditions: Conditions) -> Iterator[Cut]:
+        """Cut one photo by each network, then by the others into as many superpixels on average."""
+        numbers = []
+        for name, model in networks.items():
+            levels = levels_of(name, model, self.levels)
+            nas = NAS(model, levels=levels, n_clusters=self.n_clusters, seed=conditions.seed)
+            cut = nas(image.to(model.device))
+            numbers.append(int(cut.n_superpixels[0]))
+            yield Cut("", TITLES[name], cut)
+        wanted = mean(numbers)
+        yield Cut("", "SLIC", SLIC().match(image, wanted)(image))
+        yield Cut("", "Felzenszwalb", _match_felzenszwalb(image, wanted)(image))
+
+    def show(self, run: Run) -> Shown:
+        """Number of superpixels by photo and column; the photos in rows."""
+        photos = read_photos(run)
+        columns = photos[0].columns
+        rows: list[list[Value]] = []
+        panels: list[list[Panel]] = []
+        for photo in photos:
+            cuts = {column: cut for (_, column), cut in photo.cuts.items()}
+            wanted = mean(cut.n_superpixels for name, cut in cuts.items() if name not in OTHERS)
+            off = (100 * (cuts[name].n_superpixels / wanted - 1) for name in OTHERS)
+            rows.append([photo.id, *(cut.n_superpixels for cut in cuts.values()), wanted, *off])
+            first = next(iter(cuts.values()))
+            panels.append([(photo.picture(), "")])
+            for column, cut in cuts.items():
+                if column in OTHERS:
+                    colours = by_area(cut.superpixels)
+                    note = f"{cut.n_superpixels} (wanted {wanted:.0f})"
+                else:
+                    colours = named_as(cut.clusters, first.clusters)
+                    note = str(cut.n_superpixels)
+                panels[-1].append((photo.coloured(cut, colours), note))
+        table = Table(
+            "superpixels",
+            "Number of superpixels",
+            ("photo", *columns, "wanted", *(f"{name}, % off" for name in OTHERS)),
+            rows,
+            "SLIC and Felzenszwalb are matched, photo by photo, to the mean over the networks: "
+            "wanted, and how far from it they are.",
+        )
+        words = (
+            "Below each picture its number of superpixels. Colours are clusters, the same where "
+            "they lie in the same place of a photo; SLIC and Felzenszwalb have superpixels only, "
+            "a colour each."
+        )
+        names = ["photo", *columns]
+        return Shown(
+            sentences_on(run),
+            [table, _edge_table(photos, "", columns)],
+            [drawing("figure1", self.title, names, panels[: self.n_drawn], words)],
+            verdicts_on(run, photos, CLAIMS),
+        )
+
+
+def _match_felzenszwalb(image: Float[Tensor, "1 3 H W"], wanted: float) -> Match:
+    """The setting with large regions, unless only smaller ones come near the number."""
+    area = image.shape[2] * image.shape[3] / wanted
+    matches: list[Match] = []
+    for share in _LEAST_SHARES:
+        matches.append(Felzenszwalb(min_size=round(share * area)).match(image, wanted))
+        if abs(matches[-1].n_superpixels - wanted) <= _CLOSE * wanted:
+            break
+    return min(matches, key=lambda match: abs(match.n_superpixels - wanted))
+
+
+@final
+@dataclass(frozen=True)
+class Figure2(Overlays):
+    """The steps of the method on one photo.
+
+    Attributes:
+        levels: Of NAS in the paper's network; the default network has its own.
+        n_clusters: K.
+    """
+
+    levels: tuple[int, ...] = LAST_THREE
+    n_clusters: int = 5
+    n_photos: int = 1
+    n_drawn: int = 1
+
+    title = "Figure 2: the steps of the method"
+    words = (
+        "A network's activations at several levels are enlarged to the photo, normalised and "
+        "weighted, and the pixels' vectors clustered; the clusters' connected parts are the "
+        "superpixels, over which any saliency map can be averaged."
+    )
+
+    def cuts(
+        self, image: Image, networks: Networks, conditions: Conditions
+    ) -> Iterator[Cut | Step]:
+        """Each step as a picture, and the segmentation."""
+        name, model = next(iter(networks.items()))
+        image = image.to(model.device)
+        levels = levels_of(name, model, self.levels)
+        activations = model.activations(image, levels)
+        frame = (image.shape[2], image.shape[3])
+        for level, maps in zip(levels, activations, strict=True):
+            small, large = _in_colours(maps, frame)
+            size = f"{maps.shape[1]} channels, {maps.shape[2]} x {maps.shape[3]}"
+            yield Step(f"level {level}", "activations", small, size)
+            yield Step(f"level {level}", "upsampled", large, f"{frame[0]} x {frame[1]}")
+        nas = NAS(model, levels=levels, n_clusters=self.n_clusters, seed=conditions.seed)
+        cut = nas.segment(activations, frame)
+        yield Cut("regions", "clusters", cut)
+        heat = GradCAMPlusPlus(model)(image)
+        pooled = superpixelify(heat, cut.superpixels)
+        for column, each in (("map", heat), ("pooled map", pooled)):
+            values = each[0].cpu().numpy()
+            picture = plots.saliency_picture(values, saliency_scale(values, outliers=0.0))
+            yield Step("saliency", column, picture, "Grad-CAM++")
+
+    def show(self, run: Run) -> Shown:
+        """A row a step, as the method goes."""
+        (photo,) = read_photos(run)[:1]
+        steps = photo.steps
+        levels = [row for row, column in steps if column == "activations"]
+        (cut,) = photo.cuts.values()
+        panels: list[list[Panel]] = [
+            [(photo.picture(), "the photo"), *(steps[row, "activations"] for row in levels)],
+            [(None, ""), *(steps[row, "upsampled"] for row in levels)],
+            [
+                (photo.coloured(cut, lined=False), f"{int(cut.clusters.max()) + 1} clusters"),
+                (photo.coloured(cut), f"{cut.n_superpixels} superpixels"),
+                *(steps["saliency", column] for column in ("map", "pooled map")),
+            ],
+        ]
+        width = max(map(len, panels))
+        panels = [[*row, *[(None, "")] * (width - len(row))] for row in panels]
+        names = ["", *levels, *[""] * (width - 1 - len(levels))]
+        rows = ["activations", "upsampled", "regions, pooled"]
+        words = (
+            "Colours of activations are their three main directions. Last row: the clusters of all "
+            "pixels' vectors, their connected parts, a saliency map, and its mean over each part."
+        )
+        panels = [[(_of_one_size(p, photo), note) for p, note in row] for row in panels]
+        counts: list[list[Value]] = [
+            ["superpixels", f"{cut.n_superpixels} of {int(cut.clusters.max()) + 1} clusters"],
+            *([row, steps[row, "activations"][1]] for row in levels),
+        ]
+        table = Table("steps", "The steps in numbers", ("step", "size"), counts[1:] + counts[:1])
+        figure = drawing("figure2", self.title, names, panels, words, rows)
+        return Shown(sentences_on(run), [table], [figure])
+
+
+def _in_colours(
+    maps: Float[Tensor, "1 C h w"], frame: tuple[int, int]
+) -> tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "y x 3"]]:
+    """Activations by their three main directions as red, green and blue; and the same enlarged."""
+    large = functional.interpolate(maps, frame, mode="bicubic")
+    large = large / large.norm(dim=1, keepdim=True).clamp_min(1e-12)  # line 10
+    vectors = maps[0].flatten(1).T
+    vectors = vectors / vectors.norm(dim=1, keepdim=True).clamp_min(1e-12)
+    middle = vectors.mean(0)
+    _, _, directions = torch.linalg.svd(vectors - middle, full_matrices=False)
+    pictures = []
+    for rows, size in ((vectors, maps.shape[2:]), (large[0].flatten(1).T, frame)):
+        places = (rows - middle) @ directions[:3].T
+        low, high = places.quantile(0.01, dim=0), places.quantile(0.99, dim=0)
+        shown = ((places - low) / (high - low).clamp_min(1e-12)).clamp(0, 1)
+        pictures.append((255 * shown).byte().reshape(*size, 3).cpu().numpy())
+    return pictures[0], pictures[1]
+
+
+def _of_one_size(
+    picture: UInt8[np.ndarray, "h w 3"] | None, photo: KeptPhoto
+) -> UInt8[np.ndarray, "y x 3"] | None:
+    """A picture as large as the photo's, its pixels as squares."""
+    from PIL import Image as Pillow
+
+    if picture is None:
+        return None
+    height, width = photo.picture().shape[:2]
+    resized = Pillow.fromarray(picture).resize((width, height), Pillow.Resampling.NEAREST)
+    return np.asarray(resized)
+
+
+@final
+@dataclass(frozen=True)
+class Figure3(Overlays):
+    """Sets of levels by numbers of clusters.
+
+    Attributes:
+        level_sets: A column each.
+        numbers: Of clusters, a row each.
+    """
+
+    level_sets: tuple[tuple[int, ...], ...] = ((0,), (2,), (4,), (0, 2, 4), LAST_THREE, ALL_LEVELS)
+    numbers: tuple[int, ...] = (2, 5, 10, 20)
+    n_drawn: int = 2
+
+    title = "Figure 3: levels and numbers of clusters"
+    words = (
+        "Shallow levels cut along edges and colours, deep ones along objects and their parts; "
+        "together they do both. More clusters cut finer."
+    )
+
+    def cuts(self, image: Image, networks: Networks, conditions: Conditions) -> Iterator[Cut]:
+        """Cut one photo in every way, with one forward pass."""
+        model = next(iter(networks.values()))
+        activations = model.activations(image.to(model.device), ALL_LEVELS)
+        frame = (image.shape[2], image.shape[3])
+        for n_clusters in self.numbers:
+            for levels in self.level_sets:
+                nas = NAS(model, levels=levels, n_clusters=n_clusters, seed=conditions.seed)
+                chosen = [activations[level] for level in levels]
+                yield Cut(f"K = {n_clusters}", _named(levels), nas.segment(chosen, frame))
+
+    def show(self, run: Run) -> Shown:
+        """Mean number of superpixels and edges followed for levels and K; a grid a photo."""
+        photos = read_photos(run)
+        rows, columns = photos[0].rows, photos[0].columns
+        means: list[list[Value]] = [
+            [row, *(mean(p.cuts[row, each].n_superpixels for p in photos) for each in columns)]
+            for row in rows
+        ]
+        words = (
+            "Below each picture its number of superpixels; boundaries are drawn where there are "
+            "not too many. A colour goes from row to row to the cluster that shares most pixels "
+            "with it."
+        )
+        name = "Mean number of superpixels"
+        return Shown(
+            sentences_on(run),
+            [
+                Table("superpixels", name, ("levels", *columns), means),
+                _edge_table(photos, rows[min(1, len(rows) - 1)], columns),
+            ],
+            grids("figure3", self.title, photos[: self.n_drawn], columns, words),
+            verdicts_on(run, photos, CLAIMS),
+        )
+
+
+def _named(levels: tuple[int, ...]) -> str:
+    if len(levels) == len(ALL_LEVELS):
+        return "levels 0 to 4"
+    return f"level{'s' * (len(levels) > 1)} {', '.join(map(str, levels))}"
+
+
+def _edge_table(photos: Sequence[KeptPhoto], row: str, columns: Sequence[str]) -> Table:
+    found = [edges_followed(photos, row, column) for column in columns]
+    values = [None if not np.isfinite(each).any() else float(np.nanmean(each)) for each in found]
+    words = (
+        "Share of a photo's edges (Canny's, of a blur of 2 pixels) that lie within 2 pixels of a "
+        f"superpixel's boundary, mean over photos{f', {row}' if row else ''}."
+    )
+    return Table("edges", "Edges followed", ("", *columns), [["edges", *values]], words)
