@@ -2,7 +2,8 @@
 
 `running` computes and draws any of them, `experiment` says what each consists of:
 
-    overlays       figures 1, 3, 7, 8, 9   segmentations of photos (`segmentations`)
+    regions        figures 1, 2, 3         photos cut (`overlays`, `segmentations`)
+    appendix       figures 7, 8, 9         the same
     semantics      table 1, figure 4       clusters that the pictures of a class share
     lerf           table 2, figure 6       the least relevant hidden first (`evaluations`)
     maps           figure 5                pooled maps and the greedy order

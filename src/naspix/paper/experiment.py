@@ -12,7 +12,7 @@ An experiment is a frozen dataclass, listed in `running.EXPERIMENTS`:
 `show` is a pure function of what `compute` left on disk, so that `naspix render` draws all again
 without computing. ``run.folder`` is ``OUTPUT/NAME``. An experiment writes its records
 
-- into the opened run itself (`overlays.py` does so for pictures of segmentations), or
+- into the opened run itself (`segmentations.py` does so for photos that are cut), or
 - as runs of their own below it, one a network (`evaluations.py`): ``subfolder(opened, "resnet18")``
   is a folder for `naspix.evaluation.evaluate`, ``subruns(run)`` reads them.
 

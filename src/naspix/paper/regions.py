@@ -205,11 +205,10 @@ class Figure2(Overlays):
             "pixels' vectors, their connected parts, a saliency map, and its mean over each part."
         )
         panels = [[(_of_one_size(p, photo), note) for p, note in row] for row in panels]
-        counts: list[list[Value]] = [
-            ["superpixels", f"{cut.n_superpixels} of {int(cut.clusters.max()) + 1} clusters"],
-            *([row, steps[row, "activations"][1]] for row in levels),
-        ]
-        table = Table("steps", "The steps in numbers", ("step", "size"), counts[1:] + counts[:1])
+        counts: list[list[Value]] = [[row, steps[row, "activations"][1]] for row in levels]
+        n_clusters = int(cut.clusters.max()) + 1
+        counts.append(["superpixels", f"{cut.n_superpixels} of {n_clusters} clusters"])
+        table = Table("steps", "The steps in numbers", ("step", "size"), counts)
         figure = drawing("figure2", self.title, names, panels, words, rows)
         return Shown(sentences_on(run), [table], [figure])
 
