@@ -68,7 +68,7 @@ def test_a_mistyped_path_is_said_before_a_network_is_loaded(monkeypatch, tmp_pat
     monkeypatch.setattr(sys.modules["naspix.explain"], "as_classifier", load)
     with pytest.raises(ImageError, match=r"there is no image file 'cta\.jpg'"):
         naspix.explain("resnet18", ["cta.jpg"])
-    monkeypatch.setattr("naspix.folders.settings.load_model", load)
+    monkeypatch.setattr("naspix.models.loading.load_model", load)
     settings = naspix.folders.PhotoSettings()
     with pytest.raises(InputError, match=r"there is no image file 'cta\.jpg'"):
         naspix.folders.explain_photos(settings, tmp_path / "new", paths=["cta.jpg"])

@@ -16,7 +16,7 @@ _HOMES = {
     "load_model": "naspix.models",
     "wrap_model": "naspix.models",
     "wrap_clip": "naspix.interop",
-    "wrap_huggingface": "naspix.interop",
+    "wrap_huggingface": "naspix.models",
     "NAS": "naspix.segmentation",
     "SLIC": "naspix.segmentation",
     "Felzenszwalb": "naspix.segmentation",
@@ -109,8 +109,8 @@ if TYPE_CHECKING:
     from naspix.evaluation.running import evaluate
     from naspix.explain import explain
     from naspix.explanation import Explanation
-    from naspix.interop import wrap_clip, wrap_huggingface
-    from naspix.models import Classifier, load_model, wrap_model
+    from naspix.interop import wrap_clip
+    from naspix.models import Classifier, load_model, wrap_huggingface, wrap_model
     from naspix.segmentation import (
         NAS,
         SLIC,

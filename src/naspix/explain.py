@@ -14,13 +14,13 @@ from typing import Any, Literal, TypeVar, cast
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
-from torch import Tensor, nn
+from torch import Tensor
 
 from naspix import pipeline, registry
 from naspix.errors import ImageError, InputError
 from naspix.explanation import Explanation
-from naspix.images import shown, unique_names
-from naspix.models import Classifier, as_classifier
+from naspix.images import check_shape, shown, unique_names
+from naspix.models import Classifier, Model, as_classifier
 from naspix.pipeline import Pipeline, check_map
 from naspix.report import Prediction
 from naspix.saliency.base import Attribution
@@ -37,7 +37,7 @@ _N_PREDICTIONS = 5
 
 
 def explain(
-    model: Classifier | nn.Module | str | os.PathLike[str],
+    model: Model,
     images: object,
     target: Target | Each = None,
     *,
@@ -56,7 +56,8 @@ def explain(
 
     Args:
         model: From ``load_model`` or ``wrap_model``; or a name, which ``load_model`` is asked for;
-            or a network of timm's, which says itself how it wants its images.
+            a network of timm's or a pipeline of transformers, which say how they want their images;
+            or a function from images to scores.
         images: A tensor ``(B, C, H, W)`` in [0, 1], or whatever ``model.load_images`` takes: paths,
             PIL images, arrays, or a list of these.
         target: The class to explain: one for all by number or name, a list or tensor with one for
@@ -129,7 +130,7 @@ def explain(
     answers = Pipeline(model, methods, segmenters, greedy=greedy, watch=watch)(batch, asked)
     for name, heat in answers.raw.items():
         check_map(name, heat, model)
-    probabilities = model.scores.probabilities(answers.logits.double()).cpu()
+    probabilities = model.scores.probabilities(answers.logits.cpu().double())
     return Explanation(
         images=batch,
         names=tuple(unique_names(named)),
@@ -245,7 +246,7 @@ def _check_paths(images: object) -> None:
 def _loaded(model: Classifier, images: object) -> tuple[Float[Tensor, "B C H W"], tuple[str, ...]]:
     """The batch on the model's device, and where each image came from."""
     if isinstance(images, Tensor):
-        batch = images.to(model.device)
+        batch = check_shape(images, model.in_channels).to(model.device)
         return batch, tuple(f"image-{index}" for index in range(len(batch)))
     single = isinstance(images, str | os.PathLike) or hasattr(images, "convert")
     if isinstance(images, np.ndarray):  # four axes are a batch

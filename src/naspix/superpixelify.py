@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from naspix.errors import InputError
+from naspix.models.devices import in_float64
 
 Reduce = Literal["mean", "sum", "max", "median"]
 
@@ -96,7 +97,7 @@ def variance_kept(saliency: Tensor, labels: Tensor) -> Float[Tensor, " B *M"]:
         >>> variance_kept(heat, torch.tensor([[[0, 0, 1, 1]]]))
         tensor([0.8889], dtype=torch.float64)
     """
-    exact = saliency.double().cpu() if saliency.device.type == "mps" else saliency.double()
+    exact = in_float64(saliency)
     before, after = (
         maps.flatten(-2).var(-1, correction=0)
         for maps in (exact, superpixelify(exact, labels.to(exact.device)))
@@ -141,7 +142,7 @@ def rank_superpixels(saliency: Tensor, labels: Tensor) -> list[RankedSuperpixel]
     _check(saliency[None], labels[None], "mean")
     names, index = np.unique(labels.cpu().numpy(), return_inverse=True)
     index = index.reshape(labels.shape)
-    weights = saliency.detach().double().cpu().numpy()
+    weights = saliency.detach().cpu().double().numpy()
     areas = np.bincount(index.ravel())
     means = np.bincount(index.ravel(), weights.ravel()) / areas
     boxes = _boxes(index, len(names))

@@ -176,7 +176,7 @@ def test_layers_without_a_rule_are_all_named():
         ("frozen", "frozen parameters", ("862 parameters",)),
         ("batch statistics", "statistics of the batch", ("plant",)),
         ("bfloat16", "half precision", ("bfloat16",)),
-        ("scripted", "scripted or quantised", ("plant (scripted)",)),
+        ("scripted", "scripted, quantised or a function", ("plant (scripted)",)),
         (
             "no_grad",
             "gradients missing",
@@ -212,7 +212,7 @@ def test_quantised_layers_are_named():
     network.head = _quiet(lambda: quantised.Linear(8, 6))
     model = naspix.wrap_model(network, input_size=SIZE, levels=["first"])
     diagnosis = check(model)
-    assert _found(diagnosis)["scripted or quantised"] == ("head (quantised)",)
+    assert _found(diagnosis)["scripted, quantised or a function"] == ("head (quantised)",)
     served = {method.method for method in diagnosis.methods if method.serves}
     assert served == {"rise", "occlusion", "lime", "kernel_shap", "shapley", "relax"}
 

@@ -136,7 +136,7 @@ def mean_saliency(
 ) -> Float[np.ndarray, " n"]:
     """The mean over each superpixel, in the order of their numbers."""
     flat = segmentation.superpixels[0].cpu().numpy().ravel()
-    values = saliency[0].detach().double().cpu().numpy().ravel()
+    values = saliency[0].detach().cpu().double().numpy().ravel()
     means: np.ndarray = np.bincount(flat, values) / np.bincount(flat)
     return means
 

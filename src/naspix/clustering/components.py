@@ -153,7 +153,7 @@ def _feature_sums(
         chosen = torch.arange(start, min(start + _MASKS_AT_ONCE, n), device=level.device)
         masks = (labels == chosen[:, None, None]).to(level.dtype)
         sums.append(features.cluster_sums(masks[None])[0])
-    return torch.cat(sums).double().cpu().numpy()
+    return torch.cat(sums).cpu().double().numpy()
 
 
 def _numbered_by_first_pixel(labels: Int64[np.ndarray, "H W"]) -> Int64[np.ndarray, "H W"]:

@@ -150,23 +150,23 @@ class Upsampling:
     @_ordinary
     def _row_pairs(self) -> Tensor:
         """``V_y[p, q] V_y[p, q + d]``, ``d = 0..3``, ``(H, 4 * h)``; ``d > 0`` counts twice."""
-        matrix = self.vertical.double()
+        matrix = self.vertical.cpu().double()
         n_cells = matrix.shape[1]
         padded = functional.pad(matrix, (0, _REACH))
         pairs = [
             matrix * padded[:, d : d + n_cells] * (1 if d == 0 else 2) for d in range(_REACH + 1)
         ]
-        return torch.cat(pairs, dim=1).to(self.vertical.dtype)
+        return torch.cat(pairs, dim=1).to(self.vertical)
 
     @cached_property
     @_ordinary
     def _column_pairs(self) -> Tensor:
         """``V_x[p, q] V_x[p, q + d]`` for ``d = -3..3``, transposed: ``(7 * w, W)``."""
-        matrix = self.horizontal.double()
+        matrix = self.horizontal.cpu().double()
         n_cells = matrix.shape[1]
         padded = functional.pad(matrix, (_REACH, _REACH))
         pairs = [matrix * padded[:, d : d + n_cells] for d in range(2 * _REACH + 1)]
-        return torch.cat(pairs, dim=1).T.to(self.horizontal.dtype).contiguous()
+        return torch.cat(pairs, dim=1).T.to(self.horizontal).contiguous()
 
 
 def neighbour_products(activation: Float[Tensor, "B C h w"]) -> Float[Tensor, "B 4*h 7*w"]:

@@ -72,9 +72,9 @@ class WardTree:
 
     def resized(self, size: tuple[int, int]) -> "WardTree":
         """Return the same tree over another frame, each leaf taken from the nearest pixel."""
-        frame = self.leaves[None, None].double()  # which holds every index exactly
+        frame = self.leaves[None, None].cpu().double()  # which holds every index exactly
         resized = functional.interpolate(frame, size=size, mode="nearest-exact")
-        return WardTree(self.linkage, resized[0, 0].long())
+        return WardTree(self.linkage, resized[0, 0].long().to(self.leaves.device))
 
 
 def ward(features: UpsampledFeatures, *, max_points: int = 96 * 96) -> list[WardTree]:
@@ -159,6 +159,8 @@ def reduced_points(features: UpsampledFeatures) -> Float64[Tensor, "n d"]:
     parts = []
     for activation, scale in zip(features.levels, features.scales, strict=True):
         n_channels, *cells = activation.shape[1:]
+        if activation.device.type == "mps":  # has no float64
+            activation, scale = activation.cpu(), scale.cpu()
         vertical, horizontal = (
             upsampling_matrix(n_cells, n_pixels, torch.float64, activation.device)
             for n_cells, n_pixels in zip(cells, features.size, strict=True)

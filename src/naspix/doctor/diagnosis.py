@@ -5,7 +5,6 @@ methods need is tried (``methods.py``).
 """
 
 import html
-import os
 import textwrap
 import warnings
 from collections.abc import Iterator, Sequence
@@ -14,12 +13,12 @@ from dataclasses import asdict, dataclass
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from naspix.doctor.methods import MethodDiagnosis, try_methods
 from naspix.doctor.network import LevelDiagnosis, NetworkDiagnosis, diagnose_network
 from naspix.errors import ModelError, UnknownNameError
-from naspix.models import Classifier, as_classifier, check_images
+from naspix.models import Model, as_classifier, check_images
 from naspix.models.randomness import own_random_numbers
 from naspix.native import describe_route
 from naspix.saliency import LRP
@@ -117,7 +116,7 @@ class Diagnosis:
                 "may use their weights all the same",
             ),
             Finding(
-                "scripted or quantised",
+                "scripted, quantised or a function",
                 network.opaque,
                 "nothing in it can be followed: give the Python form, in floating point",
                 harmful=True,
@@ -238,7 +237,7 @@ class Diagnosis:
 
 
 def check(
-    model: Classifier | nn.Module | str | os.PathLike[str],
+    model: Model,
     images: Float[Tensor, "B C H W"] | None = None,
 ) -> Diagnosis:
     """Examine a classifier on a tiny batch.
@@ -250,7 +249,8 @@ def check(
 
     Args:
         model: From ``load_model`` or ``wrap_model``; or a name, which ``load_model`` is asked for;
-            or a network of timm's, which says itself how it wants its images.
+            a network of timm's or a pipeline of transformers, which say how they want their images;
+            or a function from images to scores.
         images: Values in [0, 1], of which the first two are used; random ones of the network's
             input size by default.
 

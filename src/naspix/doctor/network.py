@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 from naspix.errors import NaspixError
 from naspix.models import Classifier
 from naspix.models.activations import ModuleCall, tracing
+from naspix.models.functions import Function
 from naspix.saliency.operations import (
     RECTIFIERS,
     first_argument,
@@ -85,7 +86,7 @@ class NetworkDiagnosis:
         reused: Module -> how often it runs in one forward, where that is more than once.
         functional: Activations that no hook sees: functions called by a layer that does more.
         idle: Modules with parameters that did not run.
-        opaque: Modules into which Python cannot see: scripted or quantised.
+        opaque: What cannot be seen into: scripted or quantised modules, a function.
         batch_statistics: Norms that depend on the other images of the batch, also in eval mode.
         random: Operations that draw random numbers, also in eval mode.
         gradients: Why gradients cannot be had; empty where they can.
@@ -330,6 +331,8 @@ def _opaque(network: nn.Module) -> Iterator[str]:
             kind = "scripted"
         elif ".quantized" in type(module).__module__:
             kind = "quantised"
+        elif isinstance(module, Function):
+            kind = "a function that returns scores alone"
         else:
             continue
         found.append(name)

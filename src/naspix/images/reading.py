@@ -61,7 +61,12 @@ def check_shape(images: object, channels: int | None = None) -> Tensor:
         )
     shape = tuple(images.shape)
     if images.ndim != 4:
-        hint = "; add a batch axis with images[None]" if images.ndim == 3 else ""
+        hints = {
+            3: "; add a batch axis with images[None]",
+            5: "; give a volume or a film slice by slice, as a batch of pictures: images[:, :, i], "
+            "or for (B, T, C, H, W) images.flatten(0, 1)",
+        }
+        hint = hints.get(images.ndim, "")
         raise InputError(f"images must be (B, C, H, W), but the shape given is {shape}{hint}")
     if 0 in shape:
         raise InputError(f"images must not be empty, but the shape given is {shape}")

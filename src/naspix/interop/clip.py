@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from naspix.errors import InputError
-from naspix.interop.huggingface import Processed
 from naspix.models import Classifier
 from naspix.models.asking import evaluating
+from naspix.models.huggingface import Processed
 
 _MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # OpenAI's
 

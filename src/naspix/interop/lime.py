@@ -71,7 +71,7 @@ def classifier_fn(
         images = torch.stack(pictures)
         with torch.no_grad():
             probabilities = model.probabilities(images)
-        answer: np.ndarray = probabilities.double().cpu().numpy()
+        answer: np.ndarray = probabilities.cpu().double().numpy()
         return answer
 
     return ask

@@ -108,7 +108,7 @@ def scores_fn(model: Classifier) -> Callable[[Any], Float[np.ndarray, "n n_class
     def ask(arrays: Any) -> Float[np.ndarray, "n n_classes"]:
         with torch.no_grad():
             logits: Tensor = model(torch.from_numpy(np.asarray(arrays)).float())
-        answer: np.ndarray = logits.double().cpu().numpy()
+        answer: np.ndarray = logits.cpu().double().numpy()
         return answer
 
     return ask

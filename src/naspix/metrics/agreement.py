@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from naspix.errors import InputError
+from naspix.models.devices import in_float64
 from naspix.superpixelify import superpixelify
 
 
@@ -142,7 +143,7 @@ def saliency_agreement(saliency: Tensor, labels: Tensor) -> Float[Tensor, "B M M
             "(B, H, W)"
         )
     # in float32 the means of equal pixels are equal, and share their rank
-    pooled = superpixelify(saliency.detach().double(), labels).float().flatten(2).cpu().numpy()
+    pooled = superpixelify(in_float64(saliency.detach()), labels).float().flatten(2).cpu().numpy()
     n_images, n_methods = pooled.shape[:2]
     agreement = np.empty((n_images, n_methods, n_methods))
     for image, numbers in enumerate(labels.flatten(1).cpu().numpy()):

@@ -125,7 +125,7 @@ def _outputs(
             f"the model returns no logits (B, n_classes) for {len(images)} images but {what}; "
             "wrap it with naspix.wrap_model, or in a function that does"
         )
-    logits = logits.double().cpu() if logits.device.type != "mps" else logits.cpu().double()
+    logits = logits.cpu().double()
     if not bool(torch.isfinite(logits).all()):
         raise ModelError(
             f"the model's logits are not finite (NaN or infinite); {why_not_finite(model)}"

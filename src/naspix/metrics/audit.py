@@ -138,7 +138,7 @@ def outside_shares(
         if inside.any():
             sizes = labels.bincount(minlength=n_clusters)
             beyond = labels[~inside].bincount(minlength=n_clusters)
-            shares[b] = (beyond.double() / sizes).cpu()
+            shares[b] = beyond.cpu().double() / sizes.cpu()
     return shares
 
 

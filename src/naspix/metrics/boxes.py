@@ -14,6 +14,7 @@ from torch import Tensor
 
 from naspix.errors import InputError
 from naspix.metrics.nesting import MAX_PIXELS, nested_boxes
+from naspix.models.devices import in_float64
 
 # so few levels, as pooled maps have, are faster cut one by one
 _FEW_LEVELS = 64
@@ -48,7 +49,7 @@ def scale_boxes(
     """
     if boxes.shape[-1:] != (4,):
         raise InputError(f"boxes have four numbers each, but the shape is {tuple(boxes.shape)}")
-    values = boxes.double()
+    values = in_float64(boxes)
     for left, top, right, bottom in values.reshape(-1, 4).tolist():
         text = f"the box ({left:g}, {top:g}, {right:g}, {bottom:g})"
         if not (right > left and bottom > top):

@@ -152,7 +152,7 @@ def optimal_lerf(
     orders, raw = [], asking.unhidden[:, None].repeat(1, last + 1)
     for image, n in enumerate(counts):
         of_sets = torch.cat([asking.unhidden[image, None], scores[index == image]])
-        shares = torch.bincount(labels[image].flatten()).double() / labels[image].numel()
+        shares = torch.bincount(labels[image].flatten()).cpu().double() / labels[image].numel()
         order = _best_path(of_sets, shares)
         orders.append(order)
         raw[image, 1 : n + 1] = of_sets[(1 << order).cumsum(0)]

@@ -107,7 +107,7 @@ def order_superpixels(
     for values, labels in zip(heat, numbered(superpixels), strict=True):
         areas = torch.bincount(labels.flatten())
         sums = torch.zeros(len(areas), dtype=torch.float64)
-        sums.index_add_(0, labels.flatten(), values.flatten().double().cpu())
+        sums.index_add_(0, labels.flatten(), values.flatten().cpu().double())
         means = sums / areas
         # compared in float32, or rounding in the sums would decide between equal ones
         means = (means / means.abs().max().clamp(min=1e-300)).float()

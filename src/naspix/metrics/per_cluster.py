@@ -103,7 +103,7 @@ def cluster_saliency(
         tensor([0.5625, 1.0000], dtype=torch.float64)
     """
     _check(saliency, clusters, superpixels, n_clusters)
-    maps = torch.stack([heat.detach().double().cpu() for heat in saliency.values()], dim=1)
+    maps = torch.stack([heat.detach().cpu().double() for heat in saliency.values()], dim=1)
     scaled, blank = scale_maps(maps)
     pooled = superpixelify(scaled, superpixels.cpu()).flatten(2)
     n_pixels = pooled.shape[2]

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from naspix.errors import InputError
 from naspix.metrics.boxes import Boxes, inside_boxes
+from naspix.models.devices import in_float64
 
 
 def pointing_game(maps: Tensor, where: Boxes) -> Float[Tensor, " B"]:
@@ -36,7 +37,7 @@ def pointing_game(maps: Tensor, where: Boxes) -> Float[Tensor, " B"]:
     """
     inside = _inside(maps, where)
     highest = maps == maps.amax((1, 2), keepdim=True)
-    return (highest & inside).sum((1, 2)).double() / highest.sum((1, 2))
+    return (highest & inside).sum((1, 2)).cpu().double() / highest.sum((1, 2)).cpu()
 
 
 def energy_inside(maps: Tensor, where: Boxes) -> Float[Tensor, " B"]:
@@ -57,8 +58,8 @@ def energy_inside(maps: Tensor, where: Boxes) -> Float[Tensor, " B"]:
         tensor([0.7500], dtype=torch.float64)
     """
     inside = _inside(maps, where)
-    energy = maps.detach().double().clamp(min=0)
-    return (energy * inside).sum((1, 2)) / energy.sum((1, 2))
+    energy = in_float64(maps.detach()).clamp(min=0)
+    return (energy * inside.to(energy.device)).sum((1, 2)) / energy.sum((1, 2))
 
 
 def _inside(maps: Tensor, where: Boxes) -> Bool[Tensor, "B H W"]:

@@ -11,7 +11,8 @@ from naspix.models.activations import recording
 from naspix.models.categories import read_categories
 from naspix.models.classifier import Classifier
 from naspix.models.devices import keep_freed_memory, resolve_device
-from naspix.models.loading import ModelSettings, as_classifier, load_model, wrap_model
+from naspix.models.huggingface import wrap_huggingface
+from naspix.models.loading import Model, ModelSettings, as_classifier, load_model, wrap_model
 from naspix.models.recipes import DEFAULT_MODEL, list_models
 from naspix.models.scores import Output, ScoreMeaning
 
@@ -19,6 +20,7 @@ __all__ = [
     "DEFAULT_MODEL",
     "MAX_PIXELS",
     "Classifier",
+    "Model",
     "ModelSettings",
     "Output",
     "ScoreMeaning",
@@ -33,5 +35,6 @@ __all__ = [
     "read_images",
     "recording",
     "resolve_device",
+    "wrap_huggingface",
     "wrap_model",
 ]

@@ -115,7 +115,8 @@ def recording(
                 raise _ReachedError
             if detach:
                 return None
-            return _replaced(output, tensor, layout.write(maps[name], tensor).clone())
+            new = layout.write(maps[name], tensor).clone()
+            return _mapped(output, lambda one: new if one is tensor else one)
 
         return record
 
@@ -222,10 +223,10 @@ class _Reader:
 
     def watch_frame(self, thread: int) -> torch.utils.hooks.RemovableHandle:
         def look(module: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
-            images = first_tensor([*args, *kwargs.values()])
             if self.looking or threading.get_ident() != thread:
                 return
-            if images is not None and images.ndim == 4:
+            images = next((one for one in _tensors_in([args, kwargs]) if one.ndim == 4), None)
+            if images is not None:
                 self._given = args, kwargs, images
                 frame = (images.shape[2], images.shape[3])
                 self._seen = known_part(self._network, frame)
@@ -243,8 +244,7 @@ class _Reader:
             raise ActivationError("has no spatial map: its output is no tensor")
         if self._given is None:
             raise ActivationError(
-                "cannot be laid over the images: the network was not given images (B, C, H, W) as "
-                "its first argument"
+                "cannot be laid over the images: the network was not given images (B, C, H, W)"
             )
         if tensor.is_quantized:
             raise ActivationError(
@@ -264,13 +264,19 @@ class _Reader:
         if self._seen is not None:
             images = self._seen.fill(images)
         args, kwargs, given = self._given
+        own = torch.arange(len(images), device=images.device) % len(given)
+
+        def fitting(one: Tensor) -> Tensor:
+            """What goes with the images, for as many as there are now."""
+            if one is given:
+                return images
+            return one[own.to(one.device)] if one.ndim and len(one) == len(given) else one
+
+        args, kwargs = _mapped([args, kwargs], fitting)
         self.looking = True
         try:
             with evaluating(self._network):
-                self._network(
-                    *(images if each is given else each for each in args),
-                    **{key: images if each is given else each for key, each in kwargs.items()},
-                )
+                self._network(*args, **kwargs)
         finally:
             self.looking = False
 
@@ -290,17 +296,24 @@ def _detached(maps: Tensor, *, copied: bool) -> Tensor:
     return maps.contiguous()
 
 
-def _replaced(output: object, old: Tensor, new: Tensor) -> object:
-    """``output`` with ``new`` in the place of ``old``; the object itself is not changed."""
-    if output is old:
-        return new
-    if isinstance(output, tuple | list):
-        values = [new if value is old else value for value in output]
-        return type(output)(*values) if hasattr(output, "_fields") else type(output)(values)
-    if isinstance(output, Mapping):
-        changed = copy.copy(output)
-        for key, value in output.items():
-            if value is old:
-                changed[key] = new  # type: ignore[index]
+def _tensors_in(value: object) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, tuple | list | Mapping):
+        for one in value.values() if isinstance(value, Mapping) else value:
+            yield from _tensors_in(one)
+
+
+def _mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """The same with each tensor changed in it; the objects that hold them are not."""
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, tuple | list):
+        values = [_mapped(one, change) for one in value]
+        return type(value)(*values) if hasattr(value, "_fields") else type(value)(values)
+    if isinstance(value, Mapping):
+        changed: Any = copy.copy(value)
+        for key, one in value.items():
+            changed[key] = _mapped(one, change)
         return changed
-    return output
+    return value

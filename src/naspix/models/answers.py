@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from naspix.errors import ModelError
+from naspix.models.devices import in_float64
 
 Logits = str | int | Callable[[object], Tensor]
 Path = tuple[str | int, ...]
@@ -205,7 +206,7 @@ def _made_of(one: Tensor, other: Tensor) -> bool:
     """Whether one is the softmax, its logarithm, or the sigmoid of another."""
     if one is other or one.shape != other.shape:
         return False
-    one, other = one.detach().flatten(1).double(), other.detach().flatten(1).double()
+    one, other = in_float64(one.detach().flatten(1)), in_float64(other.detach().flatten(1))
     if torch.allclose(one, other):
         return False
     makers = (other.softmax(1), other.log_softmax(1), other.sigmoid())

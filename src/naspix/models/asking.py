@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from naspix.errors import DeviceError, ModelError, NaspixError
 from naspix.models.batches import is_out_of_memory
+from naspix.models.functions import Forward
 
 # what modules are meanwhile: in eval mode, as they are written (hooks hear no compiled module), and
 # not checkpointed by timm's and transformers' switches (a backward would run them again, unheard)
@@ -64,8 +65,16 @@ def evaluating(network: nn.Module) -> Iterator[None]:
                     setattr(module, name, value)
 
 
-def ask(network: nn.Module, standardized: Tensor, name: str) -> object:
+def ask(
+    network: nn.Module, standardized: Tensor, name: str, forward: Forward | None = None
+) -> object:
     """The network's own answer in eval mode, its failures as one sentence.
+
+    Args:
+        network: What is asked.
+        standardized: Images as it wants them.
+        name: What to call it in errors.
+        forward: Calls the network with more than the images; None calls it with them alone.
 
     Raises:
         ModelError: If the network fails on these images.
@@ -78,7 +87,7 @@ def ask(network: nn.Module, standardized: Tensor, name: str) -> object:
         )
     with evaluating(network):
         try:
-            return network(standardized)
+            return network(standardized) if forward is None else forward(network, standardized)
         except NaspixError:
             raise
         except Exception as error:

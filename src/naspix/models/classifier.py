@@ -31,6 +31,7 @@ from naspix.images import (
 from naspix.models.activations import recording
 from naspix.models.answers import Logits
 from naspix.models.asking import ask, unwrapped
+from naspix.models.functions import Forward, check_seen_into
 from naspix.models.levels import default_levels, family_levels
 from naspix.models.scores import (
     Output,
@@ -77,6 +78,7 @@ class Classifier(nn.Module):
         crop_pct: Share of the scaled picture that ``resize="crop"`` keeps.
         interpolation: How `load_images` resizes.
         preprocess: Makes `(C, H, W)` in [0, 1] of a PIL image, in place of cropping and resizing.
+        forward: Calls the network with standardised images and whatever else it needs.
     """
 
     mean: Tensor
@@ -98,6 +100,7 @@ class Classifier(nn.Module):
         crop_pct: float = 0.875,
         interpolation: str = "bilinear",
         preprocess: Callable[[Image.Image], Tensor] | None = None,
+        forward: Forward | None = None,
     ) -> None:
         super().__init__()
         self.training = False
@@ -114,6 +117,7 @@ class Classifier(nn.Module):
         self.crop_pct = crop_pct
         self.interpolation = interpolation
         self.preprocess = preprocess
+        self._forward = forward
         self.register_buffer("mean", _per_channel(mean, self.device), persistent=False)
         self.register_buffer("std", _per_channel(std, self.device), persistent=False)
         self._logits = logits
@@ -147,6 +151,7 @@ class Classifier(nn.Module):
             ModelError: If tracing fails, or finds no map.
         """
         if self._levels is None:
+            check_seen_into(self, "a level", "activations")
             look = self._traced()
             self._levels = look.levels or None
             if self._levels is None:
@@ -230,7 +235,7 @@ class Classifier(nn.Module):
         inputs = self.standardize(images)
         batch = len(inputs)
         if self._reader is None:
-            answer = ask(self.network, inputs, self.name)
+            answer = self._ask(inputs)
             reader = plain_reader(
                 self.network,
                 answer,
@@ -244,7 +249,7 @@ class Classifier(nn.Module):
                 return self._counted(reader.read(answer, batch=batch, name=self.name))
             self._reader = find_reader(
                 self.network,
-                lambda several: ask(self.network, several, self.name),
+                self._ask,
                 inputs,
                 output=self._output,
                 logits=self._logits,
@@ -254,7 +259,7 @@ class Classifier(nn.Module):
         return self._counted(
             self._reader(
                 self.network,
-                lambda: ask(self.network, inputs, self.name),
+                lambda: self._ask(inputs),
                 batch=batch,
                 name=self.name,
             )
@@ -267,6 +272,10 @@ class Classifier(nn.Module):
         """
         scores: Tensor = self(images)
         return self.scores.probabilities(scores)
+
+    def answer(self, images: Tensor) -> object:
+        """What the network itself returns for images in [0, 1], before scores are picked."""
+        return self._ask(self.standardize(images))
 
     def find_scores(self, images: Tensor) -> ScoreMeaning:
         """What the scores mean, found on these images where it is not known yet.
@@ -330,7 +339,7 @@ class Classifier(nn.Module):
             torch.no_grad(),
             recording(self.network, names, detach=True, stop_after=stop_after) as maps,
         ):
-            self._ask(images)
+            self.answer(images)
         return [maps[name] if seen is None else seen.place(maps[name]) for name in names]
 
     def seen_part(self, frame: tuple[int, int] | None = None) -> SeenPart | None:
@@ -345,7 +354,7 @@ class Classifier(nn.Module):
         return find_part(
             self.network,
             frame,
-            lambda images: ask(self.network, images, self.name),
+            self._ask,
             lambda: self.standardize(self._noise(1, frame)),
         )
 
@@ -530,8 +539,8 @@ class Classifier(nn.Module):
             return level
         raise UnknownNameError.among("level", level, filter(None, names))
 
-    def _ask(self, images: Tensor) -> object:
-        return ask(self.network, self.standardize(images), self.name)
+    def _ask(self, standardized: Tensor) -> object:
+        return ask(self.network, standardized, self.name, self._forward)
 
     def _blank(self, batch: int) -> Tensor:
         return torch.full((batch, self.in_channels, *self.input_size), 0.5, device=self.device)
@@ -542,7 +551,7 @@ class Classifier(nn.Module):
             self.seen_part(frame)  # which tells where maps lie
             images = self._noise(2, frame or self.input_size)
             try:
-                self._look = trace_network(self.network, self._ask, images)
+                self._look = trace_network(self.network, self.answer, images)
             except ModelError:
                 rule = next(family_levels(self.network), None)
                 if rule is None:

@@ -4,6 +4,7 @@ import ctypes
 import sys
 
 import torch
+from torch import Tensor
 
 from naspix.errors import DeviceError
 
@@ -74,3 +75,13 @@ def keep_freed_memory() -> bool:
     if set_option is None:  # another C library
         return False
     return bool(set_option(_MMAP_THRESHOLD, _KEPT)) and bool(set_option(_TRIM_THRESHOLD, _KEPT))
+
+
+def in_float64(values: Tensor) -> Tensor:
+    """The values in float64: where they are, or on the CPU where their device has none (MPS).
+
+    Example:
+        >>> in_float64(torch.ones(1)).dtype
+        torch.float64
+    """
+    return values.cpu().double() if values.device.type == "mps" else values.double()

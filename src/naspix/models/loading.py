@@ -24,6 +24,8 @@ from naspix.models.categories import Categories, ordered_categories, read_catego
 from naspix.models.checkpoints import read_state
 from naspix.models.classifier import Classifier
 from naspix.models.devices import resolve_device
+from naspix.models.functions import Forward, Function
+from naspix.models.huggingface import is_pipeline, wrap_huggingface
 from naspix.models.own_network import names_own_code, own_network, short_name
 from naspix.models.recipes import DEFAULT_MODEL, is_known, recipe_of, with_weights
 from naspix.models.saved import is_saved, read_model
@@ -175,12 +177,16 @@ def _own(
     return _with_timms_word(made, output, categories, short_name(name)).to(place)
 
 
+Model = Classifier | nn.Module | Callable[..., Any] | str | os.PathLike[str]  # see `as_classifier`
+
+
 def as_classifier(model: object, what: str) -> Classifier:
     """A classifier of what is given as a model: itself, a name, or a module that is known enough.
 
     Args:
-        model: A `Classifier`; a name for `load_model`; or a module of timm's, whose
-            ``pretrained_cfg`` says how it wants its images.
+        model: A `Classifier`; a name for `load_model`; a module of timm's, whose
+            ``pretrained_cfg`` says how it wants its images; a pipeline of transformers; or a
+            function from images in [0, 1] to scores.
         what: Who asks, for the error.
 
     Raises:
@@ -190,7 +196,11 @@ def as_classifier(model: object, what: str) -> Classifier:
         return model
     if isinstance(model, str | os.PathLike):
         return load_model(model)
+    if is_pipeline(model):
+        return wrap_huggingface(model)
     if not isinstance(model, nn.Module):
+        if callable(model) and not isinstance(model, type):
+            return wrap_model(model)
         raise InputError(
             f"{what} needs a model, as load_model and wrap_model return it, "
             f"not {model.__name__ + ' itself' if isinstance(model, type) else type(model).__name__}"
@@ -245,7 +255,7 @@ def _placed(network: nn.Module, device: torch.device) -> nn.Module:
 
 
 def wrap_model(
-    module: nn.Module,
+    module: nn.Module | Callable[[Tensor], object],
     *,
     mean: float | Sequence[float] | None = None,
     std: float | Sequence[float] | None = None,
@@ -257,16 +267,21 @@ def wrap_model(
     resize: Resize = "crop",
     crop_pct: float = 1.0,
     preprocess: Callable[[Image.Image], Tensor] | None = None,
+    forward: Forward | None = None,
     name: str | None = None,
 ) -> Classifier:
-    """Make a classifier of any module that turns images into logits.
+    """Make a classifier of any module, or function, that turns images into logits.
 
     The module stays the caller's: it is asked in eval mode and keeps its mode, device, weights,
     gradients and hooks. `DataParallel` and compiled wrappers are passed by.
 
     Args:
         module: Takes `(B, C, H, W)`, and returns logits `(B, n_classes)`: as a tensor, first in a
-            tuple, in a dictionary, or as ``.logits``.
+            tuple, in a dictionary, or as ``.logits``. Any other function from images to scores
+            will do too (ONNX Runtime, a service), which may return arrays: it has no activations
+            and gradients, so that methods which ask for scores alone, segmenters of pictures and
+            metrics work. A ``pipeline("image-classification")`` of transformers is taken as
+            `wrap_huggingface` takes it.
         mean: Of each channel, or one for all, on the scale of [0, 1]. Without it nothing is
             subtracted: right only for a module that takes images in [0, 1].
         std: The same for the divisor; without it nothing is divided.
@@ -290,6 +305,9 @@ def wrap_model(
             colour around. Photos that have the size already are left as they are.
         crop_pct: Share of the scaled photo that ``"crop"`` keeps; 1 as much as fits.
         preprocess: Makes pixels in [0, 1] of a PIL image instead, `(C, H, W)`, all of one size.
+        forward: Calls a module that takes more than images, with the module and standardised
+            images: ``lambda network, images: network(images, age[: len(images)])``. A batch may
+            hold any number of images, the same one with different parts hidden among them.
         name: What to call it in reports; by default its class's name.
 
     Raises:
@@ -302,8 +320,22 @@ def wrap_model(
         >>> model(torch.rand(2, 1, 28, 28)).shape
         torch.Size([2, 10])
     """
+    if is_pipeline(module):
+        said = (mean, std, input_size, categories, logits, preprocess, forward)
+        if any(value is not None for value in said):
+            raise InputError(
+                "a pipeline of transformers says itself how it wants its images and what its "
+                "classes are; leave out all but levels, output and name"
+            )
+        return wrap_huggingface(module, name=name, levels=levels, output=output)
+    if isinstance(module, type) or not callable(module):
+        given = f"{module.__name__} itself" if isinstance(module, type) else type(module).__name__
+        raise InputError(f"wrap_model takes a torch.nn.Module or a function, not {given}")
     if not isinstance(module, nn.Module):
-        raise InputError(f"wrap_model takes a torch.nn.Module, not {type(module).__name__}")
+        if forward is not None:
+            raise InputError("forward= calls a module; a function is called with images alone")
+        name = name or getattr(module, "__name__", type(module).__name__)
+        module = Function(module)
     network = unwrapped(module)
     channels = _n_channels(network, mean, std)
     config = getattr(network, "config", None)
@@ -322,6 +354,7 @@ def wrap_model(
         resize=resize,
         crop_pct=crop_pct,
         preprocess=preprocess,
+        forward=forward,
     )
 
 

@@ -27,6 +27,7 @@ from naspix.models.answers import (
     is_made_by,
     rows_of,
 )
+from naspix.models.devices import in_float64
 from naspix.models.randomness import own_random_numbers
 from naspix.targets import Number, one_each
 
@@ -343,7 +344,7 @@ def _looks_applied(rows: Tensor) -> bool:
 
 def _applied(rows: Float[Tensor, "B n"], *, traced: bool = True) -> _Applied:
     """What has been applied to scores to make these rows."""
-    values = rows.detach().double()
+    values = in_float64(rows.detach())
     tolerance = _tolerance(values)
     within = bool(((values >= -1e-6) & (values <= 1 + 1e-6)).all())
     if within and values.shape[1] > 1 and bool(((values.sum(1) - 1).abs() < tolerance).all()):
@@ -359,7 +360,7 @@ def _applied(rows: Float[Tensor, "B n"], *, traced: bool = True) -> _Applied:
 def _is_log_softmax(rows: Tensor) -> bool:
     if rows.shape[1] < 2 or bool((rows > 1e-6).any()):
         return False
-    return bool((rows.double().logsumexp(1).abs() < _tolerance(rows)).all())
+    return bool((in_float64(rows).logsumexp(1).abs() < _tolerance(rows)).all())
 
 
 def _tolerance(rows: Tensor) -> float:

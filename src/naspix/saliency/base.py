@@ -31,6 +31,7 @@ from naspix.models import Classifier, as_classifier, check_images
 from naspix.models.asking import evaluating
 from naspix.models.batches import batch_size_on, in_batches, is_out_of_memory
 from naspix.models.finite import why_not_finite
+from naspix.models.functions import check_seen_into
 from naspix.targets import Number, Target, asks_number, asks_predicted, pick_scores
 
 ReduceChannels = Literal["sum", "abs_sum", "sum_abs", "max_abs", "max"]
@@ -145,6 +146,8 @@ class Attribution(ABC):
         # eval mode through the backward too: what is checkpointed runs again there
         with self._naming_errors(), evaluating(self.model.network):
             check_images(images, self.model.in_channels)
+            if self.needs != "scores":
+                check_seen_into(self.model, type(self).__name__, self.needs)
             if target is None and not self.asks_class:
                 return ask(self, images, images.new_zeros(len(images)).long())
             if asks_number(target):

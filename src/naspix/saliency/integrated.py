@@ -20,6 +20,7 @@ from torch import Tensor
 
 from naspix.errors import InputError, NaspixWarning
 from naspix.models.batches import halving
+from naspix.models.devices import in_float64
 from naspix.saliency.base import (
     ChannelAttribution,
     Classes,
@@ -161,7 +162,7 @@ class IntegratedGradients(ChannelAttribution):
         """Integrate by Gauss-Legendre, and finer each image that is not exact enough by it."""
         with torch.no_grad():
             end, start = (
-                self._in_batches(self._target_scores, each, target).double()
+                in_float64(self._in_batches(self._target_scores, each, target))
                 for each in (images, baseline)
             )
         # where it is more than rounding in float32
@@ -183,7 +184,7 @@ class IntegratedGradients(ChannelAttribution):
     def _exact_enough(self, ask: Ask, way: Image, gained: float, allowed: float) -> RefinedIntegral:
         """One image's integral by Gauss and Legendre, or a finer one where it misses too much."""
         values = halving(lambda size: self._gauss(ask, way, size), self._at_once)
-        missing = abs(float(values.double().sum()) - gained)
+        missing = abs(float(in_float64(values).sum()) - gained)
         max_places = self.max_steps - self.n_steps
         if missing <= allowed or max_places < _FEWEST_PLACES:
             return RefinedIntegral(values, missing, self.n_steps)
@@ -205,7 +206,7 @@ class IntegratedGradients(ChannelAttribution):
             points = start + places.to(way).reshape(-1, 1, 1, 1) * way
             classes = target.expand(len(points), *target.shape)
             scores, gradients = self._pixel_gradients(points, classes)
-            return scores.double(), gradients
+            return scores.cpu().double(), gradients
 
         return ask
 
@@ -216,7 +217,7 @@ class IntegratedGradients(ChannelAttribution):
         )
         total = torch.zeros_like(way)
         for some, of in zip(((places + 1) / 2).split(size), (weights / 2).split(size), strict=True):
-            gradients = ask(some.to(way.device))[1]
+            gradients = ask(some)[1]
             total += torch.tensordot(of.to(gradients), gradients, dims=1)
         return total * way
 
@@ -285,7 +286,7 @@ def refined_integral(
         tensor([[[1.]]])
     """
     start = min(_FIRST + 1, max_places)
-    places = torch.linspace(0, 1, start, dtype=torch.float64, device=way.device)
+    places = torch.linspace(0, 1, start, dtype=torch.float64)
     parts = [ask(part) for part in places.split(batch_size)]
     scores, gradients = torch.cat([part[0] for part in parts]), [part[1] for part in parts]
     slopes = torch.cat([_slopes(part, way) for part in gradients])
@@ -318,4 +319,4 @@ def _slopes(
     gradients: Float[Tensor, "n C H W"], way: Float[Tensor, "C H W"]
 ) -> Float[Tensor, " n"]:
     """How steeply the score rises along the path."""
-    return (gradients.double() * way.double()).sum((1, 2, 3))
+    return (in_float64(gradients) * in_float64(way)).sum((1, 2, 3)).cpu()

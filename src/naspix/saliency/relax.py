@@ -127,12 +127,12 @@ class RELAX(RandomMasks):
         once, twice = torch.zeros(2, len(images), *size, dtype=torch.float64)
         seen = torch.zeros(size, dtype=torch.float64)
         for masks in self._rounds(size):
-            seen += masks.sum(0).double().cpu()
+            seen += masks.sum(0).cpu().double()
             for index, image in enumerate(images):
                 embeddings = self._under_masks(image, masks, self._embed)
                 alike = functional.cosine_similarity(embeddings, whole[index, None]).to(masks)
-                once[index] += torch.einsum("n,nhw->hw", alike, masks).double().cpu()
-                twice[index] += torch.einsum("n,nhw->hw", alike.square(), masks).double().cpu()
+                once[index] += torch.einsum("n,nhw->hw", alike, masks).cpu().double()
+                twice[index] += torch.einsum("n,nhw->hw", alike.square(), masks).cpu().double()
         importance = once / self.n_masks
         # (s - R)² M, multiplied out
         squares = twice / self.n_masks - 2 * importance.square()

@@ -256,8 +256,8 @@ class _RunningMeans:
         """Join a round's mean and deviations with those so far (Chan, Golub, LeVeque 1979)."""
         n_new, n_old = len(masks), int(self.n[index])
         rows = masks.flatten(1)
-        mean = (scores @ rows / n_new).double().cpu().view_as(self.mean[index])
-        squares = (scores.square() @ rows.square()).double().cpu().view_as(mean)
+        mean = (scores @ rows / n_new).cpu().double().view_as(self.mean[index])
+        squares = (scores.square() @ rows.square()).cpu().double().view_as(mean)
         deviations = (squares - n_new * mean.square()).clamp(min=0)
         n = n_old + n_new
         difference = mean - self.mean[index]

@@ -19,7 +19,6 @@ from torch.overrides import TorchFunctionMode
 
 from naspix.errors import AttentionError, ModelError
 from naspix.models.activations import tracing
-from naspix.models.asking import ask
 from naspix.models.finite import why_not_finite
 from naspix.models.grids import Layout
 from naspix.saliency.base import Attribution, Classes, Images, Maps, Need
@@ -86,7 +85,7 @@ class AttentionRollout(Attribution):
     @torch.no_grad()
     def _rollout(self, images: Images) -> Maps:
         with _Attentions(len(images), self.head) as heard:
-            self._ask(images)
+            self.model.answer(images)
         layers, layout = self._over_tokens(heard, images)
         n_tokens = layers[0].shape[-1]
         identity = torch.eye(n_tokens, device=layers[0].device, dtype=layers[0].dtype)
@@ -99,9 +98,6 @@ class AttentionRollout(Attribution):
         grid = layout.read(rows[:, :, None])
         frame = list(images.shape[-2:])
         return functional.interpolate(grid, frame, mode="bilinear", align_corners=False)[:, 0]
-
-    def _ask(self, images: Images) -> None:
-        ask(self.model.network, self.model.standardize(images), self.model.name)
 
     def _over_tokens(
         self, heard: "_Attentions", images: Images
@@ -124,7 +120,7 @@ class AttentionRollout(Attribution):
         layouts: dict[int, Counter[Layout]] = {}
         if by_size:
             with tracing(self.model.network) as calls:
-                self._ask(images[:1])
+                self.model.answer(images[:1])
             for call in calls:
                 if call.layout is not None and call.n_tokens in by_size:
                     layouts.setdefault(call.n_tokens, Counter())[call.layout] += 1

@@ -101,7 +101,7 @@ class SuperpixelAttribution(Attribution):
         def ask(part: slice) -> Tensor:
             points = torch.where(masks(part)[:, None], image, hidden)
             classes = target.expand(len(points), *target.shape)
-            return self._target_scores(points, classes).double().cpu()
+            return self._target_scores(points, classes).cpu().double()
 
         scores = torch.cat(list(in_batches(ask, n_masks, self._at_once)))
         if not bool(scores.isfinite().all()):

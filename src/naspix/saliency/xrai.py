@@ -134,7 +134,7 @@ class XRAI(Attribution):
                 min_pixels=self.min_pixels,
             )
             for attribution, masks in zip(
-                attributions.detach().double().cpu().numpy(), self._masks(images), strict=True
+                attributions.detach().cpu().double().numpy(), self._masks(images), strict=True
             )
         ]
         density = torch.from_numpy(np.stack([each.density for each in grown]))

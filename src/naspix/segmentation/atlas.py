@@ -204,7 +204,7 @@ class AtlasMaker:
     ) -> None:
         from naspix.plots.pictures import photo_picture
 
-        shares = labels.flatten().bincount(minlength=len(self._area)).double().cpu()
+        shares = labels.flatten().bincount(minlength=len(self._area)).cpu().double()
         shares /= labels.numel()
         self._area += shares
         self._having += shares >= PRESENT

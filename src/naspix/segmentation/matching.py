@@ -83,7 +83,7 @@ def bisect(
             break
         tried.add(value)
         segmenter = family(value)
-        reached = float(segmenter(images).n_superpixels.double().mean())
+        reached = float(segmenter(images).n_superpixels.cpu().double().mean())
         if best is None or abs(reached - wanted) < abs(best.n_superpixels - wanted):
             best = Match(segmenter, reached, wanted)
         if abs(reached - wanted) <= _CLOSE_ENOUGH * wanted:

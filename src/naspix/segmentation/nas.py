@@ -23,6 +23,7 @@ from naspix.errors import ActivationError, InputError, UnknownNameError
 from naspix.images import read_image
 from naspix.models import Classifier, as_classifier
 from naspix.models.finite import why_not_finite
+from naspix.models.functions import check_seen_into
 from naspix.models.seen import crops
 from naspix.segmentation.segmentation import Segmentation
 
@@ -142,7 +143,9 @@ class NAS:
     min_size: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "model", as_classifier(self.model, "NAS"))
+        model = as_classifier(self.model, "NAS")
+        check_seen_into(model, "NAS", "activations")
+        object.__setattr__(self, "model", model)
         levels = tuple(
             self.model.level_names(level)[0] if isinstance(level, nn.Module) else level
             for level in self.levels

@@ -18,6 +18,7 @@ from torch.nn import functional
 from naspix.clustering.components import superpixels_from_clusters, touching_pairs
 from naspix.clustering.ward import WardTree
 from naspix.errors import InputError
+from naspix.models.devices import in_float64
 from naspix.segmentation import files
 
 if TYPE_CHECKING:
@@ -453,9 +454,9 @@ def _check_superpixels(superpixels: Tensor, clusters: Tensor) -> None:
 
 def _nearest(labels: Int64[Tensor, "B H W"], size: tuple[int, int]) -> Int64[Tensor, "B h w"]:
     """Sample labels at the nearest pixel; float64 holds every id exactly."""
-    frame = labels[:, None].double()
+    frame = in_float64(labels[:, None])
     resized = functional.interpolate(frame, size=tuple(size), mode="nearest-exact")
-    return resized[:, 0].long()
+    return resized[:, 0].long().to(labels.device)
 
 
 def _counted(numbers: Tensor, word: str) -> str:

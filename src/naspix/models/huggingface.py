@@ -13,17 +13,23 @@ from PIL import Image
 from torch import Tensor, nn
 
 from naspix.errors import InputError
-from naspix.models import Classifier, Output
 from naspix.models.categories import ordered_categories
-from naspix.models.scores import declared_output
+from naspix.models.classifier import Classifier
+from naspix.models.scores import Output, declared_output
 
 _SIDE = 256  # of the plain photos by which it is found out what a processor does
 _ROUNDING = 1e-4
 
 
+def is_pipeline(model: object) -> bool:
+    """Whether this is a pipeline of transformers, whatever its task."""
+    known = ("task", "model", "image_processor", "preprocess", "postprocess")
+    return not isinstance(model, nn.Module | type) and all(hasattr(model, key) for key in known)
+
+
 def wrap_huggingface(
-    model: nn.Module,
-    processor: Any,
+    model: Any,
+    processor: Any = None,
     *,
     name: str | None = None,
     levels: Sequence[str] | None = None,
@@ -32,7 +38,8 @@ def wrap_huggingface(
     """Make an image classifier of transformers one that can be explained.
 
     Args:
-        model: Such as ``AutoModelForImageClassification`` returns; it is not changed.
+        model: Such as ``AutoModelForImageClassification`` returns, which is not changed; or a
+            ``pipeline("image-classification")``, which has its processor with it.
         processor: Such as ``AutoImageProcessor`` or ``AutoProcessor`` returns. ``load_images``
             has photos scaled, cropped or squashed by it, in eight bits.
         name: What to call it in reports; where it came from by default.
@@ -53,11 +60,22 @@ def wrap_huggingface(
         >>> model(torch.rand(1, 3, 64, 64)).shape
         torch.Size([1, 2])
     """
+    if is_pipeline(model):
+        if model.task != "image-classification":
+            raise InputError(
+                f"the pipeline's task is {model.task}; image-classification is what can be "
+                "explained so (wrap_clip takes the model of a zero-shot one)"
+            )
+        model, processor = model.model, processor or model.image_processor
     config = getattr(model, "config", None)
     if not isinstance(model, nn.Module) or config is None:
         raise InputError(
             f"wrap_huggingface takes an image classifier of transformers, not "
             f"{type(model).__name__}; wrap_model takes any module"
+        )
+    if processor is None:
+        raise InputError(
+            "wrap_huggingface needs the processor too, such as AutoImageProcessor returns"
         )
     names = getattr(config, "id2label", None)
     processed = Processed.by(getattr(processor, "image_processor", processor))

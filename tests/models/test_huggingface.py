@@ -123,7 +123,7 @@ def _assert_alike(processor, photos: list[Image.Image]) -> None:
     for photo in photos:
         expected = images(images=photo, return_tensors="pt")["pixel_values"].float()
         got = model.standardize(model.load_images(photo))
-        got = got.flip(1) if isinstance(model.network, naspix.interop.huggingface._Flipped) else got
+        got = got.flip(1) if isinstance(model.network, naspix.models.huggingface._Flipped) else got
         torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
 
 
