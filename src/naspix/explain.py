@@ -156,6 +156,7 @@ def explain(
             "segmenters": {name: _described(ask) for name, ask in segmenters.items()},
         },
         seed=next((ask.seed for ask in segmenters.values() if isinstance(ask, NAS)), 0),
+        shown=model.shown,
     )
 
 

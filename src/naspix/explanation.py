@@ -57,6 +57,7 @@ class Explanation:
             greedy search hides them, the first hidden first; empty unless asked for.
         settings: What made them: model, methods, segmenters.
         seed: That of everything random.
+        shown: Which channels of the images pictures show; the first three by default.
     """
 
     images: Float[Tensor, "B C H W"]
@@ -71,6 +72,7 @@ class Explanation:
     hidden_first: Mapping[str, tuple[Int64[Tensor, " _"], ...]] = field(default_factory=dict)
     settings: Mapping[str, object] = field(default_factory=dict)
     seed: int = 0
+    shown: tuple[int, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -190,10 +192,11 @@ class Explanation:
         return figures + (f"<p>and {more} more</p>" if more else "")
 
     def _photo(self, index: int) -> PhotoExplanation:
+        image = self.images[index]
         return PhotoExplanation(
             name=self.names[index],
             source=self.sources[index],
-            image=_array(self.images[index].permute(1, 2, 0)),
+            image=_array((image if self.shown is None else image[[*self.shown]]).permute(1, 2, 0)),
             predictions=self.predictions[index],
             target=self.target_predictions[index],
             segmentations={

@@ -15,6 +15,7 @@ import math
 import os
 import threading
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -37,9 +38,19 @@ _HEIC = ("heic", "heix", "heim", "heis", "hevc", "hevx", "mif1", "msf1")  # bran
 
 
 def decoded(
-    source: Source, channels: int, max_pixels: int, *, exif: bool = True
+    source: Source,
+    channels: int,
+    max_pixels: int,
+    *,
+    exif: bool = True,
+    bands: Sequence[int] | None = None,
 ) -> Image.Image | Tensor:
-    """An eight-bit PIL image of mode L or RGB where that loses nothing, else a tensor in [0, 1]."""
+    """An eight-bit PIL image of mode L or RGB where that loses nothing, else a tensor in [0, 1].
+
+    Bands of an array, or of a tensor, are taken as they are, in the order given.
+    """
+    if bands is not None or channels not in MODES:
+        return _from_bands(source, channels, bands)
     if isinstance(source, Tensor):
         return _from_tensor(source, channels)
     if isinstance(source, np.ndarray):
@@ -69,6 +80,38 @@ def decoded(
     except Exception as error:  # a damaged file may make its decoder raise anything
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ImageError(f"{name} cannot be read as an image: {reason}") from None
+
+
+def _from_bands(source: Source, channels: int, bands: Sequence[int] | None) -> Tensor:
+    """Some bands, or all, of an array `(H, W, bands)` or a tensor `(bands, H, W)`."""
+    if not isinstance(source, Tensor | np.ndarray) or source.ndim != 3 or 0 in source.shape:
+        what = (
+            f"{type(source).__name__} {tuple(source.shape)}"
+            if isinstance(source, Tensor | np.ndarray)
+            else f"{str(source)!r}"
+            if isinstance(source, str | os.PathLike)
+            else type(source).__name__
+        )
+        raise ImageError(
+            f"bands are read of arrays (H, W, bands) and tensors (bands, H, W), which {what} is "
+            "not; read the file with the library that knows it, such as tifffile or rasterio"
+        )
+    n_bands = source.shape[0 if isinstance(source, Tensor) else 2]
+    chosen = list(range(n_bands) if bands is None else bands)
+    if not all(0 <= band < n_bands for band in chosen):
+        raise ImageError(f"channels={chosen} names bands that are none of the {n_bands} given")
+    if len(chosen) != channels:
+        kind = "a tensor (bands, H, W)" if isinstance(source, Tensor) else "an array (H, W, bands)"
+        raise ImageError(
+            f"the model takes {channels} channels, but {len(chosen)} bands of {kind} of shape "
+            f"{tuple(source.shape)} are given; choose {channels} with channels="
+        )
+    if isinstance(source, Tensor) and source.is_floating_point():
+        return _check_unit(source[chosen].detach().float(), "the tensor")
+    array = source.permute(1, 2, 0).cpu().numpy() if isinstance(source, Tensor) else source
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)[..., chosen]
+    scaled = _unit_range(array, "the array", file=False, layout="")
+    return torch.from_numpy(np.ascontiguousarray(scaled)).permute(2, 0, 1).contiguous()
 
 
 def _check_file(path: Path, name: str) -> None:

@@ -122,6 +122,7 @@ def read_images(
     fill: Sequence[float] = (0.5,),
     max_pixels: int = MAX_PIXELS,
     exif: bool = True,
+    bands: Sequence[int] | None = None,
 ) -> Float[Tensor, "B C H W"]:
     """Read pictures as one batch.
 
@@ -129,7 +130,7 @@ def read_images(
         sources: One source as in `read_image` or several; an array or tensor with four axes is a
             batch of its own.
         size: Height and width of the result.
-        channels: 3 for RGB, 1 for grey.
+        channels: 3 for RGB, 1 for grey; any number of arrays `(H, W, bands)` and tensors.
         resize: ``"crop"`` scales the picture until it just covers ``size / crop_pct`` and cuts the
             middle out; ``"squash"`` scales height and width apart, so that all of it is seen;
             ``"pad"`` scales it until it just fits and fills the rest with one colour; None keeps
@@ -139,9 +140,10 @@ def read_images(
         fill: What ``"pad"`` fills with: a number a channel, or one for all, in [0, 1].
         max_pixels: As in `read_image`.
         exif: As in `read_image`.
+        bands: Which bands of arrays and tensors become the channels, in this order; all by default.
 
     Raises:
-        ImageError: If a source cannot be read as a picture.
+        ImageError: If a source cannot be read as a picture, or has not as many channels.
         InputError: If there are none, or their sizes differ and ``resize`` is None.
 
     Example:
@@ -150,13 +152,9 @@ def read_images(
     """
     if resize is not None and resize not in get_args(Resize):
         raise UnknownNameError.among("way to resize", resize, [*get_args(Resize), "None"])
-    if channels not in MODES:
-        raise InputError(
-            f"pictures have 1 or 3 channels, and the model takes {channels}; give it a tensor"
-        )
     images = []
     for source in _listed(sources):
-        picture = decoded(source, channels, max_pixels, exif=exif)
+        picture = decoded(source, channels, max_pixels, exif=exif, bands=bands)
         if resize == "pad":
             picture = _padded(picture, size, interpolation, fill)
         elif resize is not None:

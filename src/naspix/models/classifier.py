@@ -79,6 +79,7 @@ class Classifier(nn.Module):
         interpolation: How `load_images` resizes.
         preprocess: Makes `(C, H, W)` in [0, 1] of a PIL image, in place of cropping and resizing.
         forward: Calls the network with standardised images and whatever else it needs.
+        shown: Which channels pictures show as red, green and blue, or one as grey; the first three.
     """
 
     mean: Tensor
@@ -101,6 +102,7 @@ class Classifier(nn.Module):
         interpolation: str = "bilinear",
         preprocess: Callable[[Image.Image], Tensor] | None = None,
         forward: Forward | None = None,
+        shown: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         self.training = False
@@ -109,6 +111,13 @@ class Classifier(nn.Module):
         self.name = name
         self.input_size = input_size
         self.in_channels = len(mean)
+        self.shown = None if shown is None else tuple(shown)
+        if self.shown is not None and (
+            len(self.shown) not in (1, 3) or not set(self.shown) <= set(range(len(mean)))
+        ):
+            raise InputError(
+                f"shown={self.shown}: name three of the channels 0 to {len(mean) - 1}, or one"
+            )
         check_output(output)
         self._names = None if categories is None else tuple(categories)
         self._output: Output | None = output
@@ -365,20 +374,25 @@ class Classifier(nn.Module):
         *,
         max_pixels: int = MAX_PIXELS,
         exif: bool = True,
+        channels: Sequence[int] | None = None,
     ) -> Float[Tensor, "B C H W"]:
         """Read pictures as this network wants them, on its device.
 
         Args:
-            sources: One path, PIL image, array `(H, W, 3)` or tensor `(C, H, W)`, or several.
+            sources: One path, PIL image, array `(H, W, 3)` or tensor `(C, H, W)`, or several. Of a
+                network with other than one or three channels, arrays `(H, W, bands)` or tensors
+                `(bands, H, W)`.
             resize: ``"model"`` does what the network wants: its own preprocessing, or else what its
                 `resize` says, ``"crop"`` as a rule. ``"crop"`` scales and takes the middle;
                 ``"squash"`` keeps the whole picture but not its shape; ``"pad"`` keeps both and
                 fills the rest with the mean colour; None keeps the picture at its own size.
             max_pixels: Larger pictures are refused.
             exif: Whether pictures are turned upright as their EXIF says; else they stay as stored.
+            channels: Which bands of arrays and tensors the network gets, in its order, counted from
+                0; all by default.
 
         Raises:
-            ImageError: If a source cannot be read as a picture, naming it.
+            ImageError: If a source cannot be read as a picture, naming it, or has other channels.
             InputError: If there are none, or their sizes differ and ``resize`` is None.
 
         Example:
@@ -402,6 +416,7 @@ class Classifier(nn.Module):
             fill=self.mean.flatten().tolist(),
             max_pixels=max_pixels,
             exif=exif,
+            bands=channels,
         ).to(self.device)
 
     def category(self, index: int) -> str:

@@ -268,6 +268,7 @@ def wrap_model(
     crop_pct: float = 1.0,
     preprocess: Callable[[Image.Image], Tensor] | None = None,
     forward: Forward | None = None,
+    shown: Sequence[int] | None = None,
     name: str | None = None,
 ) -> Classifier:
     """Make a classifier of any module, or function, that turns images into logits.
@@ -308,6 +309,8 @@ def wrap_model(
         forward: Calls a module that takes more than images, with the module and standardised
             images: ``lambda network, images: network(images, age[: len(images)])``. A batch may
             hold any number of images, the same one with different parts hidden among them.
+        shown: Of a network of many channels those that figures and pages show as red, green and
+            blue, or the one shown grey; the first three by default.
         name: What to call it in reports; by default its class's name.
 
     Raises:
@@ -355,6 +358,7 @@ def wrap_model(
         crop_pct=crop_pct,
         preprocess=preprocess,
         forward=forward,
+        shown=shown,
     )
 
 

@@ -6,6 +6,7 @@ the lightest value, and Felzenszwalb's segments at six scales. How regions grow 
 ``growing.py``'s business.
 """
 
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar, get_args
@@ -213,7 +214,10 @@ def felzenszwalb_masks(array: Float[np.ndarray, "H W C"]) -> list[Pixels]:
     )
     masks = []
     for scale in _SCALES:
-        labels = felzenszwalb(frame, scale=scale, sigma=_SIGMA, min_size=_MIN_SIZE)
+        with warnings.catch_warnings():
+            # channels are meant where there are more than three
+            warnings.filterwarnings("ignore", "Got image with third dimension")
+            labels = felzenszwalb(frame, scale=scale, sigma=_SIGMA, min_size=_MIN_SIZE)
         labels = resize(
             labels,
             array.shape[:2],

@@ -6,6 +6,7 @@ connected components. Each is a frozen dataclass; ``match`` chooses its main par
 of superpixels.
 """
 
+import math
 import warnings
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
@@ -342,10 +343,17 @@ class NormalizedCut(_Baseline):
         start = SLIC(n_segments=n_regions, compactness=self.compactness)._labels(image)
         if start.max() == 0:
             return start  # one region, nothing to cut
-        colours = _three_channels(image)[..., :3].astype(np.float64)
-        graph = rag_mean_color(colours, start, mode="similarity", sigma=self.sigma)
-        for _, _, edge in graph.edges(data=True):
-            edge["weight"] = max(edge["weight"], _LEAST_SIMILARITY)
+        channels = _three_channels(image).astype(np.float64)
+        # exp(-d^2 / sigma) over all channels is the product over three at a time
+        channels = np.pad(channels, ((0, 0), (0, 0), (0, -channels.shape[2] % 3)))
+        sigma = self.sigma * max(image.shape[2], 3) / 3
+        graph, *others = (
+            rag_mean_color(channels[..., i : i + 3], start, mode="similarity", sigma=sigma)
+            for i in range(0, channels.shape[2], 3)
+        )
+        for one, other, edge in graph.edges(data=True):
+            similar = math.prod(another[one][other]["weight"] for another in others)
+            edge["weight"] = max(edge["weight"] * similar, _LEAST_SIMILARITY)
         parts = cut_normalized(start, graph, thresh=self.threshold, rng=self.seed)
         _, consecutive = np.unique(parts, return_inverse=True)
         return consecutive.reshape(parts.shape)
