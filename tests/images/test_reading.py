@@ -245,7 +245,7 @@ def test_other_bad_requests(rgb: np.ndarray) -> None:
         read_images([rgb, np.zeros((8, 9, 3), np.uint8)], (4, 4), resize=None)
     with pytest.raises(InputError, match="1 or 3 channels"):
         read_image(rgb, channels=2)
-    with pytest.raises(InputError, match="give it a tensor"):
+    with pytest.raises(InputError, match="takes 5 channels, but 3 bands"):
         read_images(rgb, (4, 4), channels=5)
 
 
