@@ -33,6 +33,8 @@ Segmenter = str | pipeline.Segmenter
 
 _Asked = TypeVar("_Asked", bound=Callable[..., object])
 
+_Segments = TypeVar("_Segments")
+
 _N_PREDICTIONS = 5
 
 
@@ -112,15 +114,16 @@ def explain(
         sources = tuple(source for source in sources for _ in range(n_each))
     else:
         asked = 0 if asks_number(target) else target
-    methods = _named("method", method, lambda name: registry.find_method(name)(known))
-    segmenters = _named("segmenter", segmenter, lambda name: _segmenter(name, known))
+    methods = {
+        name: registry.find_method(one)(known) if isinstance(one, str) else one
+        for name, one in named_apart("method", method).items()
+    }
+    segmenters = {
+        name: _segmenter(one, known) if isinstance(one, str) else one
+        for name, one in named_apart("segmenter", segmenter).items()
+    }
     if asks_number(target):
-        model = known.asking(target)
-        methods = {name: _asking(ask, known, model, target) for name, ask in methods.items()}
-        segmenters = {
-            name: replace(ask, model=model) if isinstance(ask, NAS) and ask.model is known else ask
-            for name, ask in segmenters.items()
-        }
+        model, methods, segmenters = asking_number(known, target, methods, segmenters)
 
     def watch(step: str) -> AbstractContextManager[None]:
         if told is not None and step != "forward":
@@ -152,11 +155,29 @@ def explain(
         settings={
             "model": model.name,
             "scores": str(model.scores),
-            "methods": {name: _described(ask) for name, ask in methods.items()},
-            "segmenters": {name: _described(ask) for name, ask in segmenters.items()},
+            "methods": {name: described(ask) for name, ask in methods.items()},
+            "segmenters": {name: described(ask) for name, ask in segmenters.items()},
         },
         seed=next((ask.seed for ask in segmenters.values() if isinstance(ask, NAS)), 0),
         shown=model.shown,
+    )
+
+
+def asking_number(
+    model: Classifier,
+    number: Number,
+    methods: Mapping[str, pipeline.Method],
+    segmenters: Mapping[str, _Segments],
+) -> tuple[Classifier, dict[str, pipeline.Method], dict[str, _Segments]]:
+    """A model, methods and segmenters that are asked about a number in place of a class."""
+    asker = model.asking(number)
+    return (
+        asker,
+        {name: _asking(ask, model, asker, number) for name, ask in methods.items()},
+        {
+            name: replace(ask, model=asker) if isinstance(ask, NAS) and ask.model is model else ask
+            for name, ask in segmenters.items()
+        },
     )
 
 
@@ -181,26 +202,23 @@ def _segmenter(name: str, model: Classifier) -> Callable[[Tensor], Segmentation]
     return made
 
 
-def _named(
-    kind: Literal["method", "segmenter"],
-    given: str | _Asked | Sequence[str | _Asked],
-    make: Callable[[str], _Asked],
-) -> dict[str, _Asked]:
-    """Each callable under a name of its own; names are made into what they name."""
+def named_apart(
+    kind: Literal["method", "segmenter"], given: str | _Asked | Sequence[str | _Asked]
+) -> dict[str, str | _Asked]:
+    """Each callable, and each name, under a name of its own."""
     alone = isinstance(given, str) or callable(given) or not isinstance(given, Iterable)
     several: list[Any] = [given] if alone else list(given)  # type: ignore[arg-type]
     if not several:
         raise InputError("at least one saliency method and one segmenter are needed")
-    found: dict[str, _Asked] = {}
+    found: dict[str, str | _Asked] = {}
     for one in several:
         _check_asked(kind, one)
-        ask = make(one) if isinstance(one, str) else one
-        name = base = one if isinstance(one, str) else _name_of(ask)
+        name = base = one if isinstance(one, str) else _name_of(one)
         number = 1
         while name in found:
             number += 1
             name = f"{base}_{number}"
-        found[name] = ask
+        found[name] = one
     return found
 
 
@@ -231,7 +249,7 @@ def _name_of(ask: Callable[..., object]) -> str:
     return getattr(ask, "__name__", type(ask).__name__).strip("<>")
 
 
-def _described(ask: Callable[..., object]) -> str:
+def described(ask: Callable[..., object]) -> str:
     """A function's name, or the repr of what has settings."""
     return getattr(ask, "__qualname__", None) or repr(ask)
 

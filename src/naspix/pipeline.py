@@ -6,7 +6,7 @@ layer, whose backward is added. Each method is asked once, each segmenter once. 
 `evaluate`, `concepts`, the explorer and the paper's experiments go through here.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, final
@@ -63,6 +63,7 @@ class Answers:
         hidden_first: Segmenter's name -> for each image its superpixels in the order in which the
             greedy search hides them; empty unless asked for.
         activations: Module's name -> ``(B, C, h, w)``, float32 at least.
+        wanted: The methods and segmenters that are asked for together; None for each with each.
     """
 
     images: Float[Tensor, "B C H W"]
@@ -72,6 +73,11 @@ class Answers:
     raw: Mapping[str, Float[Tensor, "B H W"]]
     hidden_first: Mapping[str, tuple[Int64[Tensor, " _"], ...]]
     activations: Mapping[str, Tensor]
+    wanted: Collection[tuple[str, str]] | None = None
+
+    def wants(self, method: str, segmenter: str) -> bool:
+        """Whether a method is asked for together with a segmenter."""
+        return self.wanted is None or (method, segmenter) in self.wanted
 
     @property
     def predicted(self) -> Int64[Tensor, " B"]:
@@ -94,8 +100,11 @@ class Answers:
                 heat = torch.where(finite, found, torch.zeros_like(found))
             else:
                 check_map(method, heat)
-            yield method, RAW, heat, None
+            if self.wants(method, RAW):
+                yield method, RAW, heat, None
             for segmenter, segmentation in self.segmentations.items():
+                if not self.wants(method, segmenter):
+                    continue
                 superpixels = segmentation.superpixels
                 yield method, segmenter, superpixelify(heat, superpixels), superpixels
 

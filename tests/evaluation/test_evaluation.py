@@ -13,9 +13,10 @@ from small_data import photos, voc
 
 import naspix
 from naspix.errors import InputError, UnknownNameError
-from naspix.evaluation import evaluate, examples
+from naspix.evaluation import examples
 from naspix.evaluation.evaluator import Evaluator, MakeEvaluator
 from naspix.evaluation.page import write_results
+from naspix.evaluation.running import evaluate_run as evaluate
 from naspix.evaluation.scores import Score, scores_of
 from naspix.evaluation.settings import EvaluationSettings
 from naspix.evaluation.tables import tables_of, text_table
@@ -63,7 +64,7 @@ def test_wsol_is_the_metric_on_the_front_doors_maps(
 ) -> None:
     run = evaluate(settings(tmp_path / "voc"), tmp_path / "run")
     images = squashed(model)
-    explained = naspix.explain(model, images, segmenter=naspix.NAS(model))
+    explained = naspix.explain(model, images, segmenter=naspix.NAS(model, n_clusters=10))
     boxes = [
         scale_boxes(torch.tensor([[x0 - 1, y0 - 1, x1, y1]]), photo.shape[:2], (224, 224))
         for (x0, y0, x1, y1), photo in zip(voc(tmp_path / "voc"), photos(4), strict=True)
@@ -153,7 +154,7 @@ def test_semantics_is_table_1_on_the_front_doors_maps(
     means = np.stack(of_class["sums"]).sum(0) / np.stack(of_class["weights"]).sum(0)
     found = score(run, f"class {frame['label'][0]} chosen (all)", "grad_cam_plus_plus", "none")
     assert found.value == pytest.approx(np.nanmax(means))
-    assert model.category(int(frame["label"][0])) in text_table(run)
+    assert model.category(int(frame["label"][0])) in text_table({"efficientnet_lite0": run})
     table = tables_of(run)[0]
     assert [row[1].text for row in table.rows] == ["all", "right", "wrong"]
     write_results(run)
@@ -275,7 +276,7 @@ def test_others_are_matched_to_nas(tmp_path: Path, model: naspix.Classifier) -> 
     asked = settings(tmp_path / "voc", segmenters=("none", "nas", "slic", "grid"), limit=1)
     found = evaluate(asked, tmp_path / "run").header["found"]["matched"]
     images = squashed(model)
-    wanted = float(naspix.NAS(model)(images).n_superpixels.double().mean())
+    wanted = float(naspix.NAS(model, n_clusters=10)(images).n_superpixels.double().mean())
     for name, segmenter in (("slic", naspix.SLIC), ("grid", naspix.Grid)):
         reached = segmenter(**found[name])(images).n_superpixels.double().mean()
         assert float(reached) == pytest.approx(wanted, rel=0.3)
@@ -346,12 +347,14 @@ def test_maps_that_are_not_finite_find_nothing_and_are_counted(tmp_path: Path) -
     assert all(row["top"] == 0 and row["energy"] is None for row in first)
     assert all(row["top"] == 255 for row in part.rows if row["index"] != 0)
     run = evaluate(asked, tmp_path / "run", render=False)
-    assert "not finite" not in text_table(run)
+    assert "not finite" not in text_table({"efficientnet_lite0": run})
     with open_run(tmp_path / "broken", kind="wsol", settings=asked.to_plain()) as opened:
         carry_out(opened, breaking, n_items=4, batch_size=4)
     run = read_run(tmp_path / "broken")
-    assert "count as zero everywhere" in text_table(run)
-    assert "Grad-CAM++ 1, Grad-CAM++ + NAS 1, Grad-CAM++ + Random 1" in text_table(run)
+    assert "count as zero everywhere" in text_table({"efficientnet_lite0": run})
+    assert "Grad-CAM++ 1, Grad-CAM++ + NAS 1, Grad-CAM++ + Random 1" in text_table(
+        {"efficientnet_lite0": run}
+    )
 
 
 def test_tables_and_files_say_what_the_scores_say(tmp_path: Path) -> None:
@@ -369,7 +372,7 @@ def test_tables_and_files_say_what_the_scores_say(tmp_path: Path) -> None:
     table = tables_of(run)[0]
     assert table.columns == ("method", "raw", "+NAS", "+Random")
     assert table.rows[0][1].text == f"{100 * scores[0].value:.1f}"
-    assert "MaxBoxAccV2" in text_table(run)
+    assert "MaxBoxAccV2" in text_table({"efficientnet_lite0": run})
     page = (tmp_path / "run" / "report.html").read_text()
     assert "<img" in page
     assert "http" not in page.replace("http://www.w3.org", "")

@@ -12,7 +12,7 @@ from small_data import voc
 from squares import compute
 
 from naspix.errors import InputError
-from naspix.evaluation import evaluate
+from naspix.evaluation.running import evaluate_run as evaluate
 from naspix.evaluation.settings import EvaluationSettings
 from naspix.runs import STORE, Run, read_run
 

@@ -21,7 +21,8 @@ from naspix.cli.evaluate import evaluate
 from naspix.cli.explain import explain
 from naspix.cli.finetune import finetune
 from naspix.cli.models import levels, models
-from naspix.cli.reproduce import render, reproduce
+from naspix.cli.render import render
+from naspix.cli.reproduce import reproduce
 from naspix.cli.segment import segment
 from naspix.errors import InputError, NaspixError
 

@@ -1,7 +1,7 @@
 """``naspix evaluate``: a data set in, a run's folder with records, tables and a page out."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -14,17 +14,17 @@ from naspix.cli.options import (
     DatasetName,
     EngineOptions,
     Json,
-    ModelOptions,
+    ModelsOptions,
     read_classes,
     read_levels,
     several,
 )
 
 if TYPE_CHECKING:
-    from naspix.runs import Run
+    from naspix.runs import Failure
 
 TaskName = Literal["lerf", "wsol", "semantics"]
-_MODEL, _ENGINE = ModelOptions(), EngineOptions()
+_MODEL, _ENGINE = ModelsOptions(), EngineOptions()
 _SECONDS_BETWEEN_LINES = 30.0
 
 
@@ -82,7 +82,7 @@ def evaluate(
         Parameter(help="Only so many pictures, in a shuffled order; may grow when a run goes on."),
     ] = None,
     batch_size: Annotated[int, Parameter(help="Pictures that are explained and kept at once.")] = 8,
-    model: ModelOptions = _MODEL,
+    model: ModelsOptions = _MODEL,
     engine: EngineOptions = _ENGINE,
     json: Json = False,
 ) -> int:
@@ -91,40 +91,50 @@ def evaluate(
     Writes records as it goes, then scores.csv, table.csv and report.html, into the output folder.
     The same command goes on where it was stopped.
     """
-    from naspix.evaluation import EvaluationSettings
-    from naspix.evaluation import evaluate as carry_out
+    import naspix
 
-    settings = EvaluationSettings(
-        task=task,
-        dataset=dataset,
-        root=str(root.absolute()),
-        **model.plain,
-        methods=method,
-        segmenters=segmenter,
-        target=target,
-        classes=read_classes(class_),
-        limit=limit,
-        batch_size=batch_size,
-        match=match,
-    ).with_parameters(set_, levels=read_levels(levels), n_clusters=n_clusters, seed=seed)
     chosen = engine.make()
-    with progress_of_run() as step:
-        run = carry_out(settings, output, engine=chosen, progress=step)
-    say_failures(run)
-    _show(run, json)
+    with progress_of_run(n_runs=len(model.model)) as step:
+        results = naspix.evaluate(
+            task,
+            output,
+            dataset=dataset,
+            root=root,
+            methods=method,
+            segmenters=segmenter,
+            target=target,
+            levels=read_levels(levels),
+            n_clusters=n_clusters,
+            seed=seed,
+            parameters=set_,
+            limit=limit,
+            batch_size=batch_size,
+            match=match,
+            engine=chosen,
+            progress=step,
+            **model.plain,
+        )
+    say_failures(results.failures)
+    if json:
+        import json as encoder
+
+        scores = results.scores().astype(object)
+        rows = scores.where(scores.notna(), None).to_dict("records")
+    print(encoder.dumps(rows, indent=1) if json else results)  # noqa: T201 - a result
     talk.say(f"see {output / 'report.html'}")
     return 0
 
 
 @contextmanager
 def progress_of_run(
-    doing: str = "evaluating", items: str = "pictures"
+    doing: str = "evaluating", items: str = "pictures", n_runs: int = 1
 ) -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal; elsewhere a line now and then.
+    """A bar on a terminal; elsewhere a line now and then, and one at the end.
 
     Args:
         doing: Said beside the bar.
         items: What is counted.
+        n_runs: Of how many runs, each of which tells what it has already.
     """
     from rich.console import Console
     from rich.progress import (
@@ -148,7 +158,7 @@ def progress_of_run(
         transient=True,
         disable=not console.is_terminal,
     )
-    lines = None if console.is_terminal else _Lines(items)
+    lines = None if console.is_terminal else _Lines(items, n_runs)
     with bar:
         task = bar.add_task(doing, total=None)
 
@@ -159,20 +169,23 @@ def progress_of_run(
                 lines.step(n_more, n_all)
 
         yield step
+    if lines is not None:
+        lines.end()
 
 
 class _Lines:
-    """Says now and then how far it is, and how long it will take."""
+    """Says now and then how far it is, and how long it will take; at the end what was done."""
 
-    def __init__(self, items: str) -> None:
-        self._items = items
-        self._done = 0
+    def __init__(self, items: str, n_runs: int) -> None:
+        self._items, self._n_runs = items, n_runs
+        self._done = self._all = 0
         self._at_start: int | None = None
         self._begin = self._last = time.monotonic()
 
     def step(self, n_more: int, n_all: int) -> None:
         """Count more of them."""
         self._done += n_more
+        self._all = n_all
         now = time.monotonic()
         if self._at_start is None:  # what former runs have done
             self._at_start, self._begin = self._done, now
@@ -185,6 +198,15 @@ class _Lines:
         rate = (self._done - self._at_start) / (now - self._begin)
         left = _duration((n_all - self._done) / rate)
         talk.say(f"{self._done} of {n_all} {self._items}, {left} left")
+
+    def end(self) -> None:
+        """Say how many are done, how many of them now, and in what time."""
+        now = self._done - (self._at_start or 0)
+        if not now:
+            return
+        took = _duration(time.monotonic() - self._begin)
+        some = f" {now} of them now," if self._at_start and self._n_runs == 1 else ""
+        talk.say(f"{self._done} of {self._all} {self._items} are done,{some} in {took}")
 
 
 def _duration(seconds: float) -> str:
@@ -200,25 +222,9 @@ def _duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def say_failures(run: "Run") -> None:
+def say_failures(failures: "Sequence[Failure]") -> None:
     """Say which pictures were left out, the first ten by name."""
-    failures = run.failures
     for failure in failures[:10]:
         talk.say(f"left out {failure.item}: {failure.reason}")
     if len(failures) > 10:
         talk.say(f"and {len(failures) - 10} more")
-
-
-def _show(run: "Run", as_json: bool) -> None:
-    from naspix.evaluation.scores import scores_of
-
-    if as_json:
-        import json
-        from dataclasses import asdict
-
-        scores = [asdict(score) for score in scores_of(run)]
-        print(json.dumps(scores, indent=1))  # noqa: T201 - a result
-        return
-    from naspix.evaluation.tables import text_table
-
-    print(text_table(run))  # noqa: T201 - a result

@@ -106,12 +106,35 @@ class ModelOptions:
         from naspix.models.own_network import absolute_name
 
         return {
-            "model": absolute_name(self.model),
+            "model": absolute_name(self.model)
+            if isinstance(self.model, str)
+            else [absolute_name(name) for name in self.model],
             "weights": self.weights,
             "device": str(resolve_device(self.device)),
             "scores": self.scores,
             "categories": None if self.categories is None else str(self.categories.absolute()),
         }
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class ModelsOptions(ModelOptions):
+    """Which networks.
+
+    Attributes:
+        model: As for `naspix explain`; given several times, all of them are in one table.
+        weights: "default", "none" for random ones, or a .pth, .pt or .safetensors file.
+        device: "auto" is a GPU where there is one; or cpu, cuda, cuda:1.
+        scores: What the networks' scores are: "softmax" of one class of many, "sigmoid" of each
+            class on its own, "none" for numbers that are no classes'. Found out if absent.
+        categories: File with the classes' names: JSON, or a name a line.
+    """
+
+    model: Annotated[
+        tuple[str, ...], Parameter(alias="-m", negative=(), show_default=", ".join)
+    ] = (  # type: ignore[assignment]
+        "efficientnet_lite0",
+    )
 
 
 @Parameter(name="*")

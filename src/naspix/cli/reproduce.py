@@ -1,4 +1,4 @@
-"""``naspix reproduce`` and ``naspix render``: the paper's tables and figures."""
+"""``naspix reproduce``: the paper's tables and figures."""
 
 from contextlib import ExitStack
 from pathlib import Path
@@ -95,7 +95,7 @@ def reproduce(
     if name != ALL:
         with progress_of_run(name, items) as step:
             shown = running.reproduce(name, conditions, output, engine=who, progress=step)
-        say_failures(shown.run)
+        say_failures(shown.run.failures)
         talk.say(f"see {output / name / running.PAGE}")
         return 0
     with ExitStack() as bars:
@@ -110,17 +110,6 @@ def reproduce(
         talk.say(f"left out {part}: {why}")
     talk.say(f"see {output / running.WHOLE}, which can be printed")
     return 1 if failed else 0
-
-
-def render(
-    run: Annotated[Path, Parameter(help="A folder that naspix reproduce wrote, or all of them.")],
-    /,
-) -> int:
-    """Draw page, pictures and tables of a run again, without computing."""
-    from naspix.paper.running import render as draw_again
-
-    talk.say(f"see {draw_again(run)}")
-    return 0
 
 
 def _weights(given: tuple[str, ...]) -> dict[str, str | tuple[str, ...]]:

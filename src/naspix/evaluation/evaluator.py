@@ -10,25 +10,26 @@ import dataclasses
 import os
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from jaxtyping import Int64
 from torch import Tensor
 
 from naspix.datasets import Dataset
 from naspix.errors import InputError, NaspixError
 from naspix.evaluation.measures import COMMON_COLUMNS, Measure
 from naspix.evaluation.pictures import Framing, Picture
-from naspix.evaluation.settings import EvaluationSettings, classes_of
+from naspix.evaluation.settings import EvaluationSettings, classes_of, weights_digest
+from naspix.explain import asking_number
 from naspix.images import ReadingAhead, answers_of, of_one_size
 from naspix.machine import this_machine
-from naspix.pipeline import Pipeline
+from naspix.pipeline import Pipeline, RandomRegions
 from naspix.runs import Failure, OpenRun, Part, Row, Span
 from naspix.segmentation import NAS
+from naspix.targets import Target, asks_number
 
 if TYPE_CHECKING:
     from naspix.pipeline import Answers
@@ -53,6 +54,7 @@ class Evaluation:
         self.settings = settings
         self.dataset = settings.make_dataset()
         self.model = settings.load()
+        self.digest = weights_digest(self.model)
         label_of = classes_of(self.dataset, self.model, settings.classes)
         if settings.target == "label" and not label_of:
             some = ", ".join(self.dataset.categories[:3]) or "none"
@@ -61,9 +63,11 @@ class Evaluation:
                 "--target predicted, or a class"
             )
         assert settings.target is not None  # settings without one have chosen it
-        self.target: str | int = settings.target
-        if self.target not in ("predicted", "label", "true"):
-            self.target = self.model.find_class(self.target)
+        self.target: Target = settings.target
+        if settings.objects.target is not None:
+            self.target = cast("Target", settings.objects.target)
+        elif self.target not in ("predicted", "label", "true"):
+            self.target = self.model.find_class(settings.target)
         self.framing = Framing(self.model, squash=settings.task == "wsol", label_of=label_of)
 
     def begin(self, run: OpenRun, n_items: int) -> "MakeEvaluator":
@@ -73,8 +77,14 @@ class Evaluation:
             run: Where it is kept.
             n_items: How many pictures there will be.
         """
-        matched = run.find("matched", self.matched_parameters)
-        if self.target == "true":
+        to_match = self.settings.to_match()
+        matched = run.find("matched", lambda: self.matched_parameters(to_match))
+        new = [name for name in to_match if name not in matched]
+        if new:  # segmenters that a run is asked for later
+            matched = run.find_more("matched", self.matched_parameters(new))
+        if matched:
+            run.find("matched_to", lambda: self.settings.first_nas)
+        if self.settings.target == "true":
             unknown = [
                 name
                 for number, name in enumerate(self.dataset.categories)
@@ -84,11 +94,11 @@ class Evaluation:
         if self.settings.task == "semantics":
             run.find("categories", lambda: list(self.model.categories or ()))
         self.settings.make_measure().prepared(self.dataset, self.framing, run.folder, n_items)
-        return MakeEvaluator(self.settings, matched, os.fspath(run.folder.absolute()), self)
+        kept = {name: matched[name] for name in to_match}
+        return MakeEvaluator(self.settings, kept, os.fspath(run.folder.absolute()), self)
 
-    def matched_parameters(self) -> dict[str, dict[str, Any]]:
+    def matched_parameters(self, to_match: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Parameters with which other segmenters have as many superpixels as the first NAS."""
-        to_match = self.settings.to_match()
         if not to_match:
             return {}
         images = self._some_images()
@@ -137,29 +147,40 @@ class MakeEvaluator:
         matched: Mapping[str, Mapping[str, Any]],
         folder: str,
         evaluation: Evaluation | None = None,
+        digest: str = "",
     ) -> None:
         self._settings, self._matched, self._folder = settings, matched, folder
         self._evaluation = evaluation
+        self._digest = evaluation.digest if evaluation is not None else digest
 
     def __reduce__(self) -> tuple[object, ...]:
-        return MakeEvaluator, (self._settings, self._matched, self._folder)
+        settings = self._settings
+        return MakeEvaluator, (settings, self._matched, self._folder, None, self._digest)
 
     def __call__(self) -> "Evaluator":
-        """The worker."""
+        """The worker.
+
+        Raises:
+            InputError: The network of this process has other weights than the run's.
+        """
         evaluation = self._evaluation or Evaluation(self._settings)
         settings, model = self._settings, evaluation.model
+        if self._digest not in ("", evaluation.digest):
+            raise InputError(
+                f"{model.name} has other weights in each process; give weights, or a function that "
+                "sets a seed"
+            )
         measure = settings.make_measure().prepared(
             evaluation.dataset, evaluation.framing, Path(self._folder), 0
         )
-        pipeline = Pipeline(
-            model,
-            settings.make_methods(model),
-            settings.make_segmenters(model, self._matched),
-            levels=measure.level_names(model),
-        )
-        return Evaluator(
-            evaluation.dataset, pipeline, measure, evaluation.framing, evaluation.target
-        )
+        methods = settings.make_methods(model)
+        segmenters = settings.make_segmenters(model, self._matched)
+        levels, framing, target = measure.level_names(model), evaluation.framing, evaluation.target
+        if asks_number(target):
+            model, methods, segmenters = asking_number(model, target, methods, segmenters)
+            framing, target = dataclasses.replace(framing, model=model), 0
+        pipeline = Pipeline(model, methods, segmenters, levels=levels)
+        return Evaluator(evaluation.dataset, pipeline, measure, framing, target, settings.parts)
 
 
 class Evaluator:
@@ -172,7 +193,8 @@ class Evaluator:
         pipeline: What is asked of them.
         measure: What is written down.
         framing: How pictures are read.
-        target: ``"predicted"``, ``"label"``, ``"true"``, or a class for all.
+        target: ``"predicted"``, ``"label"``, ``"true"``, or a class for all, or a contrast.
+        parts: Name -> method and segmenter that are asked for together; each with each if empty.
     """
 
     def __init__(
@@ -181,11 +203,13 @@ class Evaluator:
         pipeline: Pipeline,
         measure: Measure,
         framing: Framing,
-        target: str | int = "predicted",
+        target: Target = "predicted",
+        parts: Mapping[str, tuple[str, str]] | None = None,
     ) -> None:
         self.dataset, self.measure, self.framing = dataset, measure, framing
         self.pipeline = dataclasses.replace(pipeline, watch=self._watch)
         self.target = target
+        self._parts = parts or {}
         self._seconds: dict[str, float] = defaultdict(float)
         self._read = ReadingAhead(self.read_one)
 
@@ -201,12 +225,20 @@ class Evaluator:
         def fail(picture: Picture, error: NaspixError) -> None:
             failed.append(Failure(picture.index, picture.id, str(error)))
 
+        true = isinstance(self.target, str) and self.target == "true"
+        wanted = {self._parts[name] for name in span.parts} if span.parts else None
+
         def kind(picture: Picture) -> tuple[int, ...]:
             """Pictures of one size, those of known classes apart from others."""
-            return (*picture.image.shape, self.target == "true" and picture.label is None)
+            return (*picture.image.shape, true and picture.label is None)
+
+        def rows_of(some: Sequence[Picture]) -> list[Row]:
+            answers = self.ask(some, wanted)
+            with self._watch("measure"):
+                return self.measure(self.framing.model, some, answers)
 
         for group in of_one_size(read, kind):
-            rows += answers_of(group, self._rows, fail)
+            rows += answers_of(group, rows_of, fail)
         rows.sort(key=lambda row: row["index"])  # stable: settings stay in their order
         seconds_of, self._seconds = dict(self._seconds), defaultdict(float)
         return Part(
@@ -225,8 +257,14 @@ class Evaluator:
         except NaspixError as error:
             return Failure(index, self.dataset.ids[index], str(error))
 
-    def ask(self, pictures: Sequence[Picture]) -> "Answers":
+    def ask(
+        self, pictures: Sequence[Picture], wanted: Collection[tuple[str, str]] | None = None
+    ) -> "Answers":
         """What the network says of pictures of one size, and how that is explained.
+
+        Args:
+            pictures: Which.
+            wanted: The methods and segmenters that are asked for together; each with each if None.
 
         Raises:
             NaspixError: One of them cannot be explained.
@@ -234,21 +272,33 @@ class Evaluator:
         model = self.framing.model
         images = torch.stack([picture.image for picture in pictures]).to(model.device)
         indices = [picture.index for picture in pictures]
-        return self.pipeline(images, self._targets(pictures), indices=indices)
+        pipeline = self.pipeline if wanted is None else self._part_of_pipeline(wanted)
+        answers = pipeline(images, self._targets(pictures), indices=indices)
+        return dataclasses.replace(answers, wanted=wanted)
 
-    def _rows(self, pictures: Sequence[Picture]) -> list[Row]:
-        """Rows of pictures of one size."""
-        answers = self.ask(pictures)
-        with self._watch("measure"):
-            return self.measure(self.framing.model, pictures, answers)
+    def _part_of_pipeline(self, wanted: Collection[tuple[str, str]]) -> Pipeline:
+        """What is needed of methods and segmenters for some of them together."""
+        all_segmenters = self.pipeline.segmenters
+        needed = {segmenter for _, segmenter in wanted}
+        needed |= {
+            one.of
+            for name, one in all_segmenters.items()
+            if name in needed and isinstance(one, RandomRegions)
+        }
+        asked = {method for method, _ in wanted}
+        return dataclasses.replace(
+            self.pipeline,
+            methods={name: one for name, one in self.pipeline.methods.items() if name in asked},
+            segmenters={name: one for name, one in all_segmenters.items() if name in needed},
+        )
 
-    def _targets(self, pictures: Sequence[Picture]) -> int | Int64[Tensor, " B"] | None:
-        if self.target == "predicted":
+    def _targets(self, pictures: Sequence[Picture]) -> Target:
+        if isinstance(self.target, str) and self.target == "predicted":
             return None
+        if not isinstance(self.target, str):
+            return self.target
         if self.target == "true" and pictures[0].label is None:  # like all of its batch
             return None
-        if self.target not in ("label", "true"):
-            return int(self.target)
         labels = [picture.label for picture in pictures if picture.label is not None]
         if len(labels) < len(pictures):
             unlabeled = next(picture.id for picture in pictures if picture.label is None)

@@ -148,7 +148,8 @@ def draw_examples(run: Run, evaluator: Evaluator) -> None:
             values = heat[0].float().cpu().numpy()
             found = _found(values, picture, thresholds.get((method, segmenter)))
             shown.append(_draw_map(folder, picture, (method, segmenter), values, found, score))
-        target = evaluator.framing.model.category(int(batch.target[0]))
+        classes = [evaluator.framing.model.category(int(one)) for one in batch.target[0].view(-1)]
+        target = " rather than ".join(classes)
         entries.append(
             {"chosen": vars(chosen), "target": target, "maps": [vars(each) for each in shown]}
         )

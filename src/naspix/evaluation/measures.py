@@ -32,6 +32,7 @@ from naspix.models import Classifier
 from naspix.pipeline import Answers
 from naspix.runs import Kind, Row
 from naspix.segmentation import ClassClustering, ClassClusters
+from naspix.targets import as_given
 
 GREEDY = "greedy"  # the "method" that knows the best order
 COMMON_COLUMNS: Mapping[str, Kind] = {
@@ -46,7 +47,7 @@ COMMON_COLUMNS: Mapping[str, Kind] = {
 }
 _CLASSES_KEPT = 16  # whose clusters are in memory
 _AT_ONCE = 16  # pictures that clusters are found by
-_CLASSES = "classes"  # where clusters of classes lie, below the run's folder
+CLASSES = "classes"  # where clusters of classes lie, below the run's folder
 
 
 @runtime_checkable
@@ -140,7 +141,7 @@ class LeRF:
                 model,
                 answers.images,
                 heat,
-                answers.target,
+                as_given(answers.target),
                 superpixels=superpixels,
                 steps=self.steps,
                 baseline=self.baseline,
@@ -157,11 +158,13 @@ class LeRF:
             rows += rows_of(pictures, answers, method, segmenter, superpixels, values)
         if self.greedy:
             for segmenter, segmentation in answers.segmentations.items():
+                if not answers.wants(GREEDY, segmenter):
+                    continue
                 best = greedy_lerf(
                     model,
                     answers.images,
                     segmentation.superpixels,
-                    answers.target,
+                    as_given(answers.target),
                     baseline=self.baseline,
                     score=self.score,
                     batch_size=self.batch_size,
@@ -296,7 +299,7 @@ class Semantics:
         Raises:
             InputError: No class of the data set is one of the model's.
         """
-        model, place = framing.model, folder.absolute() / _CLASSES
+        model, place = framing.model, folder.absolute() / CLASSES
         if place.is_dir() and not n_items:  # a worker, after the run has begun
             return replace(self, folder=place)
         labels = [None if each is None else framing.label_of.get(each) for each in dataset.labels]
@@ -414,7 +417,7 @@ def rows_of(
             "id": picture.id,
             "label": picture.label,
             "predicted": int(answers.predicted[place]),
-            "target": int(answers.target[place]),
+            "target": int(answers.target[place].flatten()[0]),
             "method": method,
             "segmenter": segmenter,
             "n_superpixels": None if superpixels is None else len(superpixels[place].unique()),

@@ -6,8 +6,7 @@ One HTML file with everything inside it, a function of the run's folder alone.
 import csv
 import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -22,13 +21,15 @@ from naspix.evaluation.examples import (
     up_to_date,
 )
 from naspix.evaluation.measures import GREEDY
-from naspix.evaluation.scores import scores_of
+from naspix.evaluation.scores import joined, picture_scores, score_rows
 from naspix.evaluation.tables import (
     FigureTable,
     asked_instead,
+    joined_tables,
+    latex_tables,
+    markdown_tables,
     notes_on,
     paper_rows,
-    tables_of,
     title_of,
 )
 from naspix.files import write_whole, written
@@ -37,7 +38,8 @@ from naspix.plots.colours import cluster_colours
 from naspix.report.pages import flattened, render
 from naspix.runs import Run
 
-SCORES, TABLE, RECORDS, PAGE = "scores.csv", "table.csv", "records.parquet", "report.html"
+SCORES, TABLE, PICTURES = "scores.csv", "table.csv", "pictures.csv"
+MARKDOWN, LATEX, RECORDS, PAGE = "tables.md", "tables.tex", "records.parquet", "report.html"
 _HEADINGS = {
     "lerf": (
         "How long the score survives",
@@ -89,11 +91,12 @@ _WHY = {"best": "helps most", "usual": "the usual case", "worst": "harms most"}
 
 
 def write_results(run: Run, make_worker: Callable[[], Evaluator] | None = None) -> None:
-    """Write what a run's records say: tables as csv, records as parquet, and a page.
+    """Write what a run's records say: tables, records as parquet, and a page.
 
-    ``scores.csv`` has a row a score, ``table.csv`` the paper's form. Functions of the records and
-    of the pictures that were drawn; nothing is computed anew but maps of the pictures to look at,
-    where there is a worker to ask and they are not drawn yet.
+    ``scores.csv`` has a row a score, ``table.csv`` the paper's form, ``pictures.csv`` each
+    picture's own scores; ``tables.md`` and ``tables.tex`` are for papers. Functions of the records
+    and of the pictures that were drawn; nothing is computed anew but maps of the pictures to look
+    at, where there is a worker to ask and they are not drawn yet.
 
     Args:
         run: A run, finished or not.
@@ -104,21 +107,71 @@ def write_results(run: Run, make_worker: Callable[[], Evaluator] | None = None) 
     """
     if make_worker and run.n_items > len(run.failures) and not up_to_date(run):
         draw_examples(run, make_worker())
-    _write_table(run, SCORES, [asdict(score) for score in scores_of(run)])
-    _write_table(run, TABLE, paper_rows(run))
+    _write_tables(run.folder, {str(run.settings["model"]): run})
     run.export(run.folder / RECORDS)
-    with written(run.folder), write_whole(run.folder / PAGE) as file:
-        file.write(page_of(run).encode())
+    _write(run.folder / PAGE, page_of(run))
 
 
-def _write_table(run: Run, name: str, rows: Sequence[Mapping[str, object]]) -> None:
-    columns = list(dict.fromkeys(column for row in rows for column in row))
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    with written(run.folder), write_whole(run.folder / name) as file:
-        file.write(text.getvalue().encode())
+def write_comparison(folder: Path, runs: Mapping[str, Run]) -> None:
+    """Write the tables of several networks, and a page that leads to each one's own.
+
+    Args:
+        folder: Where to.
+        runs: Network's name -> its run, which lies below the folder.
+
+    Raises:
+        OutputError: They cannot be written.
+    """
+    _write_tables(folder, runs)
+    _write(folder / PAGE, _comparison_page(folder, runs))
+
+
+def _write_tables(folder: Path, runs: Mapping[str, Run]) -> None:
+    """The files that one network and several have; those of several name the network."""
+
+    def of_each(rows_of: Callable[[Run], Sequence[Mapping[str, object]]]) -> str:
+        named = joined(runs, rows_of)
+        columns = list(dict.fromkeys(column for row in named for column in row))
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(named)
+        return text.getvalue()
+
+    _write(folder / SCORES, of_each(score_rows))
+    _write(folder / TABLE, of_each(paper_rows))
+    _write(folder / PICTURES, of_each(lambda run: picture_scores(run).to_dict("records")))
+    _write(folder / MARKDOWN, markdown_tables(runs))
+    _write(folder / LATEX, latex_tables(runs))
+
+
+def _write(path: Path, text: str) -> None:
+    with written(path.parent), write_whole(path) as file:
+        file.write(text.encode())
+
+
+def _comparison_page(folder: Path, runs: Mapping[str, Run]) -> str:
+    """The page of several networks: the tables, and links to each one's page."""
+    first = next(iter(runs.values()))
+    heading, words = _HEADINGS[first.kind]
+    tables = joined_tables(runs)
+    notes = [f"{name}: {note}" for name, run in runs.items() for note in notes_on(run)]
+    return render(
+        "evaluation.html.j2",
+        "naspix.evaluation",
+        title=f"naspix: {heading}",
+        heading=heading,
+        words=[words, *(_judged(run) for run in runs.values())],
+        tables=tables,
+        links=[
+            (name, (run.folder / PAGE).relative_to(folder).as_posix()) for name, run in runs.items()
+        ],
+        notes=[_legend(first, tables), *notes],
+        curves=None,
+        examples=(),
+        failures=dict.fromkeys((f.item, f.reason) for run in runs.values() for f in run.failures),
+        settings=settings_of(first),
+    )
 
 
 def page_of(run: Run) -> str:
@@ -128,7 +181,7 @@ def page_of(run: Run) -> str:
         InputError: The run has no records, or is no evaluation.
     """
     heading, words = _HEADINGS[run.kind]
-    tables = tables_of(run)
+    tables = joined_tables({str(run.settings["model"]): run})
     examples = [shown for example in read_examples(run) if (shown := _example(run, example))]
     return render(
         "evaluation.html.j2",
@@ -137,6 +190,7 @@ def page_of(run: Run) -> str:
         heading=heading,
         words=[words, _judged(run)],
         tables=tables,
+        links=(),
         notes=[_legend(run, tables), *notes_on(run)],
         curves=_curves(run),
         examples=examples,
@@ -165,8 +219,9 @@ def _judged(run: Run) -> str:
     target = {"predicted": "the predicted class", "label": own, "true": own}.get(
         str(settings["target"]), str(settings["target"])
     )
+    of = f"{folder} (--dataset {settings['dataset']})" if folder else settings["dataset"]
     return (
-        f"{n} {'picture' if n == 1 else 'pictures'} of {folder} (--dataset {settings['dataset']}), "
+        f"{n} {'picture' if n == 1 else 'pictures'} of {of}, "
         f"{settings['model']}, explained for {target}. {asked_instead(run)}".strip()
     )
 

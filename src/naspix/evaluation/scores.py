@@ -6,8 +6,8 @@ times, 1 on average). A picture counts the same number of times in all settings,
 are paired.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,10 +66,10 @@ class Score:
         segmenter: Pooled over whose superpixels; ``"none"`` for the map as it is.
         figure: What was measured, such as ``"iou_70"``.
         value: Over all pictures; higher is better.
-        low: Lower end of its 95 % interval.
+        low: Lower end of its 95 % interval; None for a single picture.
         high: Upper end.
         difference: The value less that of the raw map; None for raw maps, and where there is none.
-        difference_low: Lower end of its interval.
+        difference_low: Lower end of its interval; None for a single picture.
         difference_high: Upper end.
         as_good_as_best: Whether it cannot be told from the best of all settings (Wilcoxon, Holm);
             None where that was not tested.
@@ -82,8 +82,8 @@ class Score:
     segmenter: str
     figure: str
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     difference: float | None
     difference_low: float | None
     difference_high: float | None
@@ -91,6 +91,27 @@ class Score:
     n_pictures: int
     n_left_out: int
     n_superpixels: float | None
+
+
+def joined(
+    runs: Mapping[str, Run], rows_of: Callable[[Run], Sequence[Mapping[str, object]]]
+) -> list[dict[str, object]]:
+    """Rows of each network below each other; those of several begin with the network's name.
+
+    Args:
+        runs: Network's name -> its run.
+        rows_of: A run's rows.
+    """
+    return [
+        {"model": network, **row} if len(runs) > 1 else {**row}
+        for network, run in runs.items()
+        for row in rows_of(run)
+    ]
+
+
+def score_rows(run: Run) -> list[dict[str, object]]:
+    """All scores of an evaluation as plain values."""
+    return [asdict(score) for score in scores_of(run)]
 
 
 def scores_of(run: Run) -> list[Score]:
@@ -115,7 +136,9 @@ def _lerf_scores(run: Run) -> list[Score]:
     columns = ["index", "method", "segmenter", "n_superpixels", "auc", "auc_morf"]
     frame = run.records(columns)
     frame["srg"] = frame["auc"] - frame["auc_morf"]
-    figures = ["auc"] + (["srg"] if frame["srg"].notna().any() else [])
+    # of the orders that a run has, those that were asked for last
+    both = run.settings.get("parameters", {}).get("lerf", {}).get("both")
+    figures = ["auc"] + (["srg"] if both and frame["srg"].notna().any() else [])
     scores = []
     for figure in figures:
         samples = {
@@ -208,8 +231,8 @@ def _semantics_scores(run: Run) -> list[Score]:
                     segmenter=row.segmenter,
                     figure=f"class {row.label} {part} ({found.split})",
                     value=value,
-                    low=low,
-                    high=high,
+                    low=low if found.n_images > 1 else None,
+                    high=high if found.n_images > 1 else None,
                     difference=None,
                     difference_low=None,
                     difference_high=None,
@@ -302,22 +325,25 @@ def _compared(figure: str, samples: Mapping[Setting, Sample], frame: "DataFrame"
     scores = []
     for (method, segmenter), sample in samples.items():
         raw = samples.get((method, RAW)) if segmenter != RAW else None
-        low, high = interval(sample.draws)
-        apart = (None, None) if raw is None else interval(sample.draws - raw.draws)
         rows = frame[(frame["method"] == method) & (frame["segmenter"] == segmenter)]
+        n_pictures = len(rows) - sample.n_left_out
+        ends = interval(sample.draws) if n_pictures > 1 else (None, None)
+        apart: tuple[float | None, float | None] = (None, None)
+        if raw is not None and n_pictures > 1:
+            apart = interval(sample.draws - raw.draws)
         scores.append(
             Score(
                 method=method,
                 segmenter=segmenter,
                 figure=figure,
                 value=sample.value,
-                low=low,
-                high=high,
+                low=ends[0],
+                high=ends[1],
                 difference=None if raw is None else sample.value - raw.value,
                 difference_low=apart[0],
                 difference_high=apart[1],
                 as_good_as_best=None if best is None else (method, segmenter) in best,
-                n_pictures=len(rows) - sample.n_left_out,
+                n_pictures=n_pictures,
                 n_left_out=sample.n_left_out,
                 n_superpixels=None if segmenter == RAW else float(rows["n_superpixels"].mean()),
             )

@@ -2,22 +2,28 @@
 
 One frozen dataclass from the command line to the record. A method or segmenter may be asked for
 several times with other parameters: ``nas@coarse`` is another NAS, whose parameters are set by that
-name.
+name. What is given as an object is held beside the names, and described in the record.
 """
 
 import dataclasses
 import hashlib
+<<<<<<< HEAD
 from collections import Counter
+=======
+import re
+>>>>>>> faaa78a (Evaluate objects and several networks by one call that leaves what the command leaves, and put other questions to a finished run)
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
+import torch
 
 from naspix import registry
 from naspix.datasets import Dataset
 from naspix.errors import InputError, UnknownNameError
-from naspix.evaluation.measures import MEASURES, Measure
+from naspix.evaluation.measures import GREEDY, MEASURES, Measure
+from naspix.explain import described
 from naspix.models import Classifier, ModelSettings
 from naspix.pipeline import RAW, Method, RandomRegions, Segmenter
 from naspix.segmentation import NAS
@@ -27,6 +33,36 @@ Task = Literal["lerf", "wsol", "semantics"]
 N_CLUSTERS: Mapping[str, int] = {"lerf": 5, "wsol": 10, "semantics": 5}  # the paper's K
 RANDOM = "random"
 _ORDER_SEED = 0  # of the order in which pictures are taken
+_BOTH = " both ways"  # ends the name of a part that both orders of LeRF are asked of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objects:
+    """What is given as an object of the user's rather than by name.
+
+    Attributes:
+        model: The network.
+        dataset: The pictures.
+        target: What is asked about: any callable, or a ``Contrast``.
+        methods: Saliency methods by the names in ``EvaluationSettings.methods``.
+        segmenters: Segmenters, in the same way.
+    """
+
+    model: Classifier | None = None
+    dataset: Dataset | None = None
+    target: object = None
+    methods: Mapping[str, Method] = field(default_factory=dict)
+    segmenters: Mapping[str, Segmenter] = field(default_factory=dict)
+
+    def to_plain(self) -> dict[str, Any]:
+        """What is told of them in a record, by kind; nothing of those that are not given."""
+        plain: dict[str, Any] = {
+            "model": self.model and _described(self.model),
+            "dataset": self.dataset and _described(self.dataset),
+            "methods": {name: _described(each) for name, each in self.methods.items()},
+            "segmenters": {name: _described(each) for name, each in self.segmenters.items()},
+        }
+        return {name: value for name, value in plain.items() if value}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,29 +76,37 @@ class EvaluationSettings(ModelSettings):
         methods: Names of saliency methods, perhaps with ``@`` and a word.
         segmenters: The same for segmenters; ``"none"`` is the raw map, which is always there;
             ``"random"`` is the control with the sizes of the first NAS.
+<<<<<<< HEAD
         parameters: Name -> parameter -> value, for methods, segmenters, the data set, the task.
         target: ``"predicted"``, ``"label"``, a class, or ``"true"``: a picture's own class where
             the network knows it, else the predicted one. None is ``"true"`` for ``"wsol"``, whose
             protocol explains the true class, and ``"predicted"`` for other tasks.
         classes: Class of the data set -> what the network calls it, or its nearest, where the
             names differ.
+=======
+        parameters: Name -> parameter -> value, for methods, segmenters, the data set, the task. NAS
+            has the paper's number of clusters for the task, where none is given.
+        target: ``"predicted"``, ``"label"``, or a class.
+>>>>>>> faaa78a (Evaluate objects and several networks by one call that leaves what the command leaves, and put other questions to a finished run)
         limit: How many pictures; None for all. They are taken in a shuffled order, the same always.
         batch_size: Pictures that are explained, written, and at worst lost, at once.
         match: Give other segmenters, where they are not set, about as many superpixels as the
             first NAS.
+        objects: What is an object rather than what its name stands for.
     """
 
     task: Task
     dataset: str
     root: str
     methods: tuple[str, ...] = ("grad_cam_plus_plus",)
-    segmenters: tuple[str, ...] = (RAW, "nas")
+    segmenters: tuple[str, ...] = (RAW, "slic", "nas")
     parameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     target: str | int | None = None
     classes: Mapping[str, str] = field(default_factory=dict)
     limit: int | None = None
     batch_size: int = 8
     match: bool = True
+    objects: Objects = field(default_factory=Objects)
 
     def __post_init__(self) -> None:
         if self.task not in MEASURES:
@@ -72,8 +116,9 @@ class EvaluationSettings(ModelSettings):
             object.__setattr__(self, "target", target)
         if not self.methods:
             raise InputError("at least one --method is needed")
-        for name in ("methods", "segmenters"):
-            object.__setattr__(self, name, tuple(dict.fromkeys(getattr(self, name))))
+        segmenters = dict.fromkeys((RAW, *self.segmenters))
+        object.__setattr__(self, "methods", tuple(dict.fromkeys(self.methods)))
+        object.__setattr__(self, "segmenters", tuple(segmenters))
         for name in ("batch_size", "limit"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -104,11 +149,12 @@ class EvaluationSettings(ModelSettings):
             InputError: A value that does not fit.
         """
         owners = self.owners()
-        of_nas = {"levels": tuple(levels), "n_clusters": n_clusters or N_CLUSTERS[self.task]}
+        of_nas: dict[str, Any] = {"levels": tuple(levels)} if levels else {}
+        of_nas |= {} if n_clusters is None else {"n_clusters": n_clusters}
         parameters: dict[str, dict[str, Any]] = {}
         for name, owner in owners.items():
             values = dict(of_nas) if owner is NAS else {}
-            if "seed" in settable(owner):
+            if seed and "seed" in settable(owner):
                 values["seed"] = seed
             if values:
                 parameters[name] = values
@@ -122,26 +168,50 @@ class EvaluationSettings(ModelSettings):
         """The NAS that others are compared with."""
         return next((name for name in self.segmenters if _base(name) == "nas"), None)
 
+    @property
+    def parts(self) -> dict[str, tuple[str, str]]:
+        """What is asked of each picture: a name for each method with each segmenter."""
+        of_task = self._of(self.task)
+        asked = [(method, segmenter) for method in self.methods for segmenter in self.segmenters]
+        if of_task.get("greedy"):
+            asked += [(GREEDY, segmenter) for segmenter in self.segmenters if segmenter != RAW]
+        plain = {f"{method} + {segmenter}": (method, segmenter) for method, segmenter in asked}
+        if not of_task.get("both"):
+            return plain
+        return {f"{name}{_BOTH * (pair[0] != GREEDY)}": pair for name, pair in plain.items()}
+
     def owners(self) -> dict[str, type]:
-        """Name -> the class whose parameters are set by it.
+        """Name -> the class whose parameters are set by it; objects have theirs already.
 
         Raises:
             UnknownNameError: A name is not known.
         """
-        owners: dict[str, type] = {name: registry.find_method(_base(name)) for name in self.methods}
+        owners: dict[str, type] = {}
+        for name in self.methods:
+            if name not in self.objects.methods:
+                owners[name] = registry.find_method(_base(name))
         for name in self.segmenters:
-            if name != RAW:
+            if name != RAW and name not in self.objects.segmenters:
                 random = _base(name) == RANDOM
                 owners[name] = RandomRegions if random else registry.find_segmenter(_base(name))
-        return owners | {
-            self.dataset: registry.find_dataset(self.dataset),
-            self.task: MEASURES[self.task],
-        }
+        if self.objects.dataset is None:
+            owners[self.dataset] = registry.find_dataset(self.dataset)
+        return owners | {self.task: MEASURES[self.task]}
 
     def to_plain(self) -> dict[str, Any]:
         """All settings as JSON knows them, what is measured and on which data first."""
-        plain = dataclasses.asdict(self)
-        return {**{name: plain.pop(name) for name in ("task", "dataset", "root")}, **plain}
+        plain = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
+        plain["parameters"] = {name: self._of(name) for name in (*self.owners(), *self.parameters)}
+        objects = plain.pop("objects").to_plain()
+        return {
+            **{name: plain.pop(name) for name in ("task", "dataset", "root")},
+            **plain,
+            **({"objects": objects} if objects else {}),
+        }
+
+    def load(self) -> Classifier:
+        """The network: the one that is given, or that of a name, on its device."""
+        return super().load() if self.objects.model is None else self.objects.model
 
     def make_dataset(self) -> Dataset:
         """The data set.
@@ -149,13 +219,18 @@ class EvaluationSettings(ModelSettings):
         Raises:
             DatasetError: It is not there, or damaged.
         """
-        dataset: Dataset = registry.find_dataset(self.dataset)(self.root, **self._of(self.dataset))
+        dataset = self.objects.dataset
+        if dataset is None:
+            dataset = registry.find_dataset(self.dataset)(self.root, **self._of(self.dataset))
         return Shuffled(dataset)
 
     def make_methods(self, model: Classifier) -> dict[str, Method]:
         """Name -> saliency method."""
+        own = self.objects.methods
         return {
-            name: registry.find_method(_base(name))(model, **self._of(name))
+            name: own[name]
+            if name in own
+            else registry.find_method(_base(name))(model, **self._of(name))
             for name in self.methods
         }
 
@@ -172,7 +247,9 @@ class EvaluationSettings(ModelSettings):
         names = [name for name in self.segmenters if name != RAW]
         for name in sorted(names, key=lambda name: _base(name) == RANDOM):
             values = {**matched.get(name, {}), **self._of(name)}
-            if _base(name) == RANDOM:
+            if name in self.objects.segmenters:
+                made[name] = self.objects.segmenters[name]
+            elif _base(name) == RANDOM:
                 assert self.first_nas is not None
                 made[name] = RandomRegions(**{"of": self.first_nas, **values})
             else:
@@ -187,19 +264,26 @@ class EvaluationSettings(ModelSettings):
 
     def to_match(self) -> list[str]:
         """The segmenters whose number of superpixels is to be that of the first NAS."""
-        if not (self.match and self.first_nas):
+        first = self.objects.segmenters.get(self.first_nas or "")
+        if not (self.match and self.first_nas and isinstance(first, NAS | None)):
             return []
         return [
             name
-            for name in self.segmenters
-            if name != RAW
-            and _base(name) not in ("nas", RANDOM)
-            and hasattr(registry.find_segmenter(_base(name)), "match")
-            and not self._of(name)
+            for name, owner in self.owners().items()
+            if name in self.segmenters
+            and owner not in (NAS, RandomRegions)
+            and hasattr(owner, "match")
+            and not set(self.parameters.get(name, ())) - {"seed"}
         ]
 
     def _of(self, name: str) -> dict[str, Any]:
-        return dict(self.parameters.get(name, {}))
+        """A thing's parameters: those that are given, and defaults that a record tells."""
+        owner, found = self.owners().get(name), {}
+        if owner is NAS:
+            found = {"levels": (), "n_clusters": N_CLUSTERS[self.task]}
+        if owner is not None and "seed" in settable(owner):
+            found["seed"] = 0
+        return {**found, **self.parameters.get(name, {})}
 
 
 class Shuffled:
@@ -238,9 +322,25 @@ def fingerprint(dataset: Dataset) -> dict[str, Any]:
     return {"n_pictures": len(dataset), "names_sha256": names.hexdigest()[:16]}
 
 
+<<<<<<< HEAD
 def classes_of(
     dataset: Dataset, model: Classifier, named: Mapping[str, str] | None = None
 ) -> dict[int, int]:
+=======
+def weights_digest(model: Classifier) -> str:
+    """What tells whether a network still has the same weights: a hash of all of them."""
+    digest = hashlib.blake2b(digest_size=8)
+    state: dict[str, Any] = getattr(model.network, "state_dict", dict)()
+    for name, tensor in state.items():
+        digest.update(name.encode())
+        if isinstance(tensor, torch.Tensor):
+            values = tensor.detach().cpu().contiguous().reshape(-1)
+            digest.update(values.view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def classes_of(dataset: Dataset, model: Classifier) -> dict[int, int]:
+>>>>>>> faaa78a (Evaluate objects and several networks by one call that leaves what the command leaves, and put other questions to a finished run)
     """The model's class for each class of a data set, by name, or by number if there are as many.
 
     Classes that the model does not know are left out.
@@ -268,6 +368,17 @@ def classes_of(
     if by_name or len(dataset.categories) != model.n_classes:
         return by_name
     return {number: number for number in range(len(dataset.categories))}
+
+
+def _described(one: object) -> str:
+    """The repr of an object, in which a network is its name and no address of memory stands."""
+    text = described(one) if callable(one) else repr(one)
+    model = getattr(one, "model", None)
+    if isinstance(one, Classifier):
+        return f"{one.name}, {one.in_channels} x {one.input_size[0]} x {one.input_size[1]}"
+    if isinstance(model, Classifier):
+        text = text.replace(repr(model), model.name)
+    return re.sub(r" at 0x[0-9a-f]+", "", text)
 
 
 def _base(name: str) -> str:

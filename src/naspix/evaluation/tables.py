@@ -6,7 +6,7 @@ and the best, with what a test cannot tell from it, is marked.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from naspix import registry
 from naspix.evaluation.scores import Score, blank_maps, meaning_of, scores_of
@@ -54,12 +54,14 @@ class FigureTable:
         title: How people write it.
         columns: Headings, the method's first.
         rows: Cells, the method's name first.
+        pictures: How many pictures each row stands on; nothing where a column says so.
     """
 
     figure: str
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
+    pictures: tuple[str, ...] = ()
 
 
 def tables_of(run: Run) -> list[FigureTable]:
@@ -164,26 +166,105 @@ def setting_title(method: str, segmenter: str) -> str:
     return title if segmenter == RAW else f"{title} + {title_of(segmenter)}"
 
 
-def text_table(run: Run) -> str:
+def joined_tables(runs: Mapping[str, Run]) -> list[FigureTable]:
+    """The tables of one or several networks, a table a figure, with the numbers of pictures.
+
+    Args:
+        runs: Network's name -> its run; of several the first column is the network.
+    """
+    found: dict[str, FigureTable] = {}
+    for network, run in runs.items():
+        for table in tables_of(run):
+            columns, rows = table.columns, table.rows
+            if table.pictures:
+                columns = (*columns, "pictures")
+                rows = tuple((*row, Cell(n)) for row, n in zip(rows, table.pictures, strict=True))
+            if len(runs) > 1:
+                columns = ("model", *columns)
+                rows = tuple((Cell(network), *row) for row in rows)
+            before = found.get(table.figure)
+            whole = FigureTable(table.figure, table.title, columns, rows)
+            found[table.figure] = (
+                whole if before is None else replace(before, rows=before.rows + rows)
+            )
+    return list(found.values())
+
+
+def text_table(runs: Mapping[str, Run]) -> str:
     """The tables for a terminal or a file."""
     lines = []
-    for table in tables_of(run):
+    for table in joined_tables(runs):
         texts = [[_text(cell) for cell in row] for row in table.rows]
         widths = [max(map(len, column)) for column in zip(table.columns, *texts, strict=True)]
         lines += [table.title, _line(table.columns, widths)]
         lines += [_line(row, widths) for row in texts] + [""]
-    lines += [_legend(run), *notes_on(run)]
-    return "\n".join(lines)
+    return "\n".join([*lines, *_words_on(runs)])
 
 
-def _legend(run: Run) -> str:
-    n = run.n_items - len(run.failures)
-    if run.kind == "semantics":
-        return f"{n} pictures; mean saliency of the most salient cluster and of the others [95 %]"
-    return (
-        f"{n} pictures; [95 % interval]; differences are to the raw map in the same row; "
-        "* the best, or not told from it (Wilcoxon, Holm, 5 %)"
-    )
+def markdown_tables(runs: Mapping[str, Run]) -> str:
+    """The tables for Markdown; bold is what a test does not tell from the best."""
+    lines = []
+    for table in joined_tables(runs):
+        rows = [[_text(cell, "**", "**") for cell in row] for row in table.rows]
+        rows = [list(table.columns), ["---"] * len(table.columns), *rows]
+        lines += [f"**{table.title}**", ""]
+        lines += [f"| {' | '.join(row)} |" for row in rows] + [""]
+    return "\n".join([*lines, *(f"{words}\n" for words in _words_on(runs, "bold:"))])
+
+
+def latex_tables(runs: Mapping[str, Run]) -> str:
+    """The tables for LaTeX with the package booktabs; bold as in Markdown."""
+    lines = ["% needs \\usepackage{booktabs}"]
+    lines += [f"% {words}" for words in _words_on(runs, "bold:")]
+    for table in joined_tables(runs):
+        rows = [[_tex(cell.text, cell) for cell in row] for row in table.rows]
+        lines += [
+            "",
+            "\\begin{table}",
+            f"\\caption{{{_tex(table.title)}}}",
+            f"\\begin{{tabular}}{{{'l' * len(table.columns)}}}",
+            "\\toprule",
+            " & ".join(map(_tex, table.columns)) + " \\\\",
+            "\\midrule",
+            *(" & ".join(row) + " \\\\" for row in rows),
+            "\\bottomrule",
+            "\\end{tabular}",
+            "\\end{table}",
+        ]
+    return "\n".join([*lines, ""])
+
+
+def _tex(text: str, cell: Cell | None = None) -> str:
+    """A text in LaTeX, with the interval of the cell that it is from, bold where that is marked."""
+    for sign in "&%#_$":
+        text = text.replace(sign, f"\\{sign}")
+    if text.startswith("-") and len(text) > 1:
+        text = f"$-${text[1:]}"
+    if cell is None:
+        return text
+    text = f"\\textbf{{{text}}}" if cell.marked else text
+    return f"{text} {{\\scriptsize {cell.interval}}}" if cell.interval else text
+
+
+def _words_on(runs: Mapping[str, Run], mark: str = "*") -> list[str]:
+    """What has to be known to read the tables, and what they do not show."""
+    runs_of = list(runs.values())
+    counts = sorted({run.n_items - len(run.failures) for run in runs_of})
+    n = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
+    n = f"{n} picture{'s' * (n != '1')}"
+    if runs_of[0].kind == "semantics":
+        legend = f"{n}; mean saliency of the most salient cluster and of the others [95 %]"
+    else:
+        legend = (
+            f"{n}; [95 % interval]; differences are to the raw map in the same row; {mark} the best"
+            f"{' of its network' * (len(runs) > 1)}, or not told from it (Wilcoxon, Holm, 5 %)"
+        )
+    notes = [
+        note if len(runs) < 2 else f"{network}: {note}"
+        for network, run in runs.items()
+        for note in notes_on(run)
+    ]
+    return [legend, *notes]
 
 
 def _meaning_tables(run: Run) -> list[FigureTable]:
@@ -215,7 +296,7 @@ def _meaning_cells(row: SaliencyRow) -> list[Cell]:
         Cell(str(row.n_images)),
         Cell(f"cluster {row.cluster}"),
         *(
-            Cell(f"{value:.3f}", f"[{low:.3f}, {high:.3f}]")
+            Cell(f"{value:.3f}", f"[{low:.3f}, {high:.3f}]" if row.n_images > 1 else "")
             for value, (low, high) in zip((row.chosen, row.others), ends, strict=True)
         ),
     ]
@@ -224,29 +305,32 @@ def _meaning_cells(row: SaliencyRow) -> list[Cell]:
 def _table(figure: str, scores: Sequence[Score]) -> FigureTable:
     segmenters = list(dict.fromkeys(score.segmenter for score in scores))
     by_setting = {(score.method, score.segmenter): score for score in scores}
-    rows = []
+    rows, pictures = [], []
     for method in dict.fromkeys(score.method for score in scores):
         cells = [Cell(title_of(method))]
         for segmenter in segmenters:
             score = by_setting.get((method, segmenter))
             cells.append(Cell("") if score is None else _cell(score))
         rows.append(tuple(cells))
+        counts = sorted({score.n_pictures for score in scores if score.method == method})
+        pictures.append(" to ".join(map(str, dict.fromkeys((counts[0], counts[-1])))))
     headings = ["raw" if name == RAW else f"+{title_of(name)}" for name in segmenters]
     unit = ", %" if figure in _PERCENT else ""
-    return FigureTable(figure, FIGURES[figure] + unit, ("method", *headings), tuple(rows))
+    title, columns = FIGURES[figure] + unit, ("method", *headings)
+    return FigureTable(figure, title, columns, tuple(rows), tuple(pictures))
 
 
 def _cell(score: Score) -> Cell:
-    if score.difference is None or score.difference_low is None or score.difference_high is None:
-        ends = f"[{_number(score.figure, score.low)}, {_number(score.figure, score.high)}]"
-        return Cell(_number(score.figure, score.value), ends, bool(score.as_good_as_best))
-    low, high = score.difference_low, score.difference_high
-    return Cell(
-        _number(score.figure, score.difference, signed=True),
-        f"[{_number(score.figure, low, signed=True)}, {_number(score.figure, high, signed=True)}]",
-        bool(score.as_good_as_best),
-        clear=low > 0 or high < 0,
-    )
+    """The raw map's figure, or the difference to it."""
+    signed = score.difference is not None
+    value = score.value if score.difference is None else score.difference
+    ends = (score.difference_low, score.difference_high) if signed else (score.low, score.high)
+    text, marked = _number(score.figure, value, signed=signed), bool(score.as_good_as_best)
+    low, high = ends
+    if low is None or high is None:
+        return Cell(text, "", marked)
+    told = ", ".join(_number(score.figure, end, signed=signed) for end in (low, high))
+    return Cell(text, f"[{told}]", marked, clear=signed and (low > 0 or high < 0))
 
 
 def _number(figure: str, value: float, *, signed: bool = False) -> str:
@@ -256,8 +340,10 @@ def _number(figure: str, value: float, *, signed: bool = False) -> str:
     return f"{100 * value:{sign}.1f}" if figure in _PERCENT else f"{value:{sign}.3f}"
 
 
-def _text(cell: Cell) -> str:
-    return f"{cell.text}{'*' if cell.marked else ''} {cell.interval}".strip()
+def _text(cell: Cell, before: str = "", behind: str = "*") -> str:
+    """A cell's text and interval, the text between marks where the cell is marked."""
+    text = f"{before}{cell.text}{behind}" if cell.marked else cell.text
+    return f"{text} {cell.interval}".strip()
 
 
 def _line(texts: Sequence[str], widths: Sequence[int]) -> str:

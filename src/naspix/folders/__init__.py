@@ -6,7 +6,7 @@ comes, so that the same command goes on where it was stopped, and memory does no
 number of photos.
 """
 
-from naspix.folders.running import explain_photos, segment_photos
+from naspix.folders.running import explain_photos, render_photos, segment_photos
 from naspix.folders.settings import Format, PhotoSettings
 
-__all__ = ["Format", "PhotoSettings", "explain_photos", "segment_photos"]
+__all__ = ["Format", "PhotoSettings", "explain_photos", "render_photos", "segment_photos"]

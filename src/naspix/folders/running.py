@@ -16,6 +16,7 @@ from naspix.folders.settings import PhotoSettings
 from naspix.folders.workers import Ask, Explain, MakeWorker, Segment, Worker, agreement_of
 from naspix.images import find_photos
 from naspix.report import (
+    PAGE,
     PhotoResult,
     ResultsFolder,
     RunRecord,
@@ -24,7 +25,6 @@ from naspix.report import (
 from naspix.runs import (
     STORE,
     Engine,
-    OpenRun,
     Part,
     Row,
     Run,
@@ -142,7 +142,7 @@ def _run(
             finished = True
         finally:
             if kind == "explain":
-                _write_results(run, output, finished)
+                _write_results(run.run, finished)
         run.find("finished", lambda: True)
         return run.run
 
@@ -186,17 +186,30 @@ def _make_room(output: Path, kind: str, plain: dict[str, Any], worker: "Worker")
     )
 
 
-def _write_results(run: OpenRun, output: Path, finished: bool) -> None:
+def render_photos(folder: str | os.PathLike[str]) -> Path:
+    """Write page and ``results.json`` of explained photos again, of all that is there.
+
+    Raises:
+        InputError: The folder holds no run of explained photos.
+    """
+    run = read_run(folder)
+    if run.kind != "explain":
+        raise InputError(f"{run.folder} holds a run of {run.kind}, which has no page")
+    _write_results(run, bool(run.header["found"].get("finished")))
+    return run.folder / PAGE
+
+
+def _write_results(run: Run, finished: bool) -> None:
     """The pages and ``results.json`` of what is there."""
-    header = run.run.header
+    header = run.header
     record = RunRecord(
         settings=header["found"]["record"]["settings"],
         seed=header["found"]["record"]["seed"],
         versions=header["versions"],
         created=header["created"],
     )
-    with ResultsFolder(output, record) as results:
-        for row in run.run.rows(["name", "entry", "section", "words", "agreement"]):
+    with ResultsFolder(run.folder, record) as results:
+        for row in run.rows(["name", "entry", "section", "words", "agreement"]):
             results.append(
                 PhotoResult(
                     row["name"],
@@ -207,6 +220,6 @@ def _write_results(run: OpenRun, output: Path, finished: bool) -> None:
                     {},
                 )
             )
-        for failure in run.run.failures:
+        for failure in run.failures:
             results.fail(failure.item, failure.reason)
         results.stopped = not finished

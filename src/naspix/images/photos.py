@@ -111,18 +111,18 @@ class ReadingAhead(Generic[_Item]):
     def __init__(self, read: Callable[[int], _Item]) -> None:
         self._read_one = read
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="naspix-reader")
-        self._ahead: dict[tuple[int, int], Future[tuple[list[_Item], float]]] = {}
+        self._ahead: dict[Iterable[int], Future[tuple[list[_Item], float]]] = {}
 
     def __call__(
-        self, span: tuple[int, int], following: tuple[int, int] | None
+        self, span: Iterable[int], following: Iterable[int] | None
     ) -> tuple[list[_Item], float]:
-        """The items of a span, and the seconds that reading them took."""
+        """The items of a span ``(start, stop)``, and the seconds that reading them took."""
         found = self._ahead.pop(span, None) or self._reader.submit(self._read, span)
         if following is not None:
             self._ahead[following] = self._reader.submit(self._read, following)
         return found.result()
 
-    def _read(self, span: tuple[int, int]) -> tuple[list[_Item], float]:
+    def _read(self, span: Iterable[int]) -> tuple[list[_Item], float]:
         begin = time.perf_counter()
         return [self._read_one(index) for index in range(*span)], time.perf_counter() - begin
 

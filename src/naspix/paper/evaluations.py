@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, final
 
-from naspix.evaluation import evaluate
+from naspix.evaluation.running import evaluate_run
 from naspix.evaluation.scores import Score, scores_of
 from naspix.evaluation.settings import EvaluationSettings, Task, fingerprint
 from naspix.evaluation.tables import FIGURES, asked_instead, setting_title, title_of
@@ -135,7 +135,7 @@ class Evaluated(Experiment):
             settings = self.question.settings(source, network, weights, conditions, limit)
             folder = subfolder(opened, network)
             _take_over(settings, opened.run.folder, folder)
-            evaluate(
+            evaluate_run(
                 settings,
                 folder,
                 engine=engine,

@@ -5,11 +5,12 @@ from disk and needs nothing from elsewhere, PNG files, ``results.json``. No netw
 """
 
 from naspix.report.agreement import Agreement, agreement
-from naspix.report.folder import PhotoResult, ResultsFolder, write_pictures
+from naspix.report.folder import PAGE, PhotoResult, ResultsFolder, write_pictures
 from naspix.report.page import page
 from naspix.report.record import PhotoExplanation, Prediction, RunRecord
 
 __all__ = [
+    "PAGE",
     "Agreement",
     "PhotoExplanation",
     "PhotoResult",

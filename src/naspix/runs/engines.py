@@ -6,6 +6,7 @@ the engine, so neither does what is computed; what a dying worker had is compute
 """
 
 import contextlib
+import json
 import logging
 import multiprocessing
 import os
@@ -56,6 +57,7 @@ def carry_out(
     n_items: int,
     batch_size: int,
     engine: Engine | None = None,
+    parts: Sequence[str] = (),
     progress: Callable[[int], None] = lambda n_items: None,
     keep: Callable[[Part], Part] = lambda part: part,
 ) -> None:
@@ -67,17 +69,23 @@ def carry_out(
         n_items: How many items there are.
         batch_size: How many are computed, written, and at worst lost, at once.
         engine: Who does the work; this process by default.
+        parts: What is asked of each item, by name, where more may be asked later.
         progress: Told how many items are done more, first those of former runs.
         keep: Told of each part before it is kept, by the process that writes; returns what is kept.
     """
-    pending = run.pending(n_items, batch_size)
-    progress(n_items - sum(span.stop - span.start for span in pending))
+    pending = run.pending(n_items, batch_size, parts)
+
+    def n_of(span: Span) -> int:
+        """Items that count: a batch of a former run may reach further than is asked now."""
+        return min(span.stop, n_items) - span.start
+
+    progress(n_items - sum(map(n_of, pending)))
     if not pending:
         return
-    with contextlib.closing((engine or InProcess())(make_worker, pending)) as parts:  # type: ignore[type-var]
-        for part in parts:
+    with contextlib.closing((engine or InProcess())(make_worker, pending)) as computed:  # type: ignore[type-var]
+        for part in computed:
             run.add(keep(part))
-            progress(part.span.stop - part.span.start)
+            progress(n_of(part.span))
 
 
 def make_engine(
@@ -235,7 +243,10 @@ class Ray:
         ray = _imported_ray()
         threads = self.threads or share_of_cores(self.workers)
         with _connected(ray, self.address, n_cpus=self.workers * threads):
-            items = [{"start": span.start, "stop": span.stop} for span in spans]
+            items = [
+                {"start": one.start, "stop": one.stop, "parts": json.dumps(one.parts)}
+                for one in spans
+            ]
             computed = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
                 _Actor,
                 fn_constructor_args=(make_worker, threads),
@@ -265,9 +276,9 @@ class _Actor:
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[bytes]]:
         try:
-            answer: Part | NaspixError = self._worker(
-                Span(int(batch["start"][0]), int(batch["stop"][0])), None
-            )
+            parts = tuple(json.loads(str(batch["parts"][0])))
+            span = Span(int(batch["start"][0]), int(batch["stop"][0]), parts)
+            answer: Part | NaspixError = self._worker(span, None)
         except NaspixError as error:  # told here, or Ray would wrap it in pages of its own
             answer = error
         return {"answer": [pickle.dumps(answer)]}

@@ -13,10 +13,11 @@ import math
 import sqlite3
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 
@@ -40,11 +41,23 @@ CREATE TABLE batches (
 """
 
 
-class Span(NamedTuple):
-    """Items ``start`` to ``stop - 1`` of a list: computed, written and lost as one."""
+@dataclass(frozen=True, order=True)
+class Span:
+    """Items ``start`` to ``stop - 1`` of a list: computed, written and lost as one.
+
+    Attributes:
+        start: The first item; a span unpacks as start and stop.
+        stop: Behind the last.
+        parts: Which of the things that are asked of an item, where a run names several; all of
+            them if empty.
+    """
 
     start: int
     stop: int
+    parts: tuple[str, ...] = ()
+
+    def __iter__(self) -> Iterator[int]:
+        return iter((self.start, self.stop))
 
 
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
@@ -185,12 +198,14 @@ def insert(
     columns: Sequence[str],
     rows: Sequence[Sequence[object]],
 ) -> None:
-    """Write a batch and its rows, as SQLite keeps them."""
+    """Write a batch and its rows, as SQLite keeps them, in place of what that batch had."""
     # numbered, since rows come in no certain order from a damaged file
     numbered = [(number, *row) for number, row in enumerate(rows)]
     checksum = _checksum([[*span, about], *numbered])
+    connection.execute("DELETE FROM batches WHERE start = ?", (span.start,))
     connection.execute("INSERT INTO batches VALUES (?, ?, ?, ?)", (*span, about, checksum))
     if columns:
+        connection.execute("DELETE FROM records WHERE _batch = ?", (span.start,))
         marks = ", ".join("?" * (len(columns) + 2))
         connection.executemany(
             f"INSERT INTO records (_batch, _row, {_quoted(columns)}) VALUES ({marks})",
@@ -246,7 +261,7 @@ def is_whole(path: Path, modified: int, size: int) -> bool:
             connection.execute("BEGIN")  # one moment of the file, while another process may write
             names = list(read_columns(connection))
             spans = read_spans(connection)
-            return all(_whole_batch(connection, span, names) is not None for span in spans) and (
+            return all(whole_batch(connection, span, names) is not None for span in spans) and (
                 _n_rows_of(connection, names) == 0
             )
     except (sqlite3.DatabaseError, ValueError, KeyError, TypeError):
@@ -261,7 +276,7 @@ def _n_rows_of(connection: sqlite3.Connection, names: Sequence[str]) -> int:
     return int(connection.execute(count).fetchone()[0])
 
 
-def _whole_batch(
+def whole_batch(
     connection: sqlite3.Connection, span: Span, names: Sequence[str]
 ) -> tuple[str, list[tuple[object, ...]]] | None:
     """What a batch left, if its checksum holds."""
@@ -323,7 +338,7 @@ def _copy_whole(damaged: Path, path: Path) -> int:
                     create_records(new, header["columns"])
                 for span in spans:
                     with contextlib.suppress(sqlite3.DatabaseError, TypeError, ValueError):
-                        found = _whole_batch(old, span, names)
+                        found = whole_batch(old, span, names)
                         if found is not None:
                             insert(new, span, found[0], names, [row[1:] for row in found[1]])
                             n_kept += 1

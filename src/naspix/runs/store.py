@@ -1,6 +1,8 @@
 """The store of a run: one SQLite file, ``run.sqlite``, in the run's folder.
 
-A run is begun in an empty folder, continued with the same settings, else refused. A batch is one
+A run is begun in an empty folder, continued with the same settings, else refused. Where a run names
+the parts that are asked of an item (a method and segmenter, say), others may be asked later: what
+lacks of each batch is computed and put into it, and what was asked last is shown. A batch is one
 transaction with a checksum over its rows, so that a kill at any moment leaves whole batches, and a
 damaged file is noticed: what still has its checksum is kept, the rest is computed anew. One process
 writes, under a lock; others may read meanwhile. `file.py` has the file itself.
@@ -8,6 +10,7 @@ writes, under a lock; others may read meanwhile. `file.py` has the file itself.
 
 import contextlib
 import json
+import math
 import os
 import sqlite3
 import warnings
@@ -42,12 +45,15 @@ from naspix.runs.file import (
     read_spans,
     reading,
     set_aside_damage,
+    whole_batch,
 )
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 _LOCK = ".lock"
+
+Joined = Callable[["Run", Mapping[str, Any]], tuple[Mapping[str, Any], Sequence[str]]]
 
 
 @dataclass(frozen=True)
@@ -115,8 +121,18 @@ class Run:
         import pandas as pd
 
         self._check()
+        shown = self._shown
+        wanted = None if columns is None or not shown else [*columns, "index", *shown["by"]]
         with reading(self.folder) as connection:
-            found = pd.DataFrame(read_records(connection, columns, "ORDER BY _batch, _row"))
+            query = list(dict.fromkeys(wanted)) if wanted else columns
+            found = pd.DataFrame(read_records(connection, query, "ORDER BY _batch, _row"))
+        if shown and len(found):
+            place = {tuple(one): at for at, one in enumerate(shown["parts"].values())}
+            rank = [place.get(one) for one in zip(*(found[by] for by in shown["by"]), strict=True)]
+            kept = found["index"].isin(self._items() - {one.index for one in self.failures})
+            found = found.assign(_rank=rank)[kept & pd.Series(rank, dtype=object).notna()]
+            found = found.sort_values(["index", "_rank"], kind="stable", ignore_index=True)
+            found = found[list(columns or found.columns[:-1])]
         if not len(found):
             raise InputError(f"{self.folder} has no records yet")
         return found
@@ -142,7 +158,15 @@ class Run:
     @property
     def failures(self) -> list[Failure]:
         """The items that could not be computed, in order."""
-        return [Failure(**each) for about in self._about() for each in about["failed"]]
+        wanted = set(self._shown.get("parts", ()))
+        found = {
+            each["index"]: Failure(each["index"], each["item"], each["reason"])
+            for about in self._about()
+            for each in about["failed"]
+            if not wanted or not each.get("parts") or wanted & set(each["parts"])
+        }
+        n_items = self._shown.get("n_items", math.inf)
+        return [one for index, one in sorted(found.items()) if index < n_items]
 
     @property
     def seconds(self) -> dict[str, float]:
@@ -155,8 +179,11 @@ class Run:
     @property
     def machines(self) -> list[Mapping[str, object]]:
         """What computed the batches, each machine once."""
-        found = {json.dumps(about["machine"], sort_keys=True): about for about in self._about()}
-        return [about["machine"] for about in found.values() if about["machine"]]
+        found: dict[str, Mapping[str, object]] = {}
+        for about in self._about():
+            for machine in (*about.get("earlier", ()), about["machine"]):
+                found[json.dumps(machine, sort_keys=True)] = machine
+        return [machine for machine in found.values() if machine]
 
     @property
     def spans(self) -> list[Span]:
@@ -166,8 +193,8 @@ class Run:
 
     @property
     def n_items(self) -> int:
-        """How many items are done, failed ones included."""
-        return sum(span.stop - span.start for span in self.spans)
+        """How many items are done, failed ones included; of those that were asked for last."""
+        return len(self._items())
 
     def export(self, path: str | os.PathLike[str]) -> None:
         """Write all records as a parquet file.
@@ -185,6 +212,26 @@ class Run:
         with reading(self.folder) as connection:
             rows = connection.execute("SELECT about FROM batches ORDER BY start").fetchall()
         return [json.loads(about) for (about,) in rows]
+
+    @property
+    def _shown(self) -> Mapping[str, Any]:
+        """What was asked for last, where the run names its parts."""
+        shown: Mapping[str, Any] = self.header.get("shown", {})
+        return shown
+
+    def _items(self) -> set[int]:
+        """Items of which all that was asked for last is there."""
+        wanted = set(self._shown.get("parts", ()))
+        n_items = self._shown.get("n_items", math.inf)
+        with reading(self.folder) as connection:
+            done = _parts_of_batches(connection)
+        return {
+            item
+            for span, parts in done.items()
+            if parts is None or wanted <= parts
+            for item in range(*span)
+            if item < n_items
+        }
 
     @property
     def state(self) -> tuple[Path, int, int]:
@@ -228,24 +275,52 @@ class OpenRun:
                 put(self._connection, "found", found)
         return json.loads(json.dumps(found[name]))
 
-    def pending(self, n_items: int, batch_size: int) -> list[Span]:
+    def find_more(self, name: str, more: Mapping[str, Any]) -> Any:
+        """Add entries to what was found when the run began, and return all of it."""
+        found = read_header(self._connection)["found"]
+        found[name] = {**found.get(name, {}), **more}
+        with self._writing():
+            put(self._connection, "found", found)
+        return found[name]
+
+    def show(self, n_items: int, parts: Mapping[str, Sequence[str]], by: Sequence[str]) -> None:
+        """Keep what is asked for, so that this is what is read: other records stay unseen.
+
+        Args:
+            n_items: Length of the list.
+            parts: Name of a part -> what its records have in some columns.
+            by: These columns.
+        """
+        asked = {"n_items": n_items, "parts": {**parts}, "by": list(by)}
+        with self._writing():
+            put(self._connection, "shown", asked)
+
+    def pending(self, n_items: int, batch_size: int, parts: Sequence[str] = ()) -> list[Span]:
         """The batches that are still to be computed: what lacks of every ``batch_size`` items.
 
         Args:
             n_items: Length of the list.
-            batch_size: Items a batch, at most.
+            batch_size: Items a batch, at most; what lacks of batches of former runs is asked for
+                in these.
+            parts: What is asked of each item, by name.
         """
-        done = {item for span in read_spans(self._connection) for item in range(*span)}
+        batches = _parts_of_batches(self._connection)
+        done = {item for span in batches for item in range(*span)}
+        lacking = [
+            Span(span.start, span.stop, tuple(one for one in parts if one not in of_batch))
+            for span, of_batch in batches.items()
+            if of_batch is not None and span.start < n_items
+        ]
         spans: list[Span] = []
         for start in range(0, n_items, batch_size):
             for item in range(start, min(start + batch_size, n_items)):
                 if item in done:
                     continue
                 if spans and spans[-1].stop == item and spans[-1].start >= start:
-                    spans[-1] = Span(spans[-1].start, item + 1)
+                    spans[-1] = Span(spans[-1].start, item + 1, tuple(parts))
                 else:
-                    spans.append(Span(item, item + 1))
-        return spans
+                    spans.append(Span(item, item + 1, tuple(parts)))
+        return sorted([*spans, *(span for span in lacking if span.parts)])
 
     def add(self, part: Part) -> None:
         """Keep a part: once this returns, a kill does not lose it.
@@ -257,19 +332,46 @@ class OpenRun:
         rows = [
             [encoded(row.get(name), kind) for name, kind in columns.items()] for row in part.rows
         ]
-        about = json.dumps(
-            {
-                "failed": [asdict(failure) for failure in part.failed],
-                "seconds": dict(part.seconds),
-                "machine": dict(part.machine),
-            }
-        )
+        about: dict[str, Any] = {
+            "failed": [asdict(failure) for failure in part.failed],
+            "seconds": dict(part.seconds),
+            "machine": dict(part.machine),
+        }
+        if part.span.parts:
+            about["parts"] = list(part.span.parts)
+            about["failed"] = [{**one, "parts": about["parts"]} for one in about["failed"]]
         with self._writing():
             before = read_columns(self._connection)
             if not before:
                 create_records(self._connection, columns)
                 put(self._connection, "columns", columns)
-            insert(self._connection, part.span, about, list(columns), rows)
+            elif part.span.parts:
+                rows, about = self._merged(part.span, list(columns), rows, about)
+            insert(self._connection, part.span, json.dumps(about), list(columns), rows)
+
+    def _merged(
+        self, span: Span, columns: list[str], rows: list[list[Any]], about: dict[str, Any]
+    ) -> tuple[list[list[Any]], dict[str, Any]]:
+        """A batch with what it had before; what is computed now counts."""
+        parts = _parts_of_batches(self._connection).get(Span(*span))
+        former = None if parts is None else whole_batch(self._connection, span, columns)
+        if former is None:
+            return rows, about
+        shown = read_header(self._connection)["shown"]
+        keys = [columns.index(name) for name in ("index", *shown["by"])]
+        several = [*(list(row[1:]) for row in former[1]), *rows]  # the first value is a number
+        unique = {tuple(row[at] for at in keys): row for row in several}
+        before = json.loads(former[0])
+        earlier = [*before.get("earlier", ()), before["machine"]]
+        seconds = Counter(before["seconds"])
+        seconds.update(about["seconds"])
+        return sorted(unique.values(), key=lambda row: row[keys[0]]), {
+            "failed": [*before["failed"], *about["failed"]],
+            "seconds": dict(seconds),
+            "machine": about["machine"],
+            "earlier": [one for one in earlier if one != about["machine"]],
+            "parts": [*dict.fromkeys([*(parts or ()), *about["parts"]])],
+        }
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
@@ -293,6 +395,7 @@ def open_run(
     settings: Mapping[str, Any],
     growing: Sequence[str] = (),
     free: Sequence[str] = (),
+    joined: Joined | None = None,
 ) -> Iterator[OpenRun]:
     """Begin a run in a folder, or continue the one that is there.
 
@@ -301,7 +404,9 @@ def open_run(
         kind: What kind of run, such as ``"wsol"``.
         settings: Plain values: what a record depends on.
         growing: Settings that are numbers of items and may be larger, or None for all, than before.
-        free: Settings that may differ, since no record depends on them.
+        free: Settings that may differ, since no record depends on them, and all below them.
+        joined: Told the run that is there and the settings; returns those to be kept, and more that
+            may differ.
 
     Raises:
         InputError: If the folder holds a run with other settings, of another kind or format, and
@@ -327,6 +432,9 @@ def open_run(
                     begin(connection, kind, settings)
         before = read_run(folder)
         try:
+            if joined is not None and before.kind == kind:
+                settings, more = joined(before, settings)
+                free = [*free, *more]
             _check_same(before, kind, settings, growing, free)
         except InputError:
             if not _is_blank(folder, before):
@@ -398,6 +506,16 @@ def locked(folder: Path) -> Iterator[None]:
         lock.release()
 
 
+def _parts_of_batches(connection: sqlite3.Connection) -> dict[Span, set[str] | None]:
+    """Which parts each batch has, in order; None where the run names none."""
+    named = read_header(connection)["found"].get("parts")
+    query = "SELECT start, stop, about FROM batches ORDER BY start"
+    return {
+        Span(start, stop): None if named is None else set(json.loads(about).get("parts", named))
+        for start, stop, about in connection.execute(query)
+    }
+
+
 def _refuse_former(folder: Path) -> None:
     if (folder / "run.json").is_file() and (folder / "records").is_dir():
         raise InputError(
@@ -424,8 +542,9 @@ def _check_same(
         was, wanted = before.get(name), now.get(name)
         if was is not None and (wanted is None or wanted >= was):
             before[name] = wanted
-    for name in free:
-        before[name] = now.get(name)
+    for name in {*before, *now}:
+        if any(name == one or name.startswith(f"{one}.") for one in free):
+            before[name] = now.get(name)
     different = [
         f"other {name.rpartition('.')[0].replace('data', 'pictures in the data set')}"
         if name.endswith("_sha256")
