@@ -122,10 +122,13 @@ class ModelsOptions(ModelOptions):
     """Which networks.
 
     Attributes:
-        model: As for `naspix explain`; given several times, all of them are in one table.
+        model: efficientnet_lite0 needs no download; or a torchvision name, or timm/NAME.
+            `naspix models` lists them. Or a function of yours that returns a network:
+            FILE.py:FUNCTION, or package.module:FUNCTION. Given several times, all of them are in
+            one table.
         weights: "default", "none" for random ones, or a .pth, .pt or .safetensors file.
         device: "auto" is a GPU where there is one; or cpu, cuda, cuda:1.
-        scores: What the networks' scores are: "softmax" of one class of many, "sigmoid" of each
+        scores: What the network's scores are: "softmax" of one class of many, "sigmoid" of each
             class on its own, "none" for numbers that are no classes'. Found out if absent.
         categories: File with the classes' names: JSON, or a name a line.
     """
