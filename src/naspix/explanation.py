@@ -27,6 +27,7 @@ from naspix.report import (
     RunRecord,
     agreement,
     page,
+    photo_figure,
 )
 from naspix.runs import is_run
 from naspix.segmentation import Segmentation
@@ -135,22 +136,7 @@ class Explanation:
             scale: ``"unit"`` brings every map to 0 to 1, on one scale of colours; ``"own"`` leaves
                 maps that may be negative zero in the middle of a scale of two colours.
         """
-        from naspix import plots
-
-        photo = self._photo(index)
-        first, target = photo.predictions[0], photo.target
-        title = f"{first.name} ({first.shown(0)})"
-        if target.name != first.name:
-            title += f", explained for {target.name} ({target.shown(0)})"
-        return plots.explanation_figure(
-            photo.image,
-            {photo.title(name): maps for name, maps in photo.segmentations.items()},
-            {photo.title(name): heat for name, heat in photo.raw.items()},
-            {(photo.title(m), photo.title(s)): heat for (m, s), heat in photo.pooled.items()},
-            title=title,
-            orders={photo.title(name): order for name, order in photo.orders.items()},
-            scale=scale,
-        )
+        return photo_figure(self._photo(index), scale)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write pictures, ``report.html`` and ``results.json`` into a folder, or the page alone.

@@ -69,6 +69,13 @@ def explain(
             show_default=False,
         ),
     ] = False,
+    kind: Annotated[
+        Literal["png", "svg", "pdf"],
+        Parameter(
+            name="--format",
+            help="svg, pdf: also a figure of each photo, explanation.svg or explanation.pdf.",
+        ),
+    ] = "png",
     model: ModelOptions = _MODEL,
     nas: NasOptions = _NAS,
     inputs: InputOptions = _INPUT,
@@ -78,8 +85,8 @@ def explain(
 ) -> int:
     """Explain what an image classifier sees in photos.
 
-    Writes pictures of each photo, report.html and results.json into the output folder. The same
-    command goes on where it was stopped.
+    Writes pictures of each photo, report.html, results.json and ranking.csv into the output folder.
+    The same command goes on where it was stopped.
     """
     from naspix import registry
     from naspix.folders import PhotoSettings, explain_photos
@@ -96,6 +103,7 @@ def explain(
         quick=quick,
         greedy=greedy,
         **vars(inputs),
+        file_format=kind,
     )
 
     def told(photo: Mapping[str, Any]) -> None:

@@ -27,11 +27,13 @@ def segment(
     *,
     segmenter: Annotated[SegmenterName, Parameter(help="What cuts.")] = "nas",
     kind: Annotated[
-        Literal["png", "npz", "coco"],
+        Literal["png", "npz", "coco", "masks", "svg", "pdf"],
         Parameter(
             name="--format",
             help="png: a label map whose values are the superpixels' numbers; npz: clusters and "
-            "superpixels, read by naspix.Segmentation.load; coco: JSON with a mask for each.",
+            "superpixels, read by naspix.Segmentation.load; coco: annotations.json for all photos, "
+            "a mask for each superpixel in the photo's own frame; masks: a PNG for each superpixel "
+            "in that frame; svg, pdf: a figure.",
         ),
     ] = "png",
     model: ModelOptions = _MODEL,
@@ -41,13 +43,14 @@ def segment(
     output: Output = Path("naspix-segments"),
     json: Json = False,
 ) -> int:
-    """Cut photos into superpixels and write label maps, one file a photo.
+    """Cut photos into superpixels and write label maps, one file a photo, or one for all.
 
     The same command goes on where it was stopped.
     """
     import json as plain
 
     from naspix.folders import PhotoSettings, segment_photos
+    from naspix.folders.cutting import COCO
 
     settings = PhotoSettings(
         **model.plain,
@@ -65,7 +68,8 @@ def segment(
         entry = {**photo, "file": str(output / photo["file"])}
         counts = ((photo["n_clusters"], "cluster"), (photo["n_superpixels"], "superpixel"))
         words = ", ".join(f"{n} {what}{'s' * (n != 1)}" for n, what in counts)
-        line = plain.dumps(entry, ensure_ascii=False) if json else f"{entry['file']}  {words}"
+        name = photo["source"] if kind == "coco" else entry["file"]
+        line = plain.dumps(entry, ensure_ascii=False) if json else f"{name}  {words}"
         print(line)  # noqa: T201 - a result
 
     with talk.progress_of_photos("cutting") as doing:
@@ -75,4 +79,6 @@ def segment(
     failed = len(run.failures)
     if failed:
         talk.say(f"{failed} of {run.n_items} photos were left out")
+    if kind == "coco" and failed < run.n_items and not json:
+        talk.say(f"see {output / COCO}")
     return 1 if failed else 0

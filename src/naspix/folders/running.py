@@ -12,11 +12,13 @@ from typing import Any
 
 from naspix.errors import InputError, NaspixWarning
 from naspix.files import written
+from naspix.folders.cutting import COCO, Segment, write_coco
 from naspix.folders.settings import PhotoSettings
-from naspix.folders.workers import Ask, Explain, MakeWorker, Segment, Worker, agreement_of
+from naspix.folders.workers import Ask, Explain, MakeWorker, Worker, agreement_of
 from naspix.images import find_photos
 from naspix.report import (
     PAGE,
+    RANKING,
     PhotoResult,
     ResultsFolder,
     RunRecord,
@@ -143,6 +145,8 @@ def _run(
         finally:
             if kind == "explain":
                 _write_results(run.run, finished)
+            elif settings.file_format == "coco" and run.run.n_items > len(run.run.failures):
+                write_coco(run.run)
         run.find("finished", lambda: True)
         return run.run
 
@@ -173,7 +177,13 @@ def _make_room(output: Path, kind: str, plain: dict[str, Any], worker: "Worker")
         worker.check_readable()
         number = 1 + len(list(output.glob("former-*")))
         place = output / f"former-{number}"
-        files = {STORE, "results.json", *(path.name for path in output.glob("report*.html"))}
+        files = {
+            STORE,
+            "results.json",
+            RANKING,
+            COCO,
+            *(path.name for path in output.glob("report*.html")),
+        }
         for row in before.rows(["name", "told"]) if before.kind in ("explain", "segment") else ():
             files.add(json.loads(row["told"]).get("file", row["name"]))
         with written(output):

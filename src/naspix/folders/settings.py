@@ -11,7 +11,7 @@ from naspix.errors import InputError
 from naspix.models import Classifier, ModelSettings
 from naspix.segmentation import NAS
 
-Format = Literal["png", "npz", "coco"]
+Format = Literal["png", "npz", "coco", "masks", "svg", "pdf"]
 
 
 @final
@@ -33,7 +33,8 @@ class PhotoSettings(ModelSettings):
         max_pixels: Larger photos are refused.
         exif: Whether photos are turned upright as their EXIF says.
         batch_size: Photos that pass the network together, and are kept at once.
-        file_format: Of what `segment_photos` writes.
+        file_format: Of what `segment_photos` writes of each photo; ``"coco"`` is one file for all.
+            `explain_photos` adds a figure of each photo for ``"svg"`` and ``"pdf"``.
     """
 
     methods: tuple[str, ...] = ("grad_cam_plus_plus",)

@@ -7,7 +7,6 @@ import json
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -17,7 +16,7 @@ from torch import Tensor
 from naspix import registry
 from naspix.errors import InputError, NaspixError
 from naspix.explain import explain
-from naspix.folders.settings import Format, PhotoSettings
+from naspix.folders.settings import PhotoSettings
 from naspix.images import Photo, ReadingAhead, answers_of, of_one_size
 from naspix.machine import this_machine
 from naspix.models import Classifier
@@ -32,7 +31,6 @@ from naspix.runs import (
     Row,
     Span,
 )
-from naspix.segmentation import Segmentation
 from naspix.targets import Each
 
 
@@ -132,7 +130,7 @@ class Explain:
             photo = photos[number // n_each]
             if n_each == 1:
                 found = replace(found, name=photo.name)
-            result = PhotoResult.of(replace(found, source=photo.source))
+            result = PhotoResult.of(replace(found, source=photo.source), self._settings.file_format)
             first = found.predictions[0]
             counts = {
                 name: int(labels.max()) + 1 for name, (_, labels) in found.segmentations.items()
@@ -159,58 +157,6 @@ class Explain:
                 }
             )
         return rows
-
-
-class Segment:
-    """Cuts photos, and makes a file of each."""
-
-    columns: Mapping[str, Kind] = {"index": "int", "name": "text", "told": "text"}
-
-    def __init__(self, settings: PhotoSettings) -> None:
-        self._settings = settings
-        self.model = settings.load()
-        self._segmenter = next(iter(settings.make_segmenters(self.model).values()))
-
-    @property
-    def n_steps(self) -> int:
-        """How many things are asked of a photo."""
-        return 1
-
-    @property
-    def record(self) -> dict[str, Any]:
-        """What cut them."""
-        return {"segmenter": repr(self._segmenter)}
-
-    def __call__(
-        self, photos: Sequence[Photo], images: Tensor, told: Callable[[str], None]
-    ) -> list[Row]:
-        """Rows of a batch."""
-        segmentation: Segmentation = self._segmenter(images)
-        suffix = {"coco": "json"}.get(self._settings.file_format, self._settings.file_format)
-        rows: list[Row] = []
-        for index, photo in enumerate(photos):
-            one = segmentation[index]
-            name = f"{photo.name}.{suffix}"
-            line = {
-                "source": photo.source,
-                "file": name,
-                "n_clusters": int(one.n_clusters),
-                "n_superpixels": int(one.n_superpixels),
-            }
-            content = _file_of(one, self._settings.file_format, photo.name)
-            rows.append({"name": photo.name, "told": json.dumps(line), "files": {name: content}})
-        return rows
-
-
-def _file_of(segmentation: Segmentation, file_format: Format, name: str) -> bytes:
-    if file_format == "coco":
-        return json.dumps(segmentation.to_coco(file_names=[name])).encode()
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"labels.{file_format}"
-        (segmentation.save_png if file_format == "png" else segmentation.save)(path)
-        return path.read_bytes()
 
 
 class MakeWorker:

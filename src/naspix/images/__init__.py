@@ -2,6 +2,7 @@
 
 from naspix.images.decoding import ORIENTATION, Source, orientation
 from naspix.images.files import SUFFIXES, expand_paths, shown, visible_files
+from naspix.images.fitting import Fit, Resize, fit
 from naspix.images.photos import (
     Photo,
     ReadingAhead,
@@ -12,7 +13,6 @@ from naspix.images.photos import (
 )
 from naspix.images.reading import (
     MAX_PIXELS,
-    Resize,
     as_batch,
     check_images,
     check_shape,
@@ -25,6 +25,7 @@ __all__ = [
     "MAX_PIXELS",
     "ORIENTATION",
     "SUFFIXES",
+    "Fit",
     "Photo",
     "ReadingAhead",
     "Resize",
@@ -35,6 +36,7 @@ __all__ = [
     "check_shape",
     "expand_paths",
     "find_photos",
+    "fit",
     "of_one_size",
     "orientation",
     "read_eight_bit",

@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 from numpy.typing import NDArray
 
 from naspix.errors import DeviceError, NaspixError, OutputError
+from naspix.images.decoding import orientation
 from naspix.images.files import expand_paths, shown
 
 _Item = TypeVar("_Item")
@@ -41,6 +42,13 @@ class Photo:
             return [self.source]
         status = self.content.stat()
         return [self.source, status.st_size, status.st_mtime_ns]
+
+    def size(self, *, exif: bool = True) -> tuple[int, int]:
+        """Height and width, turned as the photo's EXIF says unless that is left alone."""
+        if not isinstance(self.content, Path):
+            return self.content.shape[0], self.content.shape[1]
+        turn, (height, width) = orientation(self.content)
+        return (width, height) if exif and turn > 4 else (height, width)
 
 
 def find_photos(

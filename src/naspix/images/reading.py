@@ -8,7 +8,7 @@ may be is `decoding.py`'s business; nothing is standardised.
 import math
 import os
 from collections.abc import Iterable, Sequence
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import torch
@@ -18,8 +18,7 @@ from torch import Tensor
 
 from naspix.errors import ImageError, InputError, UnknownNameError
 from naspix.images.decoding import MODES, TOLERANCE, Source, decoded, range_hint
-
-Resize = Literal["crop", "squash", "pad"]
+from naspix.images.fitting import Resize, fit
 
 MAX_PIXELS = 100_000_000
 _NARROW = 32  # so much more than is kept would be scaled of a long narrow picture
@@ -233,16 +232,8 @@ def _fitted(
     interpolation: str,
 ) -> Image.Image | Tensor:
     """The picture at ``size``, cropped or squashed."""
-    if isinstance(picture, Tensor):
-        height, width = picture.shape[-2:]
-    else:
-        width, height = picture.size
-    scaled = size
-    if resize == "crop":
-        wanted = tuple(math.floor(side / crop_pct) for side in size)
-        scale = max(wanted[0] / height, wanted[1] / width)
-        scaled = max(wanted[0], int(height * scale)), max(wanted[1], int(width * scale))
-    top, left = (round((a - b) / 2) for a, b in zip(scaled, size, strict=True))
+    fitted = fit(_size_of(picture), size, resize, crop_pct)
+    scaled, (top, left) = fitted.scaled, fitted.corner
     method = getattr(Image.Resampling, interpolation.upper(), Image.Resampling.BICUBIC)
     if math.prod(scaled) > _NARROW * math.prod(size):
         return _middle_scaled(picture, scaled, (top, left), size, method)
@@ -254,22 +245,22 @@ def _fitted(
     return picture.crop((left, top, left + size[1], top + size[0]))
 
 
+def _size_of(picture: Image.Image | Tensor) -> tuple[int, int]:
+    """Height and width."""
+    if isinstance(picture, Tensor):
+        return picture.shape[-2], picture.shape[-1]
+    return picture.height, picture.width
+
+
 def _padded(
     picture: Image.Image | Tensor, size: tuple[int, int], interpolation: str, fill: Sequence[float]
 ) -> Tensor:
     """The whole picture in the middle of a frame of ``size``."""
-    if isinstance(picture, Tensor):
-        height, width = picture.shape[-2:]
-    else:
-        width, height = picture.size
-    scale = min(size[0] / height, size[1] / width)
-    inner = (
-        min(size[0], max(1, round(height * scale))),
-        min(size[1], max(1, round(width * scale))),
-    )
+    fitted = fit(_size_of(picture), size, "pad")
+    inner = fitted.scaled
     scaled = _fitted(picture, inner, "squash", 1.0, interpolation)
     image = scaled if isinstance(scaled, Tensor) else _as_tensor(scaled)
-    top, left = ((a - b) // 2 for a, b in zip(size, inner, strict=True))
+    top, left = -fitted.corner[0], -fitted.corner[1]
     frame = image.new_tensor(fill).view(-1, 1, 1).repeat(image.shape[0] // len(fill), *size)
     frame[:, top : top + inner[0], left : left + inner[1]] = image
     return frame

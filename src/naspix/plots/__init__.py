@@ -13,6 +13,7 @@ from naspix.plots.figures import (
     draw_saliency,
     draw_segmentation,
     explanation_figure,
+    figure_bytes,
     segmentation_figure,
 )
 from naspix.plots.grid import grid_figure
@@ -43,6 +44,7 @@ __all__ = [
     "draw_saliency",
     "draw_segmentation",
     "explanation_figure",
+    "figure_bytes",
     "frequency_picture",
     "grid_figure",
     "highlight_picture",

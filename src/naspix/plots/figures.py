@@ -48,6 +48,22 @@ class NotebookFigure(Figure):
         return f'<img alt="figure" style="max-width:100%" src="data:image/png;base64,{data}">'
 
 
+def figure_bytes(figure: Figure, kind: str) -> bytes:
+    """A figure as a file's content: the same figure, the same bytes; letters stay letters.
+
+    Args:
+        figure: To be written.
+        kind: ``"svg"``, ``"pdf"`` or ``"png"``.
+    """
+    from matplotlib import rc_context
+
+    content = io.BytesIO()
+    undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
+    with rc_context({"svg.hashsalt": "naspix", "svg.fonttype": "none", "pdf.fonttype": 42}):
+        figure.savefig(content, format=kind, bbox_inches="tight", metadata=undated)
+    return content.getvalue()
+
+
 def draw_photo(image: Float[np.ndarray, "H W C"], ax: Axes | None = None) -> Axes:
     """Draw the photo.
 

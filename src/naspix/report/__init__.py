@@ -5,12 +5,14 @@ from disk and needs nothing from elsewhere, PNG files, ``results.json``. No netw
 """
 
 from naspix.report.agreement import Agreement, agreement
-from naspix.report.folder import PAGE, PhotoResult, ResultsFolder, write_pictures
+from naspix.report.folder import PAGE, RANKING, PhotoResult, ResultsFolder, write_pictures
+from naspix.report.gallery import photo_figure
 from naspix.report.page import page
 from naspix.report.record import PhotoExplanation, Prediction, RunRecord
 
 __all__ = [
     "PAGE",
+    "RANKING",
     "Agreement",
     "PhotoExplanation",
     "PhotoResult",
@@ -19,5 +21,6 @@ __all__ = [
     "RunRecord",
     "agreement",
     "page",
+    "photo_figure",
     "write_pictures",
 ]

@@ -7,26 +7,31 @@ hundred has a page of its own, and ``report.html`` lists them.
 """
 
 import contextlib
+import csv
 import io
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from naspix import plots
 from naspix.errors import OutputError
 from naspix.files import GrowingFile, write_whole, written
 from naspix.report import page
 from naspix.report.agreement import Agreement
-from naspix.report.gallery import gallery
+from naspix.report.gallery import gallery, photo_figure
 from naspix.report.record import SCHEMA, PhotoExplanation, RunRecord
 
-PAGE, RECORD = "report.html", "results.json"
+PAGE, RECORD, RANKING = "report.html", "results.json", "ranking.csv"
 _PAGE_OF_MANY = "report-{:03d}.html"
 _PAGE_LENGTH = 100  # photos
+_COLUMNS = (
+    *("name", "source", "target", "method", "segmenter", "rank", "label", "cluster", "area"),
+    *("left", "top", "right", "bottom", "saliency"),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,19 +44,24 @@ class PhotoResult:
         section: Of the page, as HTML.
         link: Its words in the list of photos.
         agreement: How far the methods agree on it.
-        pictures: Path below the folder -> the PNG file's content.
+        pictures: Path below the folder -> the file's content.
     """
 
     name: str
-    entry: Mapping[str, object]
+    entry: Mapping[str, Any]
     section: str
     link: tuple[str, str]
     agreement: Agreement
     pictures: Mapping[str, bytes]
 
     @classmethod
-    def of(cls, photo: PhotoExplanation) -> "PhotoResult":
-        """Draw and describe a photo."""
+    def of(cls, photo: PhotoExplanation, file_format: str = "png") -> "PhotoResult":
+        """Draw and describe a photo.
+
+        Args:
+            photo: What is shown of it.
+            file_format: ``"svg"`` or ``"pdf"`` adds a figure of the explanation.
+        """
         from PIL import Image
 
         pictures, files = {}, {}
@@ -64,6 +74,9 @@ class PhotoResult:
             Image.fromarray(pixels).save(content, "png", compress_level=2)
             files[picture.kind] = f"{photo.name}/{picture.kind}.png"
             pictures[files[picture.kind]] = content.getvalue()
+        if file_format in ("svg", "pdf"):
+            files["figure"] = f"{photo.name}/explanation.{file_format}"
+            pictures[files["figure"]] = plots.figure_bytes(photo_figure(photo), file_format)
         section, link = page.section(photo), page.link_of(photo)
         return cls(photo.name, photo.to_json(files), section, link, photo.agreement, pictures)
 
@@ -108,6 +121,9 @@ class ResultsFolder:
             undo.callback(self._page.discard)
             self._record = GrowingFile(self.folder / RECORD)
             undo.callback(self._record.discard)
+            self._ranking = GrowingFile(self.folder / RANKING)
+            undo.callback(self._ranking.discard)
+            self._ranking.append(_csv([list(_COLUMNS)]))
             self._page.append(page.head())
             opening = {
                 "schema": SCHEMA,
@@ -135,6 +151,7 @@ class ResultsFolder:
             record = ("," if self._links else "") + "\n" + _dump(result.entry)
             self._page.append(result.section)
             self._record.append(record)
+            self._ranking.append(_csv(_ranking_of(result.entry)))
         self._links.append(result.link)
         self._agreements.append(result.agreement)
 
@@ -155,8 +172,8 @@ class ResultsFolder:
         with contextlib.suppress(OutputError):  # for what is finished there may still be room
             if self._links:
                 self._close()
-        self._page.discard()
-        self._record.discard()
+        for file in (self._page, self._record, self._ranking):
+            file.discard()
 
     def _finish_page(self) -> None:
         """Put a page of a hundred photos into its place, and begin the next one."""
@@ -184,9 +201,29 @@ class ResultsFolder:
             )
             self._page.publish()
             self._record.publish()
+            self._ranking.publish()
 
     def _page_of(self, place: int) -> str:
         return _PAGE_OF_MANY.format(place // _PAGE_LENGTH + 1) if self._n_pages else ""
+
+
+def _ranking_of(entry: Mapping[str, Any]) -> list[list[object]]:
+    """A photo's superpixels, a row each, of every method and segmenter, as its record has them."""
+    return [
+        [
+            *(entry["name"], entry["source"], entry["target"]["name"]),
+            *(each["method"], each["segmenter"]),
+            *(one["rank"], one["label"], one["cluster"], one["area"], *one["box"], one["saliency"]),
+        ]
+        for each in entry["explanations"]
+        for one in each["superpixels"]
+    ]
+
+
+def _csv(rows: Sequence[Sequence[object]]) -> str:
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
 
 
 def _dump(value: object) -> str:

@@ -7,6 +7,7 @@ the folder's PNG files nor the page hold more than one at a time.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -14,6 +15,9 @@ from jaxtyping import Float, UInt8
 from naspix import plots
 from naspix.plots import Scale
 from naspix.report.record import PhotoExplanation
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # pixels that a picture has at least; smaller photos are drawn larger by a whole factor
 _SIDE, _SMALL_SIDE = 448, 160
@@ -141,6 +145,28 @@ def _pooled_pictures(
 
 def _counted(n: int, thing: str) -> str:
     return f"{n} {thing}" if n == 1 else f"{n} {thing}s"
+
+
+def photo_figure(photo: PhotoExplanation, scale: Literal["unit", "own"] = "unit") -> "Figure":
+    """The photo's maps as the paper's figure 5: rows of segmenters, columns of methods.
+
+    Args:
+        photo: What is shown.
+        scale: As in ``Explanation.plot``.
+    """
+    first, target = photo.predictions[0], photo.target
+    title = f"{first.name} ({first.shown(0)})"
+    if target.name != first.name:
+        title += f", explained for {target.name} ({target.shown(0)})"
+    return plots.explanation_figure(
+        photo.image,
+        {photo.title(name): maps for name, maps in photo.segmentations.items()},
+        {photo.title(name): heat for name, heat in photo.raw.items()},
+        {(photo.title(m), photo.title(s)): heat for (m, s), heat in photo.pooled.items()},
+        title=title,
+        orders={photo.title(name): order for name, order in photo.orders.items()},
+        scale=scale,
+    )
 
 
 def cards(photo: PhotoExplanation) -> Iterator[tuple[str, list[CaptionedPicture]]]:

@@ -228,7 +228,7 @@ def instances(
     for b, image_id in enumerate(ids):
         image = {"id": image_id, "height": height, "width": width}
         images.append(image if file_names is None else {**image, "file_name": file_names[b]})
-        for annotation in _annotations(clusters[b], superpixels[b]):
+        for annotation in annotations_of(clusters[b], superpixels[b]):
             numbers = {"id": len(annotations) + 1, "image_id": image_id}
             annotations.append({**numbers, **annotation})
     return {
@@ -241,22 +241,32 @@ def instances(
     }
 
 
-def _annotations(
+def annotations_of(
     clusters: Int64[np.ndarray, "H W"], superpixels: Int64[np.ndarray, "H W"]
 ) -> list[dict[str, Any]]:
-    """Describe the superpixels of one image, without the ids that number them in the file."""
+    """Describe the superpixels of one image, without the ids that number them in the file.
+
+    Pixels whose superpixel is -1 are in none; a number without pixels is passed over.
+    """
+    from scipy.ndimage import find_objects
+
+    inside = superpixels >= 0
+    n_clusters = int(clusters.max()) + 1
+    pairs = superpixels[inside] * n_clusters + clusters[inside]
+    counts = np.bincount(pairs, minlength=(int(superpixels.max()) + 1) * n_clusters)
+    counts = counts.reshape(-1, n_clusters)
     annotations = []
-    for label, code in enumerate(run_lengths(superpixels)):
-        mask = superpixels == label
-        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-        left, top = int(columns[0]), int(rows[0])
-        box = [left, top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1]
+    codes, places = run_lengths(superpixels), find_objects(superpixels + 1)
+    for code, place, of_cluster in zip(codes, places, counts, strict=True):
+        if place is None:
+            continue
+        (top, bottom), (left, right) = ((axis.start, axis.stop) for axis in place)
         annotations.append(
             {
-                "category_id": int(np.bincount(clusters[mask]).argmax()) + 1,
+                "category_id": int(of_cluster.argmax()) + 1,
                 "segmentation": code,
-                "area": int(mask.sum()),
-                "bbox": [float(side) for side in box],
+                "area": int(of_cluster.sum()),
+                "bbox": [float(side) for side in (left, top, right - left, bottom - top)],
                 "iscrowd": 0,
             }
         )
