@@ -60,7 +60,7 @@ class TestOnACluster:
         whole, pieces = read_run(tmp_path / "at once"), read_run(killed)
         assert_frame_equal(pieces.records(), whole.records(), check_exact=True)
         assert pieces.failures == whole.failures
-        assert text_table(pieces) == text_table(whole)
+        assert text_table({"": pieces}) == text_table({"": whole})
         assert 1 <= done[0] < done[1] <= done[2] == N_PICTURES // 2
 
     def test_a_worker_that_dies_loses_nothing(self, tmp_path: Path) -> None:

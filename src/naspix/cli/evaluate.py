@@ -103,6 +103,7 @@ def evaluate(
             methods=method,
             segmenters=segmenter,
             target=target,
+            classes=read_classes(class_),
             levels=read_levels(levels),
             n_clusters=n_clusters,
             seed=seed,

@@ -11,8 +11,6 @@ from dataclasses import MISSING, Field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from naspix.datasets import Dataset
 from naspix.errors import InputError, UnknownNameError
 from naspix.evaluation.evaluator import Evaluation
@@ -24,13 +22,11 @@ from naspix.evaluation.results import Results
 from naspix.evaluation.settings import EvaluationSettings, Objects, Task, fingerprint
 from naspix.explain import Method, Segmenter, named_apart
 from naspix.files import written
-from naspix.models import Classifier, as_classifier
+from naspix.models import Classifier, Model, as_classifier
 from naspix.models.own_network import absolute_name, short_name
 from naspix.runs import STORE, Engine, Run, carry_out, is_run, locked, open_run, read_run
 from naspix.settings import settable
 from naspix.targets import Contrast, Number, asks_number, name_of
-
-Network = str | os.PathLike[str] | Classifier | nn.Module
 
 # no number depends on these, or they only say which of the numbers are asked for
 _FREE = (
@@ -45,7 +41,7 @@ def evaluate(
     *,
     dataset: str | Dataset | None = None,
     root: str | os.PathLike[str] | None = None,
-    model: Network | Sequence[Network] | Mapping[str, Network] | None = None,
+    model: Model | Sequence[Model] | Mapping[str, Model] | None = None,
     methods: Method | Sequence[Method] | Mapping[str, Method] | None = None,
     segmenters: Segmenter | Sequence[Segmenter] | Mapping[str, Segmenter] | None = None,
     target: str | int | Contrast | Number | None = None,
@@ -75,17 +71,18 @@ def evaluate(
         dataset: A name in ``naspix.registry.DATASETS``, or a data set of your own, as
             ``naspix.datasets.Dataset`` describes.
         root: The folder of a data set that is given by name.
-        model: A name for ``load_model``, a ``Classifier``, or a network of timm's; several of
-            these, or names of your own for them, for one table of all of them. The default network
-            if absent.
+        model: As for `explain`: a name, a ``Classifier``, a network of timm's, a function from
+            images to scores; several of these, or names of your own for them, for one table of all
+            of them. The default network if absent.
         methods: Names of saliency methods, callables ``(images, target) -> (B, H, W)``, or names
             of your own for these; Grad-CAM++ if absent. With several networks, naspix's own
             methods are asked about each of them.
         segmenters: Names, callables ``images -> Segmentation`` or labels ``(B, H, W)``, or names of
             your own for these; the raw map, SLIC and NAS if absent.
-        target: ``"predicted"``, ``"label"``, a class, a ``Contrast``, or any callable from the
-            network's output to one number an image, such as those of ``naspix.targets``, which the
-            record knows by its name; the predicted class if absent.
+        target: ``"predicted"``, ``"label"``, ``"true"`` (the label where the network knows it, else
+            the predicted class), a class, a ``Contrast``, or any callable from the network's output
+            to one number an image, such as those of ``naspix.targets``, which the record knows by
+            its name; if absent, ``"true"`` for ``"wsol"``, else ``"predicted"``.
         parameters: Name of a method, segmenter, data set or of the task -> parameter -> value; or
             the words of ``--set``, such as ``["rise.n_masks=500", "lerf.greedy=true"]``.
         levels: Of every NAS.
@@ -95,8 +92,8 @@ def evaluate(
             pickled: functions of a file, not of a notebook.
         progress: Told how many pictures are done more, and how many there are.
         render: Whether tables, page and pictures are written at the end.
-        more: ``weights``, ``device``, ``scores``, ``categories``, ``limit``, ``batch_size`` and
-            ``match``, as ``EvaluationSettings`` has them.
+        more: ``weights``, ``device``, ``scores``, ``categories``, ``classes``, ``limit``,
+            ``batch_size`` and ``match``, as ``EvaluationSettings`` has them.
 
     Returns:
         The finished runs: tables, scores, curves.

@@ -7,11 +7,8 @@ name. What is given as an object is held beside the names, and described in the 
 
 import dataclasses
 import hashlib
-<<<<<<< HEAD
-from collections import Counter
-=======
 import re
->>>>>>> faaa78a (Evaluate objects and several networks by one call that leaves what the command leaves, and put other questions to a finished run)
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -76,18 +73,13 @@ class EvaluationSettings(ModelSettings):
         methods: Names of saliency methods, perhaps with ``@`` and a word.
         segmenters: The same for segmenters; ``"none"`` is the raw map, which is always there;
             ``"random"`` is the control with the sizes of the first NAS.
-<<<<<<< HEAD
-        parameters: Name -> parameter -> value, for methods, segmenters, the data set, the task.
+        parameters: Name -> parameter -> value, for methods, segmenters, the data set, the task. NAS
+            has the paper's number of clusters for the task, where none is given.
         target: ``"predicted"``, ``"label"``, a class, or ``"true"``: a picture's own class where
             the network knows it, else the predicted one. None is ``"true"`` for ``"wsol"``, whose
             protocol explains the true class, and ``"predicted"`` for other tasks.
         classes: Class of the data set -> what the network calls it, or its nearest, where the
             names differ.
-=======
-        parameters: Name -> parameter -> value, for methods, segmenters, the data set, the task. NAS
-            has the paper's number of clusters for the task, where none is given.
-        target: ``"predicted"``, ``"label"``, or a class.
->>>>>>> faaa78a (Evaluate objects and several networks by one call that leaves what the command leaves, and put other questions to a finished run)
         limit: How many pictures; None for all. They are taken in a shuffled order, the same always.
         batch_size: Pictures that are explained, written, and at worst lost, at once.
         match: Give other segmenters, where they are not set, about as many superpixels as the
@@ -322,11 +314,6 @@ def fingerprint(dataset: Dataset) -> dict[str, Any]:
     return {"n_pictures": len(dataset), "names_sha256": names.hexdigest()[:16]}
 
 
-<<<<<<< HEAD
-def classes_of(
-    dataset: Dataset, model: Classifier, named: Mapping[str, str] | None = None
-) -> dict[int, int]:
-=======
 def weights_digest(model: Classifier) -> str:
     """What tells whether a network still has the same weights: a hash of all of them."""
     digest = hashlib.blake2b(digest_size=8)
@@ -339,8 +326,9 @@ def weights_digest(model: Classifier) -> str:
     return digest.hexdigest()
 
 
-def classes_of(dataset: Dataset, model: Classifier) -> dict[int, int]:
->>>>>>> faaa78a (Evaluate objects and several networks by one call that leaves what the command leaves, and put other questions to a finished run)
+def classes_of(
+    dataset: Dataset, model: Classifier, named: Mapping[str, str] | None = None
+) -> dict[int, int]:
     """The model's class for each class of a data set, by name, or by number if there are as many.
 
     Classes that the model does not know are left out.
