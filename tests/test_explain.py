@@ -256,3 +256,65 @@ def test_greedy_order_is_that_of_the_metric(model, images):
         assert torch.equal(found, expected)
     steps = next(explanation.photos()).orders["grid_2"]
     assert sorted(np.unique(steps)) == [0, 1, 2, 3]
+
+
+def test_batches_change_nothing_but_the_memory(model, nas):
+    images = torch.rand(7, 3, 20, 24, generator=torch.Generator().manual_seed(2))
+    sizes = []
+
+    def see(module: nn.Module, args: tuple[torch.Tensor]) -> None:
+        sizes.append(len(args[0]))
+
+    ways = {
+        "method": ["grad_cam", "vanilla_gradient"],
+        "segmenter": [nas, naspix.NAS(model, levels=(0,), n_clusters=2, algorithm="ward"), "grid"],
+        "target": ["cat", None, "dog", 3, None, 2, 1],
+    }
+    whole = naspix.explain(model, images, **ways, batch_size=7)
+    handle = model.network[0].register_forward_pre_hook(see)
+    parts = naspix.explain(model, images, **ways, batch_size=3)
+    handle.remove()
+    assert max(sizes) <= 3
+    for name in whole.raw:
+        torch.testing.assert_close(parts.raw[name], whole.raw[name])
+    for name, expected in whole.segmentations.items():
+        assert parts.segmentations[name] == expected
+    assert torch.equal(parts.segmentations["nas_2"].cut(3).clusters,
+                       whole.segmentations["nas_2"].cut(3).clusters)  # fmt: skip
+    assert torch.equal(parts.target, whole.target)
+    for one, other in zip(parts.predictions, whole.predictions, strict=True):
+        assert [each.name for each in one] == [each.name for each in other]
+    greedy = [
+        naspix.explain(model, images, segmenter="grid", greedy=True, batch_size=size)
+        for size in (7, 2)
+    ]
+    for one, other in zip(*(each.hidden_first["grid"] for each in greedy), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_functions_of_ones_own_get_all_images_at_once(model, nas):
+    """Such as one that hands out maps made elsewhere; in batches where these are asked for."""
+    images = torch.rand(30, 3, 20, 24)
+    heat = torch.rand(30, 20, 24)
+    found = naspix.explain(model, images, method=lambda images, target: heat, segmenter=nas)
+    assert torch.equal(found.raw["lambda"], heat)
+    with pytest.raises(InputError, match="batch_size is at least 1"):
+        naspix.explain(model, images, batch_size=0)
+
+
+def test_a_bar_is_shown_where_it_is_wanted(model, images, monkeypatch, capsys):
+    naspix.explain(model, images, progress=True)
+    assert capsys.readouterr().err == ""  # no terminal
+    monkeypatch.setenv("FORCE_COLOR", "1")  # to rich as good as a terminal
+    naspix.explain(model, images, batch_size=1)
+    assert capsys.readouterr().err == ""
+    naspix.explain(model, images, batch_size=1, progress=True)
+    assert "5/6" in capsys.readouterr().err
+
+
+def test_photos_are_resized_as_asked(model):
+    photo = np.random.default_rng(0).integers(0, 256, (40, 90, 3), dtype=np.uint8)
+    for resize in ("squash", "pad", "crop"):
+        found = naspix.explain(model, photo, resize=resize)
+        assert torch.equal(found.images, model.load_images(photo, resize))
+    assert naspix.explain(model, photo, resize=None).images.shape == (1, 3, 40, 90)

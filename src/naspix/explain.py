@@ -19,14 +19,24 @@ from torch import Tensor
 from naspix import pipeline, registry
 from naspix.errors import ImageError, InputError
 from naspix.explanation import Explanation
-from naspix.images import check_shape, shown, unique_names
+from naspix.images import Resize, check_shape, shown, unique_names
 from naspix.models import Classifier, Model, as_classifier
-from naspix.pipeline import Pipeline, check_map
+from naspix.models.batches import batch_size_on
+from naspix.pipeline import Answers, Pipeline, check_map
+from naspix.progress import progress_of_items
 from naspix.report import Prediction
 from naspix.saliency.base import Attribution
 from naspix.segmentation import NAS, Segmentation
 from naspix.superpixelify import superpixelify
-from naspix.targets import Each, Number, Target, as_given, asks_number
+from naspix.targets import (
+    Each,
+    Number,
+    Target,
+    as_given,
+    asks_number,
+    check_length,
+    part_of,
+)
 
 Method = str | pipeline.Method
 Segmenter = str | pipeline.Segmenter
@@ -48,6 +58,9 @@ def explain(
     greedy: bool = False,
     names: Sequence[str] | None = None,
     threshold: float = 0.5,
+    resize: Resize | Literal["model"] | None = "model",
+    batch_size: int | None = None,
+    progress: bool = False,
     told: Callable[[str], None] | None = None,
 ) -> Explanation:
     """Explain a classifier's decisions by superpixels.
@@ -77,7 +90,13 @@ def explain(
         names: One for each image; file names by default.
         threshold: From which probability on a class is among the predictions, where an image may
             have several classes at once (a sigmoid's).
-        told: Called with the name of each segmenter and method before it is asked, for progress.
+        resize: How photos are made to fit, as ``model.load_images`` takes it; a tensor is never
+            resized.
+        batch_size: How many images are explained at a time, which bounds the memory; None for what
+            suits the device, and for all at once where a function of yours is among methods and
+            segmenters.
+        progress: Whether a bar is shown on a terminal or in a notebook.
+        told: Called with the name of each segmenter and method before it is asked of a batch.
 
     Raises:
         InputError: images, a target or a name that cannot be used.
@@ -93,7 +112,7 @@ def explain(
     """
     _check_paths(images)  # before a network is loaded
     model = known = as_classifier(model, "explain")
-    batch, sources = _loaded(model, images)
+    batch, sources = _loaded(model, images, resize)
     if names is not None and len(names) != len(batch):
         raise InputError(f"there are {len(batch)} images but {len(names)} names")
     named = list(sources if names is None else names)
@@ -125,12 +144,33 @@ def explain(
     if asks_number(target):
         model, methods, segmenters = asking_number(known, target, methods, segmenters)
 
-    def watch(step: str) -> AbstractContextManager[None]:
-        if told is not None and step != "forward":
-            told(step.partition(" ")[2])
-        return nullcontext()
+    if batch_size is None:
+        known_kinds = (*registry.SALIENCY.values(), *registry.SEGMENTERS.values())
+        own = all(type(ask) in known_kinds for ask in (*methods.values(), *segmenters.values()))
+        batch_size = batch_size_on(model.device, None, backwards=True) if own else len(batch)
+    elif batch_size < 1:
+        raise InputError(f"batch_size is at least 1, not {batch_size}")
+    check_length(asked, len(batch))
+    n_batches = -(-len(batch) // batch_size)
+    with progress_of_items(hidden=not progress) as bar:
+        n_steps, n_done = n_batches * (1 + len(methods) + len(segmenters)), 0
 
-    answers = Pipeline(model, methods, segmenters, greedy=greedy, watch=watch)(batch, asked)
+        def watch(step: str) -> AbstractContextManager[None]:
+            nonlocal n_done
+            doing = step.partition(" ")[2]
+            if told is not None and doing:
+                told(doing)
+            bar(doing or "scores", n_done, n_steps)
+            n_done += 1
+            return nullcontext()
+
+        ask_all = Pipeline(model, methods, segmenters, greedy=greedy, watch=watch)
+        parts = []
+        for start in range(0, len(batch), batch_size):
+            part = slice(start, start + batch_size)
+            found = ask_all(batch[part], part_of(asked, part))
+            parts.append(replace(found, activations={}))
+    answers = Answers.joined(parts)
     for name, heat in answers.raw.items():
         check_map(name, heat, model)
     probabilities = model.scores.probabilities(answers.logits.cpu().double())
@@ -262,7 +302,9 @@ def _check_paths(images: object) -> None:
             raise ImageError(f"there is no image file {os.fspath(one)!r}")
 
 
-def _loaded(model: Classifier, images: object) -> tuple[Float[Tensor, "B C H W"], tuple[str, ...]]:
+def _loaded(
+    model: Classifier, images: object, resize: Resize | Literal["model"] | None
+) -> tuple[Float[Tensor, "B C H W"], tuple[str, ...]]:
     """The batch on the model's device, and where each image came from."""
     if isinstance(images, Tensor):
         batch = check_shape(images, model.in_channels).to(model.device)
@@ -271,7 +313,7 @@ def _loaded(model: Classifier, images: object) -> tuple[Float[Tensor, "B C H W"]
     if isinstance(images, np.ndarray):  # four axes are a batch
         single = images.ndim != 4
     several = list(images) if isinstance(images, Iterable) and not single else [images]
-    batch = model.load_images(several)  # type: ignore[arg-type]  # which refuses what it cannot
+    batch = model.load_images(several, resize)  # type: ignore[arg-type]  # it refuses what it cannot
     sources = tuple(
         shown(one) if isinstance(one, str | os.PathLike) else f"image-{index}"
         for index, one in enumerate(several)

@@ -84,6 +84,29 @@ class Answers:
         """The likeliest class of each image."""
         return self.logits.argmax(1)
 
+    @classmethod
+    def joined(cls, parts: "Sequence[Answers]") -> "Answers":
+        """Answers about several batches as about one."""
+
+        def over(of: Callable[[Answers], Mapping[str, Tensor]]) -> dict[str, Tensor]:
+            return {name: torch.cat([of(part)[name] for part in parts]) for name in of(parts[0])}
+
+        return cls(
+            torch.cat([part.images for part in parts]),
+            torch.cat([part.logits for part in parts]),
+            torch.cat([part.target for part in parts]),
+            {
+                name: Segmentation.joined([part.segmentations[name] for part in parts])
+                for name in parts[0].segmentations
+            },
+            over(lambda part: part.raw),
+            {
+                name: tuple(order for part in parts for order in part.hidden_first[name])
+                for name in parts[0].hidden_first
+            },
+            over(lambda part: part.activations),
+        )
+
     def maps(
         self, *, blank: bool = False
     ) -> Iterator[tuple[str, str, Float[Tensor, "B H W"], Tensor | None]]:

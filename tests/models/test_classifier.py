@@ -279,11 +279,6 @@ def test_repr_says_what_it_is() -> None:
     )
 
 
-def test_only_modules_are_wrapped() -> None:
-    with pytest.raises(Exception, match=r"Module"):
-        naspix.wrap_model(lambda x: x)
-
-
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_cuda() -> None:
     network = ConvNet()

@@ -11,7 +11,7 @@ from PIL import Image
 from skimage import data
 
 import naspix
-from naspix.errors import DeviceError, UnknownNameError, WeightsError
+from naspix.errors import DeviceError, InputError, UnknownNameError, WeightsError
 from naspix.models import list_models, recipes, resolve_device
 
 # --- the default network -----------------------------------------------------------------------
@@ -258,3 +258,24 @@ def test_ones_own_preprocessing_makes_the_pixels():
     photo = np.zeros((5, 6, 3), np.uint8)
     assert model.load_images([photo, photo]).eq(0.25).all()
     assert model.load_images(photo, resize=None).shape == (1, 3, 5, 6)
+
+
+def test_an_unknown_size_is_that_of_the_first_photo():
+    model = naspix.wrap_model(torch.nn.Conv2d(3, 2, 3))
+    first, other = np.zeros((20, 30, 3), np.uint8), np.zeros((80, 70, 3), np.uint8)
+    assert model.load_images([first, other]).shape == (2, 3, 20, 30)
+    assert model.input_size == (20, 30)
+    assert model.load_images(other).shape == (1, 3, 20, 30)
+    own = naspix.wrap_model(torch.nn.Conv2d(3, 2, 3))
+    assert own.load_images(other, resize=None).shape == (1, 3, 80, 70)
+    assert own.load_images(first).shape == (1, 3, 20, 30)
+
+
+def test_a_large_photo_does_not_decide_for_a_network():
+    model = naspix.wrap_model(torch.nn.Conv2d(3, 2, 3))
+    large = np.zeros((1100, 900, 3), np.uint8)
+    with pytest.raises(InputError, match=r"the first is 1100 x 900: give wrap_model .*input_size="):
+        model.load_images(large)
+    assert model.load_images(large, resize=None).shape == (1, 3, 1100, 900)
+    with pytest.raises(InputError, match=r"nothing says how large Conv2d wants its images"):
+        model.require_size()

@@ -23,13 +23,21 @@ from parts import CHANNELS
 
 def make():
     torch.manual_seed(0)
-    return nn.Sequential(
+    made = nn.Sequential(
         nn.Conv2d(3, CHANNELS, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
         nn.Linear(CHANNELS, 4),
     )
+    made.image_size = 16
+    return made
+
+
+def silent():
+    return nn.Sequential(*make())
 
 
 class Net(nn.Sequential):
+    image_size = 16
+
     def __init__(self):
         super().__init__(*make())
 
@@ -105,6 +113,15 @@ def test_a_module_is_wrapped_with_a_warning(file: Path, function: str) -> None:
     assert model.categories == ("a", "b", "c", "d")
     images = torch.rand(2, 3, 16, 16)
     assert torch.equal(model(images), model.network(images))
+
+
+def test_a_module_that_says_no_size_is_asked_for_one(file: Path) -> None:
+    """Photos of a folder are read apart, so the first cannot decide."""
+    with (
+        pytest.warns(NaspixWarning),
+        pytest.raises(InputError, match=r"how large mine.py:silent wants .*input_size="),
+    ):
+        naspix.load_model(f"{file}:silent")
 
 
 def test_a_classifier_is_taken_as_it_is(file: Path) -> None:

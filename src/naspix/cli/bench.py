@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
+from naspix import progress
 from naspix.cli import talk
 from naspix.cli.options import Json
 
@@ -74,7 +75,7 @@ def bench(
     if isinstance(load, float) and isinstance(cores, int) and load > 0.5 * cores:
         talk.say(f"note: this machine is busy (load {load:.1f}, {cores} cores); times are too long")
     records: list[Record] = []
-    with talk.progress(len(asked), "measuring") as step:
+    with progress.progress(len(asked), "measuring") as step:
         for section in asked:
             found = SECTIONS[section](plan)
             records += found

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from naspix import progress
 from naspix.cli import talk
 from naspix.cli.options import (
     InputOptions,
@@ -112,7 +113,7 @@ def concepts(
         seed=clustering.seed,
         **vars(inputs),
     )
-    with talk.progress_of_items() as step:
+    with progress.progress_of_items() as step:
         report = find_concepts(
             images,
             output,

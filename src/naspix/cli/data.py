@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
+from naspix import progress
 from naspix.cli import talk
 from naspix.cli.options import Json
 
@@ -39,7 +40,7 @@ def check(
 
     from naspix.datasets import check as examine
 
-    with talk.progress_of_items() as step:
+    with progress.progress_of_items() as step:
         findings = examine(folder, lambda done, total: step("reading", done, total))
     if json:
         print(encoder.dumps(asdict(findings), ensure_ascii=False))  # noqa: T201 - a result
@@ -71,7 +72,7 @@ def fetch(
         talk.say(f"{output / archive.folder} is there already; `naspix data check` looks into it")
     else:
         talk.say(f"{archive.title}, {archive.size}, from {archive.url} ({archive.terms})")
-    with talk.progress_of_bytes() as step:
+    with progress.progress_of_bytes() as step:
         folder = fetch_archive(archive, output, step=step, keep_archive=keep_archive)
     print(folder)  # noqa: T201 - a result
     return 0

@@ -88,7 +88,7 @@ def explain(
     Writes pictures of each photo, report.html, results.json and ranking.csv into the output folder.
     The same command goes on where it was stopped.
     """
-    from naspix import registry
+    from naspix import progress, registry
     from naspix.folders import PhotoSettings, explain_photos
 
     settings = PhotoSettings(
@@ -113,7 +113,7 @@ def explain(
             counts = ", ".join(f"{n} superpixels ({name})" for name, n in photo["counts"].items())
             print(f"{_in_column(photo['name'])}  {photo['said']}  {counts}")  # noqa: T201 - a result
 
-    with talk.progress_of_photos("explaining") as doing:
+    with progress.progress_of_photos("explaining") as doing:
         run = explain_photos(
             settings, output, paths=paths, engine=engine.make(), told=told, doing=doing
         )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
+from naspix import progress
 from naspix.cli import talk
 from naspix.cli.options import Json
 
@@ -99,7 +100,7 @@ def finetune(
     first = os.environ.get("LOCAL_RANK", "0") == "0"
     if first:
         _announce(splits.notes, len(splits.categories), len(splits.train), len(splits.val))
-    with talk.progress_of_items(hidden=not first) as bar:
+    with progress.progress_of_items(hidden=not first) as bar:
         told = -1
 
         def step(doing: str, done: int, total: int, history: "tuple[Epoch, ...]") -> None:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from naspix import progress
 from naspix.cli import talk
 from naspix.cli.options import (
     EngineOptions,
@@ -72,7 +73,7 @@ def segment(
         line = plain.dumps(entry, ensure_ascii=False) if json else f"{name}  {words}"
         print(line)  # noqa: T201 - a result
 
-    with talk.progress_of_photos("cutting") as doing:
+    with progress.progress_of_photos("cutting") as doing:
         run = segment_photos(
             settings, output, paths=paths, engine=engine.make(), told=told, doing=doing
         )

@@ -55,6 +55,7 @@ class Framing:
         Raises:
             InputError: A box is wanted and there is none.
         """
+        self.model.require_size()  # pictures are read one by one
         # eight bits, as the picture was on disk, which are resized as PIL does
         pixels = (sample.image * 255).round().clamp(0, 255).to(torch.uint8)
         picture: np.ndarray = pixels.permute(1, 2, 0).numpy()

@@ -21,6 +21,7 @@ from naspix.images.decoding import MODES, TOLERANCE, Source, decoded, range_hint
 from naspix.images.fitting import Resize, fit
 
 MAX_PIXELS = 100_000_000
+_MOST_UNASKED = 1024  # pixels a side of a photo whose size becomes the network's
 _NARROW = 32  # so much more than is kept would be scaled of a long narrow picture
 
 
@@ -112,7 +113,7 @@ def read_image(
 
 def read_images(
     sources: Source | Iterable[Source],
-    size: tuple[int, int],
+    size: tuple[int, int] | None,
     *,
     channels: int = 3,
     resize: Resize | None = "crop",
@@ -128,7 +129,7 @@ def read_images(
     Args:
         sources: One source as in `read_image` or several; an array or tensor with four axes is a
             batch of its own.
-        size: Height and width of the result.
+        size: Height and width of the result; None for those of the first picture, if it is small.
         channels: 3 for RGB, 1 for grey; any number of arrays `(H, W, bands)` and tensors.
         resize: ``"crop"`` scales the picture until it just covers ``size / crop_pct`` and cuts the
             middle out; ``"squash"`` scales height and width apart, so that all of it is seen;
@@ -143,7 +144,8 @@ def read_images(
 
     Raises:
         ImageError: If a source cannot be read as a picture, or has not as many channels.
-        InputError: If there are none, or their sizes differ and ``resize`` is None.
+        InputError: If there are none, or their sizes differ and ``resize`` is None; or if no size
+            is given and the first picture is large.
 
     Example:
         >>> read_images(np.zeros((50, 40, 3), np.uint8), (32, 32)).shape
@@ -154,6 +156,7 @@ def read_images(
     images = []
     for source in _listed(sources):
         picture = decoded(source, channels, max_pixels, exif=exif, bands=bands)
+        size = size or _first_size(picture, resize)
         if resize == "pad":
             picture = _padded(picture, size, interpolation, fill)
         elif resize is not None:
@@ -216,6 +219,18 @@ def _listed(sources: Source | Iterable[Source]) -> Iterable[Source]:
     if isinstance(sources, Iterable):
         return sources
     raise ImageError(f"{type(sources).__name__} is not an image, a path, or a list of them")
+
+
+def _first_size(picture: Image.Image | Tensor, resize: Resize | None) -> tuple[int, int]:
+    """The first picture's height and width; refused where they decide for others and are large."""
+    height, width = _size_of(picture)
+    if resize is not None and max(height, width) > _MOST_UNASKED:
+        raise InputError(
+            f"nothing says how large the network wants its images, and the first is {height} x "
+            f"{width}: give wrap_model their height and width, input_size=(H, W), or resize=None "
+            "to take photos at their own size"
+        )
+    return height, width
 
 
 def _as_tensor(picture: Image.Image) -> Tensor:

@@ -66,7 +66,7 @@ class Classifier(nn.Module):
         network: The module that turns standardised images into logits; `DataParallel` and
             compiled wrappers are taken off.
         name: What to call it in reports.
-        input_size: Height and width that `load_images` makes.
+        input_size: Height and width that `load_images` makes; None takes them of the first photo.
         mean: Of each channel on the scale of [0, 1]; the images' mean is subtracted first.
         std: Of each channel, the same scale; divides second.
         categories: The classes' names in the order of the logits.
@@ -90,7 +90,7 @@ class Classifier(nn.Module):
         network: nn.Module,
         *,
         name: str,
-        input_size: tuple[int, int],
+        input_size: tuple[int, int] | None,
         mean: Sequence[float],
         std: Sequence[float],
         categories: Sequence[str] | None = None,
@@ -109,7 +109,7 @@ class Classifier(nn.Module):
         self.network = unwrapped(network)
         self.wrapper = None if self.network is network else type(network).__name__
         self.name = name
-        self.input_size = input_size
+        self._input_size = input_size
         self.in_channels = len(mean)
         self.shown = None if shown is None else tuple(shown)
         if self.shown is not None and (
@@ -137,6 +137,11 @@ class Classifier(nn.Module):
         self._levels: tuple[str, ...] | None = None
         if levels is not None:
             self._levels = self.level_names(tuple(levels))
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width that `load_images` makes; 224 as long as nobody has said or shown it."""
+        return self._input_size or (224, 224)
 
     @property
     def device(self) -> torch.device:
@@ -391,9 +396,12 @@ class Classifier(nn.Module):
             channels: Which bands of arrays and tensors the network gets, in its order, counted from
                 0; all by default.
 
+        Where nothing says how large the network wants its images, the first photo does.
+
         Raises:
             ImageError: If a source cannot be read as a picture, naming it, or has other channels.
-            InputError: If there are none, or their sizes differ and ``resize`` is None.
+            InputError: If there are none, or their sizes differ and ``resize`` is None; or if
+                nothing says a size and the first photo is large.
 
         Example:
             >>> import naspix, skimage
@@ -406,9 +414,9 @@ class Classifier(nn.Module):
                 sources, channels=self.in_channels, max_pixels=max_pixels, exif=exif
             )
             return as_batch([self.preprocess(picture) for picture in pictures]).to(self.device)
-        return read_images(
+        batch = read_images(
             sources,
-            self.input_size,
+            self._input_size,
             channels=self.in_channels,
             resize=self.resize if resize == "model" else resize,
             crop_pct=self.crop_pct,
@@ -417,7 +425,22 @@ class Classifier(nn.Module):
             max_pixels=max_pixels,
             exif=exif,
             bands=channels,
-        ).to(self.device)
+        )
+        if self._input_size is None and resize is not None:
+            self._input_size = int(batch.shape[2]), int(batch.shape[3])
+        return batch.to(self.device)
+
+    def require_size(self) -> None:
+        """Refuse a network of unknown size, where photos are read apart and are to be alike.
+
+        Raises:
+            InputError: With what to do.
+        """
+        if self._input_size is None:
+            raise InputError(
+                f"nothing says how large {self.name} wants its images; give wrap_model their "
+                "height and width, input_size=(H, W)"
+            )
 
     def category(self, index: int) -> str:
         """The name of a class; without names ``"class 7"``, ``"output 7"`` where it is none."""

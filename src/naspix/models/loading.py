@@ -160,6 +160,7 @@ def _own(
         what = f"the weights {str(weights)!r} for {name}"
         fitted(lambda _: network, read_state(weights), what)
     if isinstance(made, Classifier):
+        made.require_size()
         if output is not None or categories is not None:
             raise InputError(
                 f"{name} returns a classifier, which says itself what its scores and classes are; "
@@ -174,7 +175,9 @@ def _own(
             NaspixWarning,
             stacklevel=3,
         )
-    return _with_timms_word(made, output, categories, short_name(name)).to(place)
+    classifier = _with_timms_word(made, output, categories, short_name(name))
+    classifier.require_size()
+    return classifier.to(place)
 
 
 Model = Classifier | nn.Module | Callable[..., Any] | str | os.PathLike[str]  # see `as_classifier`
@@ -287,7 +290,8 @@ def wrap_model(
             subtracted: right only for a module that takes images in [0, 1].
         std: The same for the divisor; without it nothing is divided.
         input_size: Height and width, or one for both, that `Classifier.load_images` makes. If not
-            given, what the module says (``config.image_size`` or the like), else 224 x 224.
+            given, what the module says (``config.image_size`` or the like), else the size of the
+            first photo.
         categories: Names of the classes in the order of the logits, or a dictionary between names
             and numbers, either way round; if not given, the module's ``config.id2label``, if it
             has one.
@@ -396,7 +400,8 @@ def _statistic(
     return values
 
 
-def _size(network: nn.Module, given: int | tuple[int, int] | None) -> tuple[int, int]:
+def _size(network: nn.Module, given: int | tuple[int, int] | None) -> tuple[int, int] | None:
+    """Height and width of the images that a network wants, if they are given or it says them."""
     config = getattr(network, "config", None)
     declared = (
         getattr(config, "image_size", None),  # Hugging Face
@@ -412,4 +417,4 @@ def _size(network: nn.Module, given: int | tuple[int, int] | None) -> tuple[int,
             return int(pair[0]), int(pair[1])
         if given is not None:
             raise InputError(f"input_size must be (height, width) in pixels, not {given!r}")
-    return 224, 224
+    return None

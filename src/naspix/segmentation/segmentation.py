@@ -103,6 +103,27 @@ class Segmentation:
         """Hold clusters whose superpixels are computed when first asked for."""
         return cls(clusters, connectivity=connectivity, source=source, tree=tree)
 
+    @classmethod
+    def joined(cls, parts: Sequence["Segmentation"]) -> "Segmentation":
+        """Segmentations of one frame as one batch.
+
+        Example:
+            >>> one = Segmentation(torch.tensor([[[0, 1]]]))
+            >>> Segmentation.joined([one, one])
+            Segmentation(2 images of 1x2, 2 clusters, 2 superpixels)
+        """
+        first, *others = parts
+        if not others:
+            return first
+        trees = [tree for part in parts for tree in part.tree or ()]
+        return cls(
+            torch.cat([part.clusters for part in parts]),
+            torch.cat([part.superpixels for part in parts]),
+            source=first.source,
+            tree=trees if first.tree is not None else None,
+            connectivity=first.connectivity,
+        )
+
     @cached_property
     def superpixels(self) -> Int64[Tensor, "B H W"]:
         """Ids from 0 without gaps in each image, in raster order of their first pixels."""
