@@ -228,9 +228,9 @@ def propose(given: argparse.Namespace, name: str) -> None:
         for picture in _pictures(given, model):
             activations = model.activations(picture.image[None], range(len(model.levels)))
             frame = (picture.image.shape[1], picture.image.shape[2])
-            for depth in _DEPTHS:
+            for depth in _DEPTHS[2:] if name == "dinov2_large" else _DEPTHS:
                 levels = tuple(range(len(model.levels)))[-depth:]
-                for n_clusters in _NUMBERS:
+                for n_clusters in _NUMBERS[:3] if name == "dinov2_large" else _NUMBERS:
                     nas = NAS(model, levels=levels, n_clusters=n_clusters, seed=SEED)
                     found = nas.segment([activations[level] for level in levels], frame)
                     labels = found.superpixels[0].numpy()

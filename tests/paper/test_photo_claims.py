@@ -5,7 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from naspix.paper import appendix, region_claims
+from naspix.paper import appendix, maps, region_claims, semantics
+from naspix.paper.evaluations import METHODS
 from naspix.paper.published import published
 from naspix.paper.segmentations import KeptCut, KeptPhoto
 
@@ -148,6 +149,27 @@ def test_it_holds_fails_or_cannot_be_told(name: str) -> None:
     assert "19 pictures are too few to tell (20 at least)" in why
 
 
+def classed(own: np.ndarray, shared: np.ndarray) -> Cuts:
+    return {
+        ("", "clusters of the image"): cut(own),
+        ("", "clusters of the class"): cut(shared),
+    }
+
+
+def test_clusters_of_an_image_and_of_its_class_agree_or_not() -> None:
+    one, other = stripes(2), stripes(2).T
+    good = photos(lambda i: either(i, classed(one, one), classed(other, other)))
+    assert semantics.consistent(good)[0] is True
+    bad = photos(lambda i: either(i, classed(one, other), classed(other, one)))
+    assert semantics.consistent(bad)[0] is False
+    none = photos(lambda i: classed(one, one))
+    assert semantics.consistent(none)[0] is None
+    assert semantics.has_counterpart(good, 1)[0] is True
+    assert semantics.has_counterpart(bad, 1)[0] is False
+    some = photos(lambda i: either(min(i % 3, 1), classed(one, one), classed(one, other)))
+    assert semantics.has_counterpart(some, 1)[0] is None
+
+
 def test_photos_without_boxes_or_networks_do_not_tell() -> None:
     without = [
         KeptPhoto(each.id, each.image, None, {}, each.cuts)
@@ -163,3 +185,45 @@ def test_photos_without_boxes_or_networks_do_not_tell() -> None:
 def test_levels_are_compared_one_after_the_other() -> None:
     _, why = TESTS["deep_fewer"](photos(lambda i: FALLING))
     assert "level 0 and level 2 +5, level 2 and level 4 +3" in why
+
+
+def explained(
+    inside: float, *, first: bool = False, three: float = 0.0, n: int = 24
+) -> list[maps.KeptPhoto]:
+    """Photos whose maps are higher in the left half, where the box is, or lower."""
+    halves, draw = stripes(2), np.random.default_rng(0)
+    found = []
+    for i in range(n):
+        # a third region keeps every map's scale
+        superpixels = np.where(np.arange(_SIDE)[:, None] < 8, 2 + 0 * halves, halves)
+        raw = {}
+        for method in METHODS:
+            gain = inside + three * (method in ("grad_cam_plus_plus", "rise", "xrai"))
+            values = np.array([0.5 + gain / 2, 0.5 - gain / 2, 0.5]) + 0.05 * draw.standard_normal(
+                3
+            )
+            raw[method] = np.where(np.arange(_SIDE) < 0, 0, values[superpixels]).astype(np.float32)
+        order = np.where(superpixels == 0, 0 if first else 2, 1)
+        found.append(
+            maps.KeptPhoto(
+                f"{i}", np.zeros((_SIDE, _SIDE, 3)), raw, {"nas": superpixels}, {"nas": order},
+                halves == 0,
+            )
+        )  # fmt: skip
+    return found
+
+
+def test_pooled_maps_set_the_object_off_or_not() -> None:
+    assert maps.sets_object_off(explained(0.8))[0] is True
+    assert maps.sets_object_off(explained(-0.8))[0] is False
+    assert maps.sets_object_off(explained(0.0))[0] is None
+    assert maps.sets_object_off(explained(0.8, n=19))[0] is None
+    assert maps.most_for_three(explained(-0.4, three=0.8))[0] is True
+    assert maps.most_for_three(explained(0.4, three=-0.8))[0] is False
+    assert maps.most_for_three(explained(0.0))[0] is None
+
+
+def test_one_object_that_is_hidden_first_is_enough() -> None:
+    assert maps.hides_object_first(explained(0.5, first=True, n=1) + explained(0.5))[0] is True
+    assert maps.hides_object_first(explained(0.5, n=60))[0] is False
+    assert maps.hides_object_first(explained(0.5))[0] is None

@@ -57,6 +57,14 @@ def reproduce(
         ),
     ] = (),
     class_: Annotated[tuple[str, ...], OTHER_CLASS] = (),
+    cluster: Annotated[
+        int | None,
+        Parameter(
+            help="Of a class, from 1: the one that figure 4 uncovers and table 1 follows. By "
+            "default the first by the audit.",
+            show_default=False,
+        ),
+    ] = None,
     limit: Annotated[
         int | None, Parameter(help="Only so many pictures; may grow.", show_default=False)
     ] = None,
@@ -86,6 +94,7 @@ def reproduce(
         at_hand=AtHand(data=data, images=images, boxes=boxes),
         weights=_weights(model_weights),
         classes=read_classes(class_),
+        cluster=cluster,
         limit=limit,
         quick=quick,
         device=str(resolve_device(device)),

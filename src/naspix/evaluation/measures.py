@@ -312,7 +312,7 @@ class Semantics:
         with written(folder):
             place.mkdir(exist_ok=True)
         for label in wanted:
-            file = place / f"class-{label}.npz"
+            file = place / class_file(label)
             if not file.exists():
                 of_class = [i for i, each in enumerate(labels) if each == label][: self.n_images]
                 self._clustering(model).fit(_batches(dataset, framing, of_class)).save(file)
@@ -377,7 +377,7 @@ class Semantics:
             if len(self._read) == _CLASSES_KEPT:
                 self._read.pop(next(iter(self._read)))
             assert self.folder is not None
-            self._read[label] = ClassClusters.load(self.folder / f"class-{label}.npz", model)
+            self._read[label] = ClassClusters.load(self.folder / class_file(label), model)
         return self._read[label]
 
     def _clustering(self, model: Classifier) -> ClassClustering:
@@ -388,6 +388,11 @@ class Semantics:
             levels=self.levels,
             seed=self.seed,
         )
+
+
+def class_file(label: int) -> str:
+    """The file of a class's clusters in the folder of classes."""
+    return f"class-{label}.npz"
 
 
 MEASURES: Mapping[str, type] = {"lerf": LeRF, "wsol": WSOL, "semantics": Semantics}

@@ -275,17 +275,22 @@ def _meaning_at(folder: Path, modified: int, size: int) -> tuple[MeaningRow, ...
     found = []
     for label, of_class in frame.groupby("label"):
         for (method, segmenter), group in by_setting(of_class):
-            measured = ClusterSaliency(
-                (method,),
-                torch.from_numpy(np.stack(list(group["sums"]))[:, None]),
-                torch.from_numpy(np.stack(list(group["weights"]))),
-                torch.from_numpy(np.stack(list(group["area"]))),
-                torch.tensor(list(group["blank"]))[:, None],
-            )
+            measured = measured_in(group, method)
             right = torch.tensor((group["predicted"] == group["label"]).to_numpy())
             table = saliency_by_cluster(measured, right, n_resamples=N_RESAMPLES)
             found += [MeaningRow(int(label), method, segmenter, row) for row in table.rows]
     return tuple(found)
+
+
+def measured_in(group: "DataFrame", method: str) -> ClusterSaliency:
+    """What was measured of the clusters, from records of one setting."""
+    return ClusterSaliency(
+        (method,),
+        torch.from_numpy(np.stack(list(group["sums"]))[:, None]),
+        torch.from_numpy(np.stack(list(group["weights"]))),
+        torch.from_numpy(np.stack(list(group["area"]))),
+        torch.tensor(list(group["blank"]))[:, None],
+    )
 
 
 _SCORERS: Mapping[str, Callable[[Run], list[Score]]] = {

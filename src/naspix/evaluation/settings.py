@@ -80,6 +80,8 @@ class EvaluationSettings(ModelSettings):
             protocol explains the true class, and ``"predicted"`` for other tasks.
         classes: Class of the data set -> what the network calls it, or its nearest, where the
             names differ.
+        only: The class of the data set whose pictures alone are taken; None for all.
+        skip: How many of them, the first, are left out.
         limit: How many pictures; None for all. They are taken in a shuffled order, the same always.
         batch_size: Pictures that are explained, written, and at worst lost, at once.
         match: Give other segmenters, where they are not set, about as many superpixels as the
@@ -95,6 +97,8 @@ class EvaluationSettings(ModelSettings):
     parameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     target: str | int | None = None
     classes: Mapping[str, str] = field(default_factory=dict)
+    only: str | None = None
+    skip: int = 0
     limit: int | None = None
     batch_size: int = 8
     match: bool = True
@@ -214,7 +218,7 @@ class EvaluationSettings(ModelSettings):
         dataset = self.objects.dataset
         if dataset is None:
             dataset = registry.find_dataset(self.dataset)(self.root, **self._of(self.dataset))
-        return Shuffled(dataset)
+        return Shuffled(dataset, only=self.only, skip=self.skip)
 
     def make_methods(self, model: Classifier) -> dict[str, Method]:
         """Name -> saliency method."""
@@ -285,9 +289,17 @@ class Shuffled:
 
     Args:
         dataset: In its own order.
+        only: The class whose pictures alone are taken.
+        skip: How many of them, the first, are left out.
+
+    Raises:
+        UnknownNameError: The data set has no such class.
     """
 
-    def __init__(self, dataset: Dataset) -> None:
+    def __init__(self, dataset: Dataset, *, only: str | None = None, skip: int = 0) -> None:
+        if only is not None and only not in dataset.categories:
+            raise UnknownNameError.among("class of the data set", only, dataset.categories)
+        label = None if only is None else dataset.categories.index(only)
         self.dataset = dataset
         shuffled = np.random.default_rng(_ORDER_SEED).permutation(len(dataset)).tolist()
         seen: Counter[int | None] = Counter()
@@ -295,7 +307,9 @@ class Shuffled:
         for place in shuffled:
             turns.append((seen[dataset.labels[place]], place))
             seen[dataset.labels[place]] += 1
-        self.order = [place for _, place in sorted(turns, key=lambda turn: turn[0])]
+        places = [place for _, place in sorted(turns, key=lambda turn: turn[0])]
+        kept = [place for place in places if only is None or dataset.labels[place] == label]
+        self.order = kept[skip:]
         self.ids = tuple(dataset.ids[place] for place in self.order)
         self.labels = tuple(dataset.labels[place] for place in self.order)
         self.categories = dataset.categories

@@ -8,7 +8,7 @@ more.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +134,18 @@ class AtHand:
             found = self._images("folder") if len(folders) > 1 else None
         return _checked(found or views(spare / _CLASSES))
 
+    def training(self) -> Source | None:
+        """STL-10's training split, if its files are there."""
+        found = self._published("stl10")
+        if found is None:
+            return None
+        parameters, sentence = {"split": "train"}, "STL-10's training split"
+        training = replace(found, parameters=parameters, sentence=sentence)
+        try:
+            return _checked(training)
+        except DatasetError:
+            return None
+
     def boxed(self, spare: Path) -> Source:
         """Pictures with boxes: CUB's test split, VOC boxes, or those around scikit-image's photos.
 
@@ -184,6 +196,8 @@ class Conditions:
             CUB, each experiment takes the one that knows its pictures' classes. Without an entry,
             its usual ones if they can be had.
         classes: Class of the pictures -> what networks call it, where they do not know it.
+        cluster: Of a class, that figure 4 uncovers and table 1 follows, from 1; None leaves it to
+            the audit.
         limit: How many pictures; None leaves it to the experiment.
         quick: Little of everything, for minutes on two cores: an impression.
         device: Where networks run.
@@ -193,6 +207,7 @@ class Conditions:
     at_hand: AtHand = field(default_factory=AtHand)
     weights: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
     classes: Mapping[str, str] = field(default_factory=dict)
+    cluster: int | None = None
     limit: int | None = None
     quick: bool = False
     device: str = "cpu"

@@ -132,7 +132,7 @@ class Evaluated(Experiment):
         limit = conditions.limit or (self.n_quick if conditions.quick else self.n_pictures)
         n_networks = len(found["weights"])
         for network, weights in found["weights"].items():
-            settings = self.question.settings(source, network, weights, conditions, limit)
+            settings = self.settings(opened, source, network, weights, conditions, limit)
             folder = subfolder(opened, network)
             _take_over(settings, opened.run.folder, folder)
             evaluate_run(
@@ -142,6 +142,18 @@ class Evaluated(Experiment):
                 progress=lambda n_more, n_items: progress(n_more, n_networks * n_items),
                 render=False,
             )
+
+    def settings(
+        self,
+        opened: OpenRun,
+        source: Source,
+        network: str,
+        weights: str,
+        conditions: Conditions,
+        limit: int | None,
+    ) -> EvaluationSettings:
+        """The evaluation of one network; what it needs beforehand is put into its folder."""
+        return self.question.settings(source, network, weights, conditions, limit)
 
     @final
     def sentences(self, run: Run) -> list[str]:

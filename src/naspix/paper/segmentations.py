@@ -156,7 +156,11 @@ def _make_worker(
         image = read_images(eight_bit(sample.image), FRAME, interpolation="bicubic")
         common = {"index": index, "id": sample.id}
         cuts = [{**common, **_record(cut)} for cut in cutter(image, networks, conditions)]
-        photo = {"photo": _encoded(eight_bit(image[0])), "inside": _inside(sample)}
+        inside = inside_boxes(sample, lambda mask: read_images(mask, FRAME)[0])
+        photo = {
+            "photo": _encoded(eight_bit(image[0])),
+            "inside": None if inside is None else _encoded(inside.astype(np.uint8) * 255),
+        }
         return [{**common, **photo}, *cuts]
 
     def cut(span: Span, following: Span | None) -> Part:
@@ -197,14 +201,21 @@ def by_area(labels: Int64[np.ndarray, "H W"]) -> Int64[np.ndarray, "H W"]:
     return np.asarray(number[inverse.reshape(labels.shape)])
 
 
-def _inside(sample: Sample) -> bytes | None:
-    """Which pixels of the photo as it is shown lie within boxes."""
+def inside_boxes(
+    sample: Sample, framed: Callable[[UInt8[np.ndarray, "h w 3"]], Tensor]
+) -> Bool[np.ndarray, "H W"] | None:
+    """Which pixels of a photo as it is shown lie within its boxes; None where it has none.
+
+    Args:
+        sample: The photo with its boxes.
+        framed: Makes a picture ``(3, H, W)`` in [0, 1] as large as the photo is shown.
+    """
     if not len(sample.boxes):
         return None
     mask = np.zeros((*sample.image.shape[1:], 3), np.uint8)
     for left, top, right, bottom in sample.boxes.round().int().tolist():
         mask[top:bottom, left:right] = 255
-    return _encoded((eight_bit(read_images(mask, FRAME)[0])[..., 0] > 127).astype(np.uint8) * 255)
+    return np.asarray(framed(mask)[0].cpu().numpy() > 0.5)
 
 
 def _record(cut: Cut | Step) -> dict[str, Any]:

@@ -1,20 +1,23 @@
 """Table 1 and figure 4: clusters that the pictures of a class share, and the saliency on each."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, final
+from typing import Literal, final
 
 import numpy as np
+import torch
 
 from naspix import plots
-from naspix.datasets import Dataset
-from naspix.errors import InputError, NaspixError
-from naspix.evaluation.scores import meaning_of
-from naspix.evaluation.settings import classes_of
+from naspix.evaluation.measures import CLASSES, class_file
+from naspix.evaluation.scores import by_setting, measured_in
+from naspix.evaluation.settings import EvaluationSettings
 from naspix.evaluation.tables import title_of
 from naspix.files import write_png, written
+from naspix.metrics import saliency_by_cluster
+from naspix.paper.class_clusters import Fitted, fit_class, pictures_of
 from naspix.paper.data import Conditions, Source
 from naspix.paper.evaluations import Evaluated, Question, title_of_network
 from naspix.paper.experiment import (
@@ -25,9 +28,12 @@ from naspix.paper.experiment import (
     Table,
     Value,
     sentences_on,
+    subfolder,
     subruns,
 )
 from naspix.paper.networks import find_networks, load_network
+from naspix.paper.overlays import verdicts_on
+from naspix.paper.published import published
 from naspix.paper.segmentations import (
     ZOOM,
     Cut,
@@ -35,70 +41,154 @@ from naspix.paper.segmentations import (
     KeptPhoto,
     Networks,
     cut_photos,
-    eight_bit,
+    named_as,
     read_photos,
 )
-from naspix.paper.verdicts import FEWEST
+from naspix.paper.verdicts import Part, Told, told
 from naspix.pipeline import RAW
 from naspix.runs import Engine, OpenRun, Run
-from naspix.segmentation import NAS, ClassClustering, ClassClusters
+from naspix.segmentation import NAS, ClassClusters
 
 _IMAGE, _CLASS = "clusters of the image", "clusters of the class"
-_CHOSEN, _CLUSTERS = "chosen", "clusters.npz"
-_AT_ONCE = 16
-_LEAST_SHARE = 0.02  # of a photo, for a cluster that is uncovered
+_CHOSEN = "chosen"
+_SPLITS: tuple[Literal["right", "wrong"], ...] = ("right", "wrong")
+_COUNTERPART = 0.5  # IoU with the best cluster of the image, from which there is a counterpart
+_AT_ONCE = 32
 
 
 @final
 @dataclass(frozen=True)
 class Table1(Evaluated):
-    """The most salient cluster of each class, and the others."""
+    """The most salient cluster of a class, one that is followed, and the others."""
 
     title = "Table 1: what the saliency falls on"
     words = (
         "The pictures of a class are clustered together, so that a cluster means the same in all "
-        "of them: the head, the grass. For each method the cluster with the highest mean saliency "
-        "of its superpixels (maps scaled to 0..1), and the mean of all others; for all "
-        "predictions, the right and the wrong ones."
+        "of them: the head, the grass. For each method and for right and wrong predictions: the "
+        "cluster with the highest mean saliency of its superpixels, the mean of one cluster that "
+        "is the same in all rows, and that of all others. The predicted class is explained; maps "
+        "are scaled from 0 to 1, picture by picture; every superpixel counts alike."
     )
     question = Question(
-        "semantics",
-        parameters={"semantics": {"n_clusters": 10}},
-        quick={"semantics": {"n_clusters": 6, "n_samples": 300}},
-        segmenters=(RAW,),
+        "semantics", parameters={"semantics": {"n_clusters": 10}}, segmenters=(RAW,)
     )
     pictures = "labelled"
     n_quick = 12
 
+    def settings(
+        self,
+        opened: OpenRun,
+        source: Source,
+        network: str,
+        weights: str,
+        conditions: Conditions,
+        limit: int | None,
+    ) -> EvaluationSettings:
+        """The pictures of one class, whose clusters are put where the evaluation looks for them."""
+        output = opened.run.folder.parent
+        fitted = fit_class(output, conditions, source, network, weights)
+        opened.find(f"fitted {network}", fitted.to_plain)
+        folder = subfolder(opened, network) / CLASSES
+        with written(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(fitted.file, folder / class_file(fitted.label))
+        asked = super().settings(opened, source, network, weights, conditions, limit)
+        return replace(asked, only=fitted.category, skip=fitted.skip)
+
     def show(self, run: Run) -> Shown:
-        """A table a network: a row for each class, method, and all, right or wrong predictions.
+        """A table a network, in the paper's form: a row for right or wrong predictions, a method.
 
         Figure 4 shows the clusters.
         """
-        tables = [_meaning_table(name, each) for name, each in subruns(run).items()]
-        return Shown(self.sentences(run), tables)
+        paper = published(run.kind)
+        tables, sentences = [], self.sentences(run)
+        claims: list[Told] = []
+        for name, each in subruns(run).items():
+            fitted = Fitted(**run.header["found"][f"fitted {name}"])
+            sentences += fitted.sentences
+            tables.append(_papers_form(name, each, fitted))
+            claims.append(as_salient_as_in_the_paper(each, fitted.cluster))
+        verdict = paper.claims["followed"].verdict(*claims[0])
+        return Shown(sentences, tables, verdicts=[verdict])
 
 
-def _meaning_table(network: str, run: Run) -> Table:
-    names = run.header["found"]["categories"]
+def _papers_form(network: str, run: Run, fitted: Fitted) -> Table:
+    frame = run.records()
+    right = (frame["predicted"] == frame["label"]).to_numpy()
     rows: list[list[Value]] = []
     marked: set[tuple[int, int]] = set()
-    for each in meaning_of(run):
-        found = each.row
-        if not found.n_images:
-            continue
-        name = names[each.label] if each.label < len(names) else f"class {each.label}"
-        cells = (name, title_of(each.method), found.split, found.n_images, found.cluster)
-        if found.n_images >= FEWEST and found.chosen_interval[0] > found.others_interval[1]:
-            marked.add((len(rows), len(cells)))
-        rows.append([*cells, found.chosen, found.others])
-    columns = ("class", "method", "predictions", "pictures", "cluster", "its mean", "the others'")
-    words = (
-        "Clusters are numbered anew in each class. Bold: the cluster's 95 % interval over at least "
-        f"{FEWEST} pictures lies above that of the others."
+    for split, chosen in zip(_SPLITS, (right, ~right), strict=True):
+        for (method, _), group in by_setting(frame[chosen]):
+            measured = measured_in(group, method)
+            answers = torch.full((len(group),), split == "right")
+            most = saliency_by_cluster(measured, answers).row(method, split)
+            row = saliency_by_cluster(measured, answers, cluster=fitted.cluster).row(method, split)
+            salient = most.cluster + 1 if most.cluster >= 0 else None
+            if salient == fitted.cluster + 1:
+                marked.add((len(rows), 2))
+            rows.append(
+                [split, title_of(method), salient, _known(row.chosen), _known(row.others),
+                 *map(_known, row.chosen_interval), row.n_images]
+            )  # fmt: skip
+    followed = f"cluster {fitted.cluster + 1}"
+    columns = (
+        *("predictions", "method", "most salient cluster", followed, "other clusters"),
+        *(f"{followed} from", "to", "pictures"),
     )
-    title = f"Saliency by cluster, {title_of_network(network)}"
+    words = (
+        "Mean saliency, 0 to 1, with its 95 % interval over pictures. Bold: it is the most "
+        "salient one."
+    )
+    title = f"Saliency by cluster of {fitted.category}, {title_of_network(network)}"
     return Table(f"meaning_{network}", title, columns, rows, words, frozenset(marked))
+
+
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else value
+
+
+def as_salient_as_in_the_paper(run: Run, cluster: int) -> Told:
+    """Whether the followed cluster is the most salient where the paper's table has it so, only.
+
+    Args:
+        run: Of saliency by meaning.
+        cluster: The followed one, from 0.
+    """
+    printed = published("table1")
+    frame = run.records()
+    right = (frame["predicted"] == frame["label"]).to_numpy()
+    parts = {}
+    for split, chosen in zip(_SPLITS, (right, ~right), strict=True):
+        for (method, _), group in by_setting(frame):
+            salient = printed.value((split, title_of(method)), "most salient cluster")
+            if salient is None:
+                continue
+            of_split = group[chosen[frame["method"] == method]]
+            name = f"{title_of(method)}, {split}"
+            if not len(of_split):
+                parts[name] = Part(np.array([]))
+                continue
+            measured = measured_in(of_split, method)
+            means = (measured.sums[:, 0] / measured.weights).numpy()
+            others = np.delete(means, cluster, axis=1)
+            known = np.isfinite(others).any(0)
+            rival = np.full(len(others), np.nan)
+            if known.any():
+                totals = np.nanmean(others[:, known], axis=0)
+                rival = others[:, np.flatnonzero(known)[int(totals.argmax())]]
+            apart = means[:, cluster] - rival
+            is_most = salient == _PAPERS_CLUSTER
+            parts[f"{name} ({'most' if is_most else 'not most'})"] = Part(
+                apart if is_most else -apart
+            )
+    words = (
+        "Saliency of the followed cluster less that of the most salient other one, turned round "
+        "where the paper has another as the most salient."
+    )
+    return told(parts, words, unit="hundredths")
+
+
+_PAPERS_CLUSTER = 8  # that the paper follows
 
 
 @final
@@ -107,21 +197,19 @@ class Figure4(Experiment):
     """One class: each photo's own clusters, the class's, and one of these uncovered.
 
     Attributes:
-        n_clusters: K, of each image and of the class.
-        n_photos: How many are shown, if no limit is given.
-        n_images: Pictures of the class that its clusters are found by, at most.
-        n_samples: Pixels of these that are clustered.
+        n_clusters: K of each image; of the class, `class_clusters` knows it.
+        n_photos: How many are cut, if no limit is given: as many as claims need.
+        n_drawn: How many of them are drawn.
     """
 
-    n_clusters: int = 6
-    n_photos: int = 5
-    n_images: int = 200
-    n_samples: int = 1000
+    n_clusters: int = 5
+    n_photos: int = 24
+    n_drawn: int = 6
 
     title = "Figure 4: clusters of a class beside clusters of an image"
     items = "photos"
     words = (
-        "Clustered one by one, photos have regions that do not correspond; clustered together, a "
+        "Clusters of one image alone, by k-means, beside clusters of all pictures of the class: a "
         "colour means the same in all photos of the class, so that one can be uncovered in all."
     )
     networks = ("resnet18",)
@@ -130,7 +218,7 @@ class Figure4(Experiment):
         self, opened: OpenRun, conditions: Conditions, *, engine: Engine, progress: Progress
     ) -> None:
         """Find the clusters of a class, then cut its photos by them and one by one."""
-        n_photos = conditions.limit or self.n_photos
+        n_photos = conditions.limit or (self.n_drawn if conditions.quick else self.n_photos)
         folder = opened.run.folder.absolute()
         labelled = Source(
             **opened.find("labelled", lambda: conditions.at_hand.labelled(folder.parent).to_plain())
@@ -139,12 +227,17 @@ class Figure4(Experiment):
         networks = opened.find(
             "networks", lambda: find_networks(self.networks, conditions, categories)
         )
+        name, weights = next(iter(networks["weights"].items()))
+        fitted = fit_class(folder.parent, conditions, labelled, name, weights)
+        opened.find("fitted", fitted.to_plain)
         cut_photos(
             opened,
             conditions,
-            partial(self.cuts, folder / _CLUSTERS),
+            partial(self.cuts, Path(fitted.file)),
             self.networks,
-            look=lambda _: self._of_a_class(labelled, networks, conditions, folder, n_photos),
+            look=lambda _: _of_a_class(
+                labelled, fitted, (name, weights), conditions, folder, n_photos
+            ),
             n_photos=n_photos,
             engine=engine,
             progress=progress,
@@ -170,110 +263,117 @@ class Figure4(Experiment):
     def show(self, run: Run) -> Shown:
         """The share of each photo that each cluster of the class covers; a row a photo.
 
-        Itself, its own clusters, the class's, one of these uncovered.
+        Itself, its own clusters in the colours of the class's, these, one of them uncovered.
         """
         photos = read_photos(run)
+        fitted = Fitted(**run.header["found"]["fitted"])
+        n_clusters = 1 + max(int(photo.cuts["", _CLASS].clusters.max()) for photo in photos)
         rows = [
-            [cluster, *(float((photo.cuts["", _CLASS].clusters == cluster).mean())
-                        for photo in photos)]
-            for cluster in range(self.n_clusters)
+            [cluster + 1, *(float((photo.cuts["", _CLASS].clusters == cluster).mean())
+                            for photo in photos)]
+            for cluster in range(n_clusters)
         ]  # fmt: skip
         columns = ("cluster", *(f"photo {place}" for place in range(1, len(photos) + 1)))
         words = "Share of the photo, 0 to 1, that each cluster of the class covers."
         table = Table("shares", "The clusters of the class", columns, rows, words)
-        shown = _central(photos, self.n_clusters)
         pictures = []
-        for photo in photos:
+        for photo in photos[: self.n_drawn]:
             own, shared = photo.cuts["", _IMAGE], photo.cuts["", _CLASS]
-            uncovered = shared.clusters == shown
+            uncovered = shared.clusters == fitted.cluster
             pictures.append(
                 [
                     photo.picture(),
-                    photo.coloured(own),
+                    photo.coloured(own, named_as(own.clusters, shared.clusters)),
                     photo.coloured(shared),
                     plots.highlight_picture(photo.image, uncovered, zoom=ZOOM),
                 ]
             )
-        names = ["photo", _IMAGE, _CLASS, f"cluster {shown} uncovered"]
+        number = fitted.cluster + 1
+        names = ["photo", _IMAGE, _CLASS, f"cluster {number} uncovered"]
         words = (
-            "In the third column a colour means the same in all rows, in the second it does not. "
-            f"Cluster {shown} is uncovered: of those that lie in most photos the one most in the "
-            "middle of them."
+            "In the third column a colour means the same in all rows; in the second a cluster has "
+            "the colour of the class's cluster that it shares most pixels with."
         )
         drawing = Drawing("figure4", self.title, plots.grid_figure(pictures, names), words)
-        return Shown(sentences_on(run), [table], [drawing])
+        counterpart = partial(has_counterpart, cluster=fitted.cluster)
+        tests: dict[str, Callable[[Sequence[KeptPhoto]], Told]]
+        tests = {"consistent": consistent, "counterpart": counterpart}
+        sentences = [*sentences_on(run), *fitted.sentences]
+        return Shown(sentences, [table], [drawing], verdicts_on(run, photos, {run.kind: tests}))
 
-    def _of_a_class(
-        self,
-        source: Source,
-        networks: Mapping[str, Any],
-        conditions: Conditions,
-        folder: Path,
-        n_photos: int,
-    ) -> Source:
-        """Photos of the class that has most pictures, of those that the network knows.
 
-        They and the clusters of the class are written into the folder.
-        """
-        name, weights = next(iter(networks["weights"].items()))
-        model = load_network(name, weights, conditions.device)
-        dataset = source.open()
-        label_of = classes_of(dataset, model)
-        known = [label for label in dataset.labels if label in label_of]
-        if not known:
-            some = ", ".join(dataset.categories[:3])
-            raise InputError(
-                f"none of the classes ({some}) is one of {model.name}'s; give a network that has "
-                "learnt them by --model-weights, or --images with a folder for each class, named "
-                "as the network calls it"
-            )
-        label = max(sorted(set(known)), key=known.count)
-        photos = _pictures(dataset, label, 24 if conditions.quick else self.n_images)
-        clustering = ClassClustering(
-            model,
-            n_clusters=self.n_clusters,
-            n_samples=300 if conditions.quick else self.n_samples,
-            seed=conditions.seed,
+def consistent(photos: Sequence[KeptPhoto]) -> Told:
+    """Whether a photo's own clusters agree with the class's more than with another photo's."""
+    from sklearn.metrics import adjusted_rand_score
+
+    gains = []
+    for photo, other in zip(photos, [*photos[1:], photos[0]], strict=True):
+        own = photo.cuts["", _IMAGE].clusters.ravel()
+        matched, shuffled = (
+            float(adjusted_rand_score(each.cuts["", _CLASS].clusters.ravel(), own))
+            for each in (photo, other)
         )
-        batches = (
-            model.load_images(list(photos[start : start + _AT_ONCE]))
-            for start in range(0, len(photos), _AT_ONCE)
-        )
-        clustering.fit(batches).save(folder / _CLUSTERS)
-        chosen = folder / _CHOSEN
-        with written(chosen):
-            chosen.mkdir(exist_ok=True)
-            for place, photo in enumerate(photos[:n_photos]):
-                write_png(chosen / f"{place}.png", photo)
-        sentence = f"of {dataset.categories[label]}, from {source.sentence}"
-        return Source("photos", str(chosen), sentence)
+        gains.append(matched - shuffled)
+    words = (
+        "Adjusted Rand index of a photo's own clusters with the class's, less that with the "
+        "class's on another photo."
+    )
+    return told({"agreement": Part(np.array(gains))}, words, unit="hundredths")
 
 
-def _pictures(dataset: Dataset, label: int, n: int) -> list[np.ndarray]:
-    """The first pictures of a class that can be read, eight bits a channel."""
-    found: list[np.ndarray] = []
-    for place, each in enumerate(dataset.labels):
-        if each != label or len(found) == n:
-            continue
-        try:
-            found.append(eight_bit(dataset[place].image))
-        except NaspixError:
-            continue
-    return found
+def has_counterpart(photos: Sequence[KeptPhoto], cluster: int) -> Told:
+    """Whether the cluster that is uncovered has a counterpart among the clusters of the image.
+
+    Args:
+        photos: That were cut both ways.
+        cluster: Of the class, from 0.
+    """
+    gains = []
+    for photo in photos:
+        mask = photo.cuts["", _CLASS].clusters == cluster
+        own = photo.cuts["", _IMAGE].clusters
+        ious = [
+            float((mask & (own == each)).sum() / (mask | (own == each)).sum())
+            for each in range(int(own.max()) + 1)
+        ]
+        gains.append(max(ious) - _COUNTERPART if mask.any() else np.nan)
+    words = "IoU of the cluster with the best of the image's, less 0.5, where a photo has it."
+    return told({f"cluster {cluster + 1}": Part(np.array(gains))}, words, unit="hundredths")
 
 
-def _central(photos: Sequence[KeptPhoto], n_clusters: int) -> int:
-    """Of the clusters that lie in most photos the one with most of itself in the middle."""
+def _of_a_class(
+    source: Source,
+    fitted: Fitted,
+    network: tuple[str, str],
+    conditions: Conditions,
+    folder: Path,
+    n_photos: int,
+) -> Source:
+    """Photos of the class that its network knows for what they are, written into the folder.
 
-    def middle(cluster: int) -> tuple[int, float]:
-        shares: list[Any] = []
-        for photo in photos:
-            mask = photo.cuts["", _CLASS].clusters == cluster
-            if mask.mean() >= _LEAST_SHARE:
-                height, width = mask.shape
-                inner = mask[height // 4 : -height // 4, width // 4 : -width // 4]
-                shares.append(inner.sum() / mask.sum())
-        often = 2 * len(shares) > len(photos)
-        return int(often), float(np.mean(shares)) if shares else 0.0
-
-    return max(range(n_clusters), key=middle)
+    Where there are too few, others follow.
+    """
+    model = load_network(*network, conditions.device)
+    dataset = source.open()
+    label = dataset.categories.index(fitted.category)
+    places = [place for place, each in enumerate(dataset.labels) if each == label][fitted.skip :]
+    right: list[np.ndarray] = []
+    wrong: list[np.ndarray] = []
+    for start in range(0, len(places), _AT_ONCE):
+        if len(right) >= n_photos:
+            break
+        photos = pictures_of(dataset, places[start : start + _AT_ONCE])
+        with torch.no_grad():
+            predicted = model(model.load_images(list(photos))).argmax(1).tolist()
+        for photo, answer in zip(photos, predicted, strict=True):
+            (right if answer == fitted.label else wrong).append(photo)
+    chosen = folder / _CHOSEN
+    with written(chosen):
+        chosen.mkdir(exist_ok=True)
+        for place, photo in enumerate([*right, *wrong][:n_photos]):
+            write_png(chosen / f"{place}.png", photo)
+    n_right = min(len(right), n_photos)
+    sentence = (
+        f"of {fitted.category}, {n_right} of them correctly classified, from {source.sentence}"
+    )
+    return Source("photos", str(chosen), sentence)
