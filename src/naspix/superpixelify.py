@@ -50,7 +50,7 @@ def superpixelify(
         InputError: shapes that do not fit, labels that are not integers, values not finite.
 
     Source:
-        The paper, section 3 ("superpixelification").
+        The paper, section 4.3.1 ("superpixelification").
 
     Example:
         >>> heat = torch.tensor([[[0.0, 2.0, 5.0]]])

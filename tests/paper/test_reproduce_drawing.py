@@ -1,6 +1,7 @@
 """What is drawn of given records: the tables by snapshot, the picture by a tolerant comparison."""
 
 import csv
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import torch
 from claims import all_entries
 from PIL import Image
 
-from naspix.paper import experiment, run_times, running, segmentations
+from naspix.paper import experiment, run_time_table, running, segmentations
 from naspix.paper.appendix import Figure9
 from naspix.paper.data import AtHand, Conditions
 from naspix.paper.experiment import Shown, Table, Verdict
@@ -87,14 +88,57 @@ def test_every_claim_at_hand_is_a_sentence_with_its_source():
             assert claim.source
 
 
+def _times(n: int = 24, **changed: float) -> dict[str, np.ndarray]:
+    """Milliseconds of the twelve cells, of Ward and of others, with a little noise."""
+    draw = np.random.default_rng(0)
+    first = "NAS, VGG16, levels 2 to 4, K = 5"
+    medians = dict.fromkeys(run_time_table._GRID, 60.0) | {first: 40.0}
+    medians |= {"NAS by Ward, ResNet18, levels 2 to 4, K = 5": 3600.0}
+    medians |= {"SLIC": 2.0, "Felzenszwalb": 2.0}
+    names = {name.replace(" ", "_"): name for name in medians}
+    medians |= {next(full for short, full in names.items() if key in short): value
+                for key, value in changed.items()}  # fmt: skip
+    return {name: value * np.exp(0.02 * draw.standard_normal(n)) for name, value in medians.items()}
+
+
+VGG_FIRST = "VGG16,_levels_2_to_4,_K_=_5"
+
+
 @pytest.mark.parametrize(
-    ("ratios", "holds"),
-    [([12.0, 15, 30, 20, 18, 40], True), ([2.0, 3, 4, 1, 5, 2], False), ([5.0, 20, 9, 11], None)],
+    ("claim", "changed", "holds"),
+    [
+        ("others_are_faster", {}, True),
+        ("others_are_faster", {"SLIC": 20.0}, False),
+        ("others_are_faster", {"SLIC": 6.0}, None),
+        ("one_order", {}, True),
+        ("one_order", {"ResNet50,_levels_0_to_4,_K_=_10": 900.0}, False),
+        ("one_order", {"ResNet50,_levels_0_to_4,_K_=_10": 400.0}, None),
+        ("vgg_fastest", {}, True),
+        ("vgg_fastest", {"ResNet50,_levels_2_to_4,_K_=_5": 20.0}, False),
+        ("vgg_fastest", {"ResNet50,_levels_2_to_4,_K_=_5": 40.0}, None),
+        ("ward_sixty", {}, True),
+        ("ward_sixty", {"Ward": 600.0}, False),
+        ("ward_sixty", {"Ward": 1800.0}, None),
+    ],
 )
-def test_ten_times_is_told_by_a_test(ratios, holds):
-    found, why = run_times._order_of_magnitude(np.array(ratios), "NAS")
-    assert found is holds
-    assert f"median of {len(ratios)} pictures" in why
+def test_a_claim_about_times_holds_does_not_or_cannot_be_told(claim, changed, holds):
+    found, why = run_time_table.CLAIMS[claim](_times(**changed))
+    assert found is holds, why
+    assert "24 pictures" in why
+    assert run_time_table.CLAIMS[claim](_times(19, **changed))[0] is None
+
+
+def test_table_5_has_the_papers_form():
+    rates = [
+        {"row": name, "column": "96 x 96, CPU", "times_ms": times}
+        for name, times in _times().items()
+    ]
+    table = run_time_table.papers_form(rates, 96)
+    printed = published("table5")
+    assert [row[:3] for row in table.rows] == [list(row[:3]) for row in printed.cells]
+    assert re.fullmatch(r"60\.\d \(3[56]\d\d\.\d\)", table.rows[2][4])  # Ward in brackets
+    assert table.underlined == {(2, 3)} == printed.printed.underlined
+    assert table.marked == {(4, 9), (5, 9)}  # SLIC and Felzenszwalb, which do not differ
 
 
 def test_a_verdict_that_cannot_be_told_says_so_on_the_page(drawn, monkeypatch):

@@ -1,8 +1,8 @@
 """What an evaluation writes down of each picture and setting: the paper's three measures.
 
-`LeRF` (section 4, figure 6, table 2): curves. `WSOL` (tables 3 and 4): overlaps with true boxes.
-`Semantics` (table 1): saliency of the clusters that the pictures of a class share. A measure is a
-frozen dataclass; asked about a batch, it returns rows, one a picture and setting.
+`LeRF` (section 4.3.2, figure 6, table 2): curves. `WSOL` (tables 3 and 4): overlaps with true
+boxes. `Semantics` (table 1): saliency of the clusters that the pictures of a class share. A measure
+is a frozen dataclass; asked about a batch, it returns rows, one a picture and setting.
 """
 
 import math

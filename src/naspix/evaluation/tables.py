@@ -1,7 +1,8 @@
 """Scores in the paper's form: a row a method, the raw map's figure, and what pooling adds to it.
 
-Tables 2 to 4 print the raw map's score and the differences. Here every difference has its interval,
-and the best, with what a test cannot tell from it, is marked.
+Tables 3 and 4 print the raw map's score and the differences, table 2 absolute scores with their
+spread; here all are differences. Every one has its interval, and the best, with what a test cannot
+tell from it, is marked.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Weakly supervised localisation as wsolevaluation scores it (the paper, section 5, table 3).
+"""Weakly supervised localisation as wsolevaluation scores it (the paper, section 4.3.3, table 3).
 
 Maps (B, H, W) and boxes or masks in the maps' frame in, shares of images localised out. Metrics of
 torchmetrics: they sum over batches and over processes. No image and no file is read here.

@@ -72,7 +72,7 @@ def greedy_lerf(
         ModelError: a model that returns no finite logits.
 
     Source:
-        The paper, section 4 ("AUC Max.").
+        The paper, section 4.3.2 ("AUC Max.").
 
     Example:
         >>> model = lambda images: images.mean((2, 3))

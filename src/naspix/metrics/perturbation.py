@@ -1,4 +1,4 @@
-"""Perturbation curves (the paper, section 4): LeRF, MoRF, their difference, insertion, deletion.
+"""Perturbation curves (section 4.3.2): LeRF, MoRF, their difference, insertion, deletion.
 
 A model (images -> logits), images and saliency in; curves of the class's score out, while the
 image is hidden step by step. All steps of all images share batches, and nothing is asked twice. No
@@ -71,7 +71,7 @@ def lerf(
         ModelError: a model that returns no finite logits.
 
     Source:
-        The paper, section 4 and figure 6.
+        The paper, section 4.3.2 and figure 6.
 
     Example:
         >>> model = lambda images: images.mean((2, 3))  # red, green, blue
@@ -105,7 +105,7 @@ def morf(
     superpixel goes first). Arguments, result and errors are those of `lerf`.
 
     Source:
-        The paper, section 4; Samek et al., "Evaluating the visualization of what a deep neural
+        The paper, section 4.3.2; Samek et al., "Evaluating the visualization of what a deep neural
         network has learned", 2017.
 
     Example:

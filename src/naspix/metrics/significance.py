@@ -84,7 +84,8 @@ def compare(
 
     Source:
         Wilcoxon 1945, zero differences as Pratt 1959 has them; Holm 1979; Kerby 2014 for the
-        rank-biserial correlation. The paper's table 2 states differences without a test.
+        rank-biserial correlation. The paper's table 2 marks
+        what does not differ from the best of a method's three, and does not name its test.
 
     Example:
         >>> a = torch.linspace(0, 1, 20)

@@ -51,6 +51,7 @@ class Table:
         rows: A value a column; None is empty.
         words: What has to be known to read it.
         marked: Places (row, column) that are set in bold.
+        underlined: Places that are underlined.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Table:
     rows: Sequence[Sequence[Value]]
     words: str = ""
     marked: frozenset[tuple[int, int]] = frozenset()
+    underlined: frozenset[tuple[int, int]] = frozenset()
 
 
 @dataclass(frozen=True, eq=False)

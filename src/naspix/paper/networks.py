@@ -111,7 +111,8 @@ def sentence_on(found: Mapping[str, Any]) -> str:
         first = next(iter(found["missing"]))
         sentence += (
             f" Left out, because real weights are not at hand ({reasons}): {names}; "
-            f"{TITLES[DEFAULT_MODEL]}, which naspix brings along, stands in. Weights are given by "
+            f"{TITLES[DEFAULT_MODEL]}, which naspix brings along, stands in, with its own "
+            "levels 3 and 4 where the paper has 2 to 4. Weights are given by "
             f"--model-weights {first}=PATH, a file or a folder of naspix finetune."
         )
     return sentence.strip()

@@ -79,15 +79,18 @@ class Entry:
         """
         if not self.columns:
             return None
-        bold = frozenset(
-            (down, across)
-            for down, row in enumerate(self.cells)
-            for across, cell in enumerate(row)
-            if cell.startswith("**")
+        bold, underlined = (
+            frozenset(
+                (down, across)
+                for down, row in enumerate(self.cells)
+                for across, cell in enumerate(row)
+                if cell.startswith(mark)
+            )
+            for mark in ("**", "_")
         )
         title = f"The paper's {self.number} as printed"
         rows = [[_plain(cell) for cell in row] for row in self.cells]
-        return Table(f"{self.name}_paper", title, self.columns, rows, self.words, bold)
+        return Table(f"{self.name}_paper", title, self.columns, rows, self.words, bold, underlined)
 
     def value(self, row: tuple[str, ...], column: str) -> float | None:
         """A number of the table; None where the paper has none there.

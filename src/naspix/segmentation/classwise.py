@@ -66,8 +66,9 @@ class ClassClustering:
         UnknownNameError: If a level is not known.
 
     Source:
-        The paper's class-wise segmentation. It does not say how many pixels it samples and how many
-        neighbours vote: the defaults are choices made here (docs/explanation/class_clusters.md).
+        The paper's class-wise segmentation, of all training images. It mentions no sampling,
+        without which Ward's linkage would not end, nor how many neighbours vote: both are choices
+        made here (docs/explanation/class_clusters.md).
 
     Example:
         >>> import naspix, torch
