@@ -37,6 +37,7 @@ from naspix.targets import (
     check_length,
     part_of,
 )
+from naspix.tiling import MOST_TILES, Tile, ask_tiles, covering
 
 Method = str | pipeline.Method
 Segmenter = str | pipeline.Segmenter
@@ -59,6 +60,7 @@ def explain(
     names: Sequence[str] | None = None,
     threshold: float = 0.5,
     resize: Resize | Literal["model"] | None = "model",
+    tiles: bool | int = False,
     batch_size: int | None = None,
     progress: bool = False,
     told: Callable[[str], None] | None = None,
@@ -92,6 +94,10 @@ def explain(
             have several classes at once (a sigmoid's).
         resize: How photos are made to fit, as ``model.load_images`` takes it; a tensor is never
             resized.
+        tiles: Whether a large photo is covered whole, by squares of the network's size at the
+            photo's own scale that overlap by a quarter: activations and maps are blended over
+            them, regions cross them, and all are asked about one class, by default that of the
+            highest mean score. At most 64 unless a larger number is given in place of True.
         batch_size: How many images are explained at a time, which bounds the memory; None for what
             suits the device, and for all at once where a function of yours is among methods and
             segmenters.
@@ -112,7 +118,10 @@ def explain(
     """
     _check_paths(images)  # before a network is loaded
     model = known = as_classifier(model, "explain")
-    batch, sources = _loaded(model, images, resize)
+    batch, sources = _loaded(model, images, None if tiles else resize)
+    if tiles:
+        model.require_size()
+        batch = covering(batch, model.input_size)
     if names is not None and len(names) != len(batch):
         raise InputError(f"there are {len(batch)} images but {len(names)} names")
     named = list(sources if names is None else names)
@@ -151,7 +160,7 @@ def explain(
     elif batch_size < 1:
         raise InputError(f"batch_size is at least 1, not {batch_size}")
     check_length(asked, len(batch))
-    n_batches = -(-len(batch) // batch_size)
+    n_batches = len(batch) if tiles else -(-len(batch) // batch_size)
     with progress_of_items(hidden=not progress) as bar:
         n_steps, n_done = n_batches * (1 + len(methods) + len(segmenters)), 0
 
@@ -160,17 +169,24 @@ def explain(
             doing = step.partition(" ")[2]
             if told is not None and doing:
                 told(doing)
-            bar(doing or "scores", n_done, n_steps)
+            bar(doing or "scores", min(n_done, n_steps), n_steps)
             n_done += 1
             return nullcontext()
 
-        ask_all = Pipeline(model, methods, segmenters, greedy=greedy, watch=watch)
-        parts = []
-        for start in range(0, len(batch), batch_size):
-            part = slice(start, start + batch_size)
-            found = ask_all(batch[part], part_of(asked, part))
-            parts.append(replace(found, activations={}))
-    answers = Answers.joined(parts)
+        all_tiles: tuple[tuple[Tile, ...], ...] = ()
+        if tiles:
+            most = MOST_TILES if tiles is True else int(tiles)
+            answers, all_tiles = ask_tiles(
+                model, methods, segmenters, batch, asked, most=most, greedy=greedy, watch=watch
+            )
+        else:
+            ask_all = Pipeline(model, methods, segmenters, greedy=greedy, watch=watch)
+            parts = []
+            for start in range(0, len(batch), batch_size):
+                part = slice(start, start + batch_size)
+                found = ask_all(batch[part], part_of(asked, part))
+                parts.append(replace(found, activations={}))
+            answers = Answers.joined(parts)
     for name, heat in answers.raw.items():
         check_map(name, heat, model)
     probabilities = model.scores.probabilities(answers.logits.cpu().double())
@@ -200,6 +216,7 @@ def explain(
         },
         seed=next((ask.seed for ask in segmenters.values() if isinstance(ask, NAS)), 0),
         shown=model.shown,
+        tiles=all_tiles,
     )
 
 

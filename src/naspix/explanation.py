@@ -6,7 +6,7 @@ computed by a network here.
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -32,6 +32,7 @@ from naspix.report import (
 from naspix.runs import is_run
 from naspix.segmentation import Segmentation
 from naspix.superpixelify import RankedSuperpixel, rank_superpixels
+from naspix.tiling import Tile
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -59,6 +60,8 @@ class Explanation:
         settings: What made them: model, methods, segmenters.
         seed: That of everything random.
         shown: Which channels of the images pictures show; the first three by default.
+        tiles: Each image's tiles, and what the network says of each, where it was asked by tiles;
+            ``predictions`` then go by the mean of their scores.
     """
 
     images: Float[Tensor, "B C H W"]
@@ -74,6 +77,7 @@ class Explanation:
     settings: Mapping[str, object] = field(default_factory=dict)
     seed: int = 0
     shown: tuple[int, ...] | None = None
+    tiles: tuple[tuple[Tile, ...], ...] = ()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -200,6 +204,7 @@ class Explanation:
                 for name, orders in self.hidden_first.items()
             },
             titles=self._titles,
+            tiles=[asdict(tile) for tile in self.tiles[index]] if self.tiles else (),
         )
 
     @property

@@ -308,23 +308,32 @@ class Pipeline:
         if isinstance(segmenter, NAS) and segmenter.model is self.model:
             maps = [activations[level] for level in self.model.level_names(segmenter.levels)]
             return segmenter.segment(maps, segmenter.size or (images.shape[2], images.shape[3]))
-        found: object = segmenter(images)
-        if isinstance(found, np.ndarray):
-            found = torch.from_numpy(found)
-        if isinstance(found, Tensor):
-            expected = (len(images), *images.shape[-2:])
-            if found.is_floating_point() or tuple(found.shape) != expected:
-                raise InputError(
-                    f"segmenter {name!r} returned {found.dtype} labels of {tuple(found.shape)}; "
-                    f"they should be whole numbers of {expected}"
-                )
-            return Segmentation.from_clusters(found.long())
-        if not isinstance(found, Segmentation):
+        return segment_by(name, segmenter, images)
+
+
+def segment_by(name: str, segmenter: Segmenter, images: Float[Tensor, "B C H W"]) -> Segmentation:
+    """A segmenter's regions of images; labels and arrays are taken too.
+
+    Raises:
+        InputError: It returns something else; by its name.
+    """
+    found: object = segmenter(images)
+    if isinstance(found, np.ndarray):
+        found = torch.from_numpy(found)
+    if isinstance(found, Tensor):
+        expected = (len(images), *images.shape[-2:])
+        if found.is_floating_point() or tuple(found.shape) != expected:
             raise InputError(
-                f"segmenter {name!r} returned a {type(found).__name__}; it should return a "
-                "Segmentation, or labels (B, H, W)"
+                f"segmenter {name!r} returned {found.dtype} labels of {tuple(found.shape)}; "
+                f"they should be whole numbers of {expected}"
             )
-        return found
+        return Segmentation.from_clusters(found.long())
+    if not isinstance(found, Segmentation):
+        raise InputError(
+            f"segmenter {name!r} returned a {type(found).__name__}; it should return a "
+            "Segmentation, or labels (B, H, W)"
+        )
+    return found
 
 
 def _random_each(

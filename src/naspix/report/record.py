@@ -18,7 +18,7 @@
 """
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -102,6 +102,7 @@ class PhotoExplanation:
         orders: Segmenter's name -> at each pixel the step, from 0, at which the greedy search hides
             its superpixel; only where it was asked for.
         titles: Name of a method or segmenter -> how people write it.
+        tiles: Where the photo was asked about by tiles, what was found of each.
     """
 
     name: str
@@ -115,6 +116,7 @@ class PhotoExplanation:
     ranking: Mapping[tuple[str, str], list[RankedSuperpixel]]
     orders: Mapping[str, Int[np.ndarray, "H W"]] = field(default_factory=dict)
     titles: Mapping[str, str] = field(default_factory=dict)
+    tiles: Sequence[Mapping[str, object]] = ()
 
     def title(self, name: str) -> str:
         """How people write the name of a method or segmenter."""
@@ -175,6 +177,7 @@ class PhotoExplanation:
             "agreement": _agreement_json(self),
             "hidden_first": {segmenter: self.hidden_first(segmenter) for segmenter in self.orders},
             "files": dict(files or {}),
+            **({"tiles": [dict(tile) for tile in self.tiles]} if self.tiles else {}),
         }
 
 
