@@ -24,6 +24,7 @@ from naspix.report import page
 from naspix.report.agreement import Agreement
 from naspix.report.gallery import gallery, photo_figure
 from naspix.report.record import SCHEMA, PhotoExplanation, RunRecord
+from naspix.report.regions import Half, half_of
 
 PAGE, RECORD, RANKING = "report.html", "results.json", "ranking.csv"
 _PAGE_OF_MANY = "report-{:03d}.html"
@@ -112,6 +113,7 @@ class ResultsFolder:
         self._run = run
         self._links: list[tuple[str, str]] = []
         self._agreements: list[Agreement] = []
+        self._halves: list[Half] = []
         self._n_pages = 0  # that are full
 
     def __enter__(self) -> Self:
@@ -154,6 +156,7 @@ class ResultsFolder:
             self._ranking.append(_csv(_ranking_of(result.entry)))
         self._links.append(result.link)
         self._agreements.append(result.agreement)
+        self._halves.append(_half(result.entry))
 
     def fail(self, source: str, reason: str) -> None:
         """Note a photo that could not be explained."""
@@ -193,7 +196,9 @@ class ResultsFolder:
                 for place, (name, words) in enumerate(self._links)
                 for anchor in [page.anchor(name)]
             ]
-            ending = page.tail(links, self._run, self.failed, self.finished, self._agreements)
+            ending = page.tail(
+                links, self._run, self.failed, self.finished, self._agreements, self._halves
+            )
             self._page.append(ending)
             failed = [{"source": source, "error": reason} for source, reason in self.failed]
             self._record.append(
@@ -218,6 +223,13 @@ def _ranking_of(entry: Mapping[str, Any]) -> list[list[object]]:
         for each in entry["explanations"]
         for one in each["superpixels"]
     ]
+
+
+def _half(entry: Mapping[str, Any]) -> Half:
+    """The regions that hold half of what speaks for the class, by the first method."""
+    ranking = entry["explanations"][0]["superpixels"]
+    n_pixels = entry["size"][0] * entry["size"][1]
+    return half_of([(one["label"], one["area"], one["saliency"]) for one in ranking], n_pixels)
 
 
 def _csv(rows: Sequence[Sequence[object]]) -> str:

@@ -19,6 +19,13 @@ from naspix.report.agreement import Agreement
 from naspix.report.gallery import cards, gallery
 from naspix.report.pages import render
 from naspix.report.record import PhotoExplanation, RunRecord, made_by
+from naspix.report.regions import (
+    Half,
+    half_of_photo,
+    in_a_sentence,
+    outlines,
+    without_fragments,
+)
 
 _ROWS_SHOWN = 12  # superpixels in a table; all of them are in results.json
 _SECTIONS = "<!-- sections -->"
@@ -33,8 +40,9 @@ def page(photos: Iterable[PhotoExplanation], run: RunRecord) -> str:
     """
     shown = list(photos)
     links = [(f"#{anchor(name)}", name, words) for name, words in map(link_of, shown)]
-    tables = [one.agreement for one in shown]
-    return head() + "".join(map(section, shown)) + tail(links, run, agreements=tables)
+    tables, halves = [one.agreement for one in shown], [half_of_photo(one) for one in shown]
+    ending = tail(links, run, agreements=tables, halves=halves)
+    return head() + "".join(map(section, shown)) + ending
 
 
 def head() -> str:
@@ -49,6 +57,10 @@ def section(photo: PhotoExplanation) -> str:
     shown = {
         "name": photo.name,
         "anchor": anchor(photo.name),
+        "sentence": in_a_sentence(photo),
+        "regions": _regions(photo),
+        "height": photo.image.shape[0],
+        "width": photo.image.shape[1],
         "predicted": photo.predictions[0],
         "target": photo.target,
         "predictions": photo.predictions,
@@ -72,7 +84,25 @@ def link_of(photo: PhotoExplanation) -> tuple[str, str]:
 
 def anchor(name: str) -> str:
     """What a photo's section is called on its page."""
-    return "photo-" + "".join(c if c.isalnum() else "-" for c in name)
+    return f"photo-{_plain(name)}"
+
+
+def _plain(name: str) -> str:
+    """A name as a part of an address."""
+    return "".join(c if c.isalnum() else "-" for c in name)
+
+
+def _regions(photo: PhotoExplanation) -> dict[str, dict[str, Any]]:
+    """Kind of picture -> the regions that are drawn over it, with the rows that they lead to."""
+    regions = {}
+    method = next(iter(photo.raw))
+    for segmenter, (_, superpixels) in photo.segmentations.items():
+        regions[f"boundaries-{segmenter}"] = {
+            "segmenter": _plain(segmenter),
+            "rows": _plain(f"{method}-{segmenter}"),
+            "outlines": outlines(superpixels, photo.ranking[method, segmenter], _ROWS_SHOWN),
+        }
+    return regions
 
 
 def tail(
@@ -81,6 +111,7 @@ def tail(
     failed: Sequence[tuple[str, str]] = (),
     finished: bool = True,
     agreements: Sequence[Agreement] = (),
+    halves: Sequence[Half] = (),
 ) -> str:
     """Everything after the last photo.
 
@@ -90,6 +121,7 @@ def tail(
         failed: Source and reason of each photo that could not be explained.
         finished: Whether all photos asked for had their turn.
         agreements: One table a photo; their means are shown where there are several methods.
+        halves: Of each photo, the regions that hold half of what speaks for the class.
     """
     several = len(agreements) > 1 and len(agreements[0].methods) > 1
     whole = _page(
@@ -97,9 +129,26 @@ def tail(
         failed=failed,
         finished=finished,
         agreement=Agreement.joined(agreements).to_plain() if several else None,
+        sentence=_of_all(halves),
         settings=made_by(run),
     )
     return whole.partition(_SECTIONS)[2]
+
+
+def _of_all(halves: Sequence[Half]) -> str:
+    """In how little of the photos half of what speaks for the class lies, in the mean."""
+    known = [half.share for half in halves if half.labels]
+    if len(halves) < 2 or not known:
+        return ""
+    where = (
+        f"In {len(halves)} photos"
+        if len(known) == len(halves)
+        else (f"In {len(known)} of {len(halves)} photos")
+    )
+    return (
+        f"{where}, half of what speaks for the class lies on average in {np.mean(known):.0%} of "
+        f"the picture (from {min(known):.0%} to {max(known):.0%})."
+    )
 
 
 def end_of_part(index: str) -> str:
@@ -120,6 +169,7 @@ def _page(**values: object) -> str:
         "failed": (),
         "finished": True,
         "agreement": None,
+        "sentence": "",
         "settings": (),
         "index": "",
     }
@@ -141,8 +191,8 @@ def _bars() -> dict[str, list[str]]:
 
 def _ranking(photo: PhotoExplanation, method: str, segmenter: str) -> dict[str, Any]:
     """The table of superpixels for one method and segmenter."""
-    ranking = photo.ranking[method, segmenter]
     n_pixels = photo.image.shape[0] * photo.image.shape[1]
+    ranking = without_fragments(photo.ranking[method, segmenter], n_pixels)
     cluster_of = photo.cluster_of(segmenter)
     colours = cluster_colours(max(cluster_of.values()) + 1)
     largest = max((abs(one.saliency) for one in ranking), default=0.0) or 1.0
@@ -153,10 +203,13 @@ def _ranking(photo: PhotoExplanation, method: str, segmenter: str) -> dict[str, 
     return {
         "method": photo.title(method),
         "segmenter": photo.title(segmenter),
+        "anchor": _plain(f"{method}-{segmenter}"),
+        "regions": _plain(segmenter),
+        "n_fragments": len(photo.ranking[method, segmenter]) - len(ranking),
         "n_more": len(ranking) - _ROWS_SHOWN,
         "rows": [
             {
-                "rank": one.rank,
+                "rank": place + 1,
                 "label": one.label,
                 "cluster": cluster_of[one.label],
                 "colour": colours[cluster_of[one.label]].tolist(),
@@ -166,6 +219,6 @@ def _ranking(photo: PhotoExplanation, method: str, segmenter: str) -> dict[str, 
                 "against": one.saliency < 0,
                 "width": f"{100 * abs(one.saliency) / largest:.0f}",
             }
-            for one in ranking[:_ROWS_SHOWN]
+            for place, one in enumerate(ranking[:_ROWS_SHOWN])
         ],
     }
