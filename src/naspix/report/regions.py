@@ -120,7 +120,6 @@ def outlines(
         for line in lines:
             corners = cv2.approxPolyDP(line, _TOLERANCE, True)[:, 0] + (left - 0.5, top - 0.5)
             path += "M" + "L".join(f"{a:g} {b:g}" for a, b in corners.tolist()) + "Z"
-        y, x = y + top - 0.5, x + left - 0.5
-        row = {"has_row": place < n_rows}
-        found.append({"label": one.label, "path": path, "x": x, "y": y, **row})
+        middle = {"x": int(x) + left - 0.5, "y": int(y) + top - 0.5}
+        found.append({"label": one.label, "path": path, **middle, "has_row": place < n_rows})
     return found
