@@ -98,6 +98,7 @@ def test_explain_does_what_can_be_done(explained, photos):
     assert re.search(r"one-photo +\w+ cat +\d+\.\d%  \d+ superpixels", result.stdout)
     assert sorted(path.name for path in output.iterdir() if not path.name.startswith(".")) == [
         "one-photo",
+        "ranking.csv",
         "report.html",
         "results.json",
         "run.sqlite",

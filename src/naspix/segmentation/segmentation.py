@@ -20,6 +20,7 @@ from naspix.clustering.ward import WardTree
 from naspix.errors import InputError
 from naspix.models.devices import in_float64
 from naspix.segmentation import files
+from naspix.segmentation.given import labels_of_masks, numbered_labels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -124,6 +125,54 @@ class Segmentation:
             connectivity=first.connectivity,
         )
 
+    @classmethod
+    def from_labels(cls, labels: Any, *, source: str = "") -> "Segmentation":
+        """Hold a label map that others made: each label is a superpixel as it is.
+
+        ``from_clusters`` takes labels apart into what hangs together; this does not.
+
+        Args:
+            labels: An array or tensor ``(H, W)`` or ``(B, H, W)`` of whole numbers, with gaps or
+                negative ones too; they are numbered anew from 0, in their order.
+            source: What made it.
+
+        Raises:
+            InputError: If it is none of these.
+
+        Example:
+            >>> Segmentation.from_labels([[5, 5, -1], [7, 5, 7]]).superpixels
+            tensor([[[1, 1, 0],
+                     [2, 1, 2]]])
+        """
+        numbered = numbered_labels(labels)
+        return cls(numbered, numbered, source=source)
+
+    @classmethod
+    def from_masks(cls, masks: Any, *, source: str = "") -> "Segmentation":
+        """Hold masks that others made, such as SAM's, which may overlap and leave pixels over.
+
+        A pixel belongs to the smallest mask that it lies in, so that parts stay visible on their
+        wholes; pixels in no mask are one superpixel, the first. Masks are numbered in their order;
+        one that smaller ones hide has no number.
+
+        Args:
+            masks: Those of one image: arrays or tensors ``(H, W)`` of true and false, one array
+                ``(N, H, W)``, or dictionaries with ``"segmentation"``, as SAM's
+                ``SamAutomaticMaskGenerator`` gives them; or a list of these for several images of
+                one size.
+            source: What made them.
+
+        Raises:
+            InputError: If they are none of these.
+
+        Example:
+            >>> masks = [[[True, True, False]], [[False, True, False]]]
+            >>> Segmentation.from_masks([{"segmentation": one} for one in masks]).superpixels
+            tensor([[[1, 2, 0]]])
+        """
+        numbered = labels_of_masks(masks)
+        return cls(numbered, numbered, source=source)
+
     @cached_property
     def superpixels(self) -> Int64[Tensor, "B H W"]:
         """Ids from 0 without gaps in each image, in raster order of their first pixels."""
@@ -155,7 +204,10 @@ class Segmentation:
 
     @property
     def feature_mask(self) -> Int64[Tensor, "B 1 H W"]:
-        """The superpixels as captum's ``feature_mask``: ids from 0, one channel."""
+        """The superpixels as captum's ``feature_mask``: ids from 0, one channel.
+
+        ``skimage.measure.regionprops`` drops label 0: give it ``superpixels + 1``.
+        """
         return self.superpixels[:, None]
 
     def __len__(self) -> int:
