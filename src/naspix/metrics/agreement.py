@@ -6,8 +6,10 @@ scikit-image's; only the boundary score, which neither has, is computed here. Wh
 agree *on* is ``naspix.segmentation.consensus``.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,6 +19,9 @@ from torch import Tensor
 from naspix.errors import InputError
 from naspix.models.devices import in_float64
 from naspix.superpixelify import superpixelify
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +42,22 @@ class SegmentationAgreement:
     variation_of_information: Float[Tensor, "n n"]
     boundary_f: Float[Tensor, "n n"]
     tolerance: float | int
+
+    def plot(self, ax: "Axes | None" = None, *, names: Sequence[str] = ()) -> "Axes":
+        """Draw the adjusted Rand index of every two.
+
+        Args:
+            ax: Where to draw; on a figure of its own by default.
+            names: Of the segmentations; their numbers by default.
+        """
+        from naspix import plots
+
+        named = list(names) or [str(i + 1) for i in range(len(self.ari))]
+        return plots.draw_matrix(self.ari.cpu().numpy(), named, ax, title="adjusted Rand index")
+
+    def __repr__(self) -> str:
+        means = ", ".join(f"{name} {value:.3f}" for name, value in self.means.items())
+        return f"SegmentationAgreement({len(self.ari)} segmentations, means: {means})"
 
     @property
     def means(self) -> dict[str, float]:

@@ -4,8 +4,10 @@ Plain tensors, all on the CPU in float64. Curves of images that took fewer steps
 padded with their last point, which adds no area. Nothing here asks a model.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -13,8 +15,12 @@ from torch import Tensor
 
 from naspix.errors import InputError
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 # Ends closer than this share of the larger one are the same score, but for rounding.
 SAME_ENDS = 1e-5
+_FEW = 20  # curves that are drawn one by one
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +61,31 @@ class PerturbationCurves:
         Scaling turns such a curve upside down: its area says how fast the score rises.
         """
         return self.valid & (self.raw[:, -1] > self.raw[:, 0])
+
+    def plot(self, ax: "Axes | None" = None, *, label: str = "mean") -> "Axes":
+        """Draw the mean curve with its band, and the images' own curves faintly while they are few.
+
+        Args:
+            ax: Where to draw; on a figure of its own by default.
+            label: In the legend.
+
+        Raises:
+            InputError: No image has a curve.
+        """
+        ax = self.mean().plot(ax, label=label)
+        if 1 < int(self.valid.sum()) <= _FEW:
+            for fraction, score in zip(
+                self.fraction[self.valid], self.score[self.valid], strict=True
+            ):
+                ax.plot(fraction, score, color="0.6", linewidth=0.6, zorder=0)
+        return ax
+
+    def __repr__(self) -> str:
+        n, points = self.fraction.shape
+        out = f", {self.n_left_out} left out" if self.n_left_out else ""
+        area = float(self.auc[self.valid].mean()) if self.n_left_out < n else math.nan
+        images = "image" if n == 1 else "images"
+        return f"PerturbationCurves({n} {images}, {points} points, mean area {area:.3f}{out})"
 
     def mean(self, *, points: int = 101, level: float = 0.95) -> "MeanCurve":
         """Average the curves over the images, with a confidence band at each point.
@@ -136,6 +167,26 @@ class MeanCurve:
     auc: float
     auc_interval: tuple[float, float]
     n_images: int
+
+    def plot(self, ax: "Axes | None" = None, *, label: str = "mean") -> "Axes":
+        """Draw the curve with its band.
+
+        Args:
+            ax: Where to draw; on a figure of its own by default.
+            label: In the legend.
+        """
+        from naspix import plots
+
+        bands = {label: (self.low.numpy(), self.high.numpy())} if self.n_images > 1 else None
+        return plots.draw_curves(
+            self.fraction.numpy(), {label: self.score.numpy()}, ax, bands=bands
+        )
+
+    def __repr__(self) -> str:
+        images = "image" if self.n_images == 1 else "images"
+        low, high = self.auc_interval
+        told = f" [{low:.3f}, {high:.3f}]" if self.n_images > 1 else ""
+        return f"MeanCurve({self.n_images} {images}, area {self.auc:.3f}{told})"
 
 
 def curves_of(

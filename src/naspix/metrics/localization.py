@@ -5,6 +5,7 @@ torchmetrics: they sum over batches and over processes. No image and no file is 
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,6 +16,9 @@ from torchmetrics import Metric
 from naspix.errors import InputError
 from naspix.metrics.boxes import Boxes, checked_boxes, eight_bit
 from naspix.metrics.overlaps import THRESHOLDS, checked_maps, overlaps_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +34,24 @@ class LocalizationCurve:
     threshold: Float[Tensor, " thresholds"]
     accuracy: Float[Tensor, "n_ious thresholds"]
     ious: tuple[float, ...]
+
+    def plot(self, ax: "Axes | None" = None) -> "Axes":
+        """Draw the shares over the thresholds, the best of each IoU marked.
+
+        Args:
+            ax: Where to draw; on a figure of its own by default.
+        """
+        from naspix import plots
+
+        threshold, accuracy = self.threshold.cpu().numpy(), self.accuracy.cpu().numpy()
+        return plots.draw_accuracy(threshold, accuracy, self.ious, ax)
+
+    def __repr__(self) -> str:
+        best = ", ".join(
+            f"{float(row.max()):.3f} at IoU {100 * iou:g}"
+            for iou, row in zip(self.ious, self.accuracy, strict=True)
+        )
+        return f"LocalizationCurve(best {best})"
 
 
 class MaxBoxAccV2(Metric):  # type: ignore[misc, unused-ignore]

@@ -6,6 +6,7 @@ saliency is needed: the bound tells what a map could have reached with these sup
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -18,6 +19,9 @@ from naspix.metrics.curves import PerturbationCurves, curves_of
 from naspix.metrics.hiding import Baseline
 from naspix.metrics.orders import numbered
 from naspix.targets import Target
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 MAX_EXACT = 12
 
@@ -40,6 +44,19 @@ class BestOrder:
     def auc(self) -> Float[Tensor, " B"]:
         """``(B,)``, the areas of the curves."""
         return self.curves.auc
+
+    def plot(self, ax: "Axes | None" = None) -> "Axes":
+        """Draw the mean curve, as `PerturbationCurves.plot` does.
+
+        Args:
+            ax: Where to draw; on a figure of its own by default.
+        """
+        return self.curves.plot(ax, label="best order")
+
+    def __repr__(self) -> str:
+        counts = sorted({len(order) for order in self.order})
+        superpixels = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
+        return f"BestOrder({self.curves!r}, superpixels: {superpixels})"
 
 
 def greedy_lerf(

@@ -5,6 +5,7 @@ localised images follows for any threshold and any IoU. No metric is kept here.
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -21,6 +22,9 @@ from naspix.metrics.boxes import (
     checked_boxes,
     eight_bit,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 THRESHOLDS = np.arange(0, 1, 0.001)
 
@@ -42,6 +46,21 @@ class Overlaps:
     top: int
     cut: UInt8[np.ndarray, " n"]
     iou: Float[np.ndarray, " n"]
+
+    def plot(self, ax: "Axes | None" = None) -> "Axes":
+        """Draw the best IoU over the thresholds.
+
+        Args:
+            ax: Where to draw; on a figure of its own by default.
+        """
+        from naspix import plots
+
+        curves = {"best IoU": self.at_thresholds()}
+        return plots.draw_curves(THRESHOLDS, curves, ax, xlabel="threshold", ylabel="IoU")
+
+    def __repr__(self) -> str:
+        best = float(self.iou.max()) if len(self.iou) else 0.0
+        return f"Overlaps({len(self.cut)} cuts, best IoU {best:.3f})"
 
     def at_thresholds(self) -> Float[np.ndarray, " thresholds"]:
         """The best IoU at each of the thousand thresholds."""

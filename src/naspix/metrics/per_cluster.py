@@ -7,7 +7,7 @@ clustering. Out: sums and weights an image, method and cluster, joined over batc
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -16,6 +16,9 @@ from torch import Tensor
 
 from naspix.errors import InputError
 from naspix.superpixelify import superpixelify
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 Weigh = Literal["superpixels", "area"]
 
@@ -42,6 +45,24 @@ class ClusterSaliency:
 
     def __len__(self) -> int:
         return len(self.sums)
+
+    def plot(self, ax: "Axes | None" = None) -> "Axes":
+        """Draw each cluster's mean saliency over the images that have it, a colour a method.
+
+        Args:
+            ax: Where to draw; on a figure of its own by default.
+        """
+        from naspix import plots
+
+        means = self.means.nanmean(0).tolist()
+        clusters = [f"cluster {k}" for k in range(self.sums.shape[2])]
+        named = dict(zip(self.methods, means, strict=True))
+        return plots.draw_bars(named, clusters, ax, ylabel="mean saliency")
+
+    def __repr__(self) -> str:
+        images = "image" if len(self) == 1 else "images"
+        methods = ", ".join(self.methods)
+        return f"ClusterSaliency({len(self)} {images}, {self.sums.shape[2]} clusters, {methods})"
 
     @property
     def means(self) -> Float64[Tensor, "B M K"]:

@@ -6,6 +6,7 @@ model class is known here, and no segmenter: superpixels come as labels.
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -18,6 +19,9 @@ from naspix.metrics.curves import PerturbationCurves, curves_of
 from naspix.metrics.hiding import Baseline
 from naspix.metrics.orders import HidingOrder, Ties, order_pixels, order_superpixels
 from naspix.targets import Target
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def lerf(
@@ -224,6 +228,36 @@ class RelevanceGain:
         Maps that say nothing have 0 on average.
         """
         return self.lerf.auc - self.morf.auc
+
+    def plot(self, ax: "Axes | None" = None) -> "Axes":
+        """Draw both mean curves with their bands.
+
+        Args:
+            ax: Where to draw; on a figure of its own by default.
+
+        Raises:
+            InputError: No image has a curve.
+        """
+        from naspix import plots
+
+        means = {"least relevant first": self.lerf.mean(), "most relevant first": self.morf.mean()}
+        x = next(iter(means.values())).fraction.numpy()
+        return plots.draw_curves(
+            x,
+            {name: mean.score.numpy() for name, mean in means.items()},
+            ax,
+            bands={
+                name: (mean.low.numpy(), mean.high.numpy())
+                for name, mean in means.items()
+                if mean.n_images > 1
+            },
+        )
+
+    def __repr__(self) -> str:
+        known = self.auc[~self.auc.isnan()]
+        gain = float(known.mean()) if len(known) else float("nan")
+        images = "image" if len(self.auc) == 1 else "images"
+        return f"RelevanceGain({len(self.auc)} {images}, mean {gain:.3f})"
 
 
 def srg(

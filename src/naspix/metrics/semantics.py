@@ -18,6 +18,7 @@ from naspix.errors import InputError
 from naspix.metrics.per_cluster import ClusterSaliency
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from pandas import DataFrame
 
 Split = Literal["all", "right", "wrong"]
@@ -76,6 +77,38 @@ class SaliencyByCluster:
             if (row.method, row.split) == (method, split):
                 return row
         raise InputError(f"there is no row for {method!r} and {split!r} images")
+
+    def plot(self, ax: "Axes | None" = None, *, split: Split = "all") -> "Axes":
+        """Draw the most salient cluster of each method beside all others, with intervals.
+
+        Args:
+            ax: Where to draw; on a figure of its own by default.
+            split: Of which images.
+        """
+        from naspix import plots
+
+        rows = [row for row in self.rows if row.split == split]
+        return plots.draw_bars(
+            {
+                "most salient": [row.chosen for row in rows],
+                "others": [row.others for row in rows],
+            },
+            [row.method for row in rows],
+            ax,
+            intervals={
+                "most salient": [row.chosen_interval for row in rows],
+                "others": [row.others_interval for row in rows],
+            },
+            ylabel="mean saliency",
+        )
+
+    def __repr__(self) -> str:
+        told = ", ".join(
+            f"{row.method}: cluster {row.cluster} {row.chosen:.2f}, others {row.others:.2f}"
+            for row in self.rows
+            if row.split == "all"
+        )
+        return f"SaliencyByCluster({told})"
 
     def to_pandas(self) -> "DataFrame":
         """The rows as a table; intervals have a column for each end."""

@@ -6,6 +6,7 @@ probability of that by chance, and the size of the effect out. Bold print alone 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,6 +14,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from naspix.errors import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 Scores = Float[Tensor, " B"] | Float[np.ndarray, " B"]
 
@@ -64,6 +68,25 @@ class Comparison:
     def as_good_as_best(self) -> tuple[str, ...]:
         """The best, and those that cannot be told from it at this level: for bold print."""
         return tuple(each.name for each in self.contenders if not each.differs)
+
+    def plot(self, ax: "Axes | None" = None) -> "Axes":
+        """Draw each contender's mean; a star marks the best and what is not told from it.
+
+        Args:
+            ax: Where to draw; on a figure of its own by default.
+        """
+        from naspix import plots
+
+        names = [f"{one.name}{'*' * (not one.differs)}" for one in self.contenders]
+        means = [one.mean for one in self.contenders]
+        return plots.draw_bars({"mean score": means}, names, ax, ylabel="mean score")
+
+    def __repr__(self) -> str:
+        good = ", ".join(self.as_good_as_best)
+        return (
+            f"Comparison(best: {self.best}, not told from it: {good}; {len(self.contenders)} "
+            f"contenders on {self.n_images} images)"
+        )
 
 
 def compare(

@@ -4,6 +4,7 @@
 axes (what notebooks show), ``colours`` says which colours both use. Nothing here knows a model.
 """
 
+from naspix.plots.bars import draw_bars, draw_matrix
 from naspix.plots.colours import Scale, cluster_colours, saliency_scale, unit_scale
 from naspix.plots.curves import draw_accuracy, draw_curves
 from naspix.plots.figures import (
@@ -36,7 +37,9 @@ __all__ = [
     "cluster_colours",
     "cluster_picture",
     "draw_accuracy",
+    "draw_bars",
     "draw_curves",
+    "draw_matrix",
     "draw_order",
     "draw_overlay",
     "draw_photo",

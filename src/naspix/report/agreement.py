@@ -8,16 +8,20 @@ should be believed.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from naspix.errors import UnknownNameError
 from naspix.metrics import saliency_agreement
 from naspix.report.pages import render
 from naspix.superpixelify import variance_kept
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +64,21 @@ class Agreement:
             np.concatenate([part.rank_correlation for part in parts]),
             np.concatenate([part.variance_kept for part in parts]),
         )
+
+    def plot(self, segmenter: str | None = None, ax: "Axes | None" = None) -> "Axes":
+        """Draw the mean rank correlation of every two methods.
+
+        Args:
+            segmenter: Over whose superpixels, as it is called here; the first by default.
+            ax: Where to draw; on a figure of its own by default.
+        """
+        from naspix import plots
+
+        name = self.segmenters[0] if segmenter is None else segmenter
+        if name not in self.segmenters:
+            raise UnknownNameError.among("segmenter", name, self.segmenters)
+        values = self.mean_rank_correlation[self.segmenters.index(name)]
+        return plots.draw_matrix(values, self.methods, ax, title=f"rank correlation over {name}")
 
     def titled(self, titles: Mapping[str, str]) -> "Self":
         """The same table under other names.
