@@ -17,14 +17,13 @@ from torch import Tensor
 
 from naspix.errors import InputError
 from naspix.models.devices import in_float64
+from naspix.native import pool_regions, route
 
 Reduce = Literal["mean", "sum", "max", "median"]
 
 # On a CPU the maps are pooled this many values at a time: a larger batch leaves the cache, and then
 # takes twice the time a map.
 _CACHED_VALUES = 2**18
-# Pixels of a run, on average, from which on it is faster to add up runs than pixels.
-_LONG_RUN = 3
 
 
 def superpixelify(
@@ -62,11 +61,13 @@ def superpixelify(
     size = (saliency.shape[-2], saliency.shape[-1])
     maps = saliency.reshape(len(saliency), -1, size[0] * size[1])
     labels = _resize_nearest(labels, size).flatten(1)
-    if reduce in ("mean", "sum") and maps.device.type == "cpu" and not maps.requires_grad:
-        runs = [_find_runs(each) for each in labels.cpu().numpy()]
-        if sum(len(each.lengths) for each in runs) * _LONG_RUN <= labels.numel():
-            pooled = [_pool_runs(one, of_it, reduce) for one, of_it in zip(maps, runs, strict=True)]
-            return (pooled[0] if len(pooled) == 1 else torch.stack(pooled)).view(saliency.shape)
+    if reduce in ("mean", "sum") and route(maps):
+        try:
+            whole = pool_regions(maps, labels.long().cpu().contiguous(), mean=reduce == "mean")
+        except FloatingPointError:
+            _check_finite(finite=False)
+        if whole is not None:
+            return whole.view(saliency.shape)
     regions, n_regions = _number_regions(labels)
     share = len(maps) if maps.is_cuda else max(1, _CACHED_VALUES // maps[0].numel())
     pooled = [
@@ -221,52 +222,7 @@ def _number_regions(labels: Shaped[Tensor, "B P"]) -> tuple[Int[Tensor, "B P"], 
     return index, len(names)
 
 
-@dataclass(frozen=True, eq=False)
-class _Runs:
-    """Neighbours in raster order that belong to one region: superpixels have few, and long ones.
-
-    Attributes:
-        starts: Of each run, its first pixel.
-        lengths: Its number of pixels.
-        regions: Its region, from 0, below ``n_regions``.
-    """
-
-    starts: Int[np.ndarray, " runs"]
-    lengths: Int[np.ndarray, " runs"]
-    regions: Int[np.ndarray, " runs"]
-    n_regions: int
-
-
-def _find_runs(labels: Shaped[np.ndarray, " P"]) -> _Runs:
-    starts = np.flatnonzero(labels[1:] != labels[:-1]) + 1
-    bounds = np.concatenate([[0], starts, [len(labels)]])
-    regions = labels[bounds[:-1]].astype(np.int64)
-    low, high = int(regions.min()), int(regions.max())
-    if high - low < len(labels):
-        return _Runs(bounds[:-1], np.diff(bounds), regions - low, high - low + 1)
-    names, index = np.unique(regions, return_inverse=True)
-    return _Runs(bounds[:-1], np.diff(bounds), index, len(names))
-
-
-def _pool_runs(maps: Float[Tensor, "M P"], runs: _Runs, reduce: Reduce) -> Float[Tensor, "M P"]:
-    """Add up the pixels of each run, then the runs of each region, and lay the values out again."""
-    small = maps.dtype in (torch.float16, torch.bfloat16)  # numpy is slow on one, lacks the other
-    pixels = (maps.float() if small else maps).numpy()
-    run_sums = np.add.reduceat(pixels, runs.starts, axis=1, dtype=np.float64)
-    offsets = runs.n_regions * np.arange(len(pixels))[:, None]
-    sums = np.bincount(
-        (runs.regions + offsets).ravel(), run_sums.ravel(), len(pixels) * runs.n_regions
-    ).reshape(len(pixels), runs.n_regions)
-    _check_finite(bool(np.isfinite(sums).all()))
-    if reduce == "mean":
-        areas = np.bincount(runs.regions, runs.lengths, runs.n_regions)
-        sums = sums / areas.clip(min=1)
-    values = sums if small else sums.astype(pixels.dtype)
-    laid_out = np.repeat(values[:, runs.regions], runs.lengths, axis=1)
-    return torch.from_numpy(laid_out).to(maps.dtype)
-
-
-def _check_finite(finite: bool) -> None:
+def _check_finite(*, finite: bool) -> None:
     if not finite:
         raise InputError("saliency has values that are not finite (NaN or infinite)")
 
@@ -286,7 +242,7 @@ def _reduce(
 ) -> Float[Tensor, "B M R"]:
     """One value per map and region; regions without pixels have any value."""
     sums, areas = _sums_and_areas(maps, regions, n_regions)
-    _check_finite(bool(torch.isfinite(sums).all()))
+    _check_finite(finite=bool(torch.isfinite(sums).all()))
     if reduce == "sum":
         return sums
     if reduce == "mean":

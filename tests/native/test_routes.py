@@ -19,7 +19,7 @@ import naspix
 from naspix import native
 from naspix.clustering import UpsampledFeatures, kmeans, superpixels_from_clusters
 from naspix.clustering.upsampling import Upsampling
-from naspix.errors import ActivationError, NaspixWarning
+from naspix.errors import ActivationError, InputError, NaspixWarning
 
 compiled = pytest.mark.skipif(native.why_not() is not None, reason=f"{native.why_not()}")
 
@@ -203,6 +203,41 @@ def test_components_are_scikit_images(shape, n_labels, connectivity) -> None:
 
 
 @compiled
+@compiled
+@given(
+    st.integers(0, 2**31), st.integers(1, 3), st.integers(1, 4),
+    st.tuples(st.integers(1, 40), st.integers(1, 40)), st.integers(1, 60),
+    st.sampled_from([0, -7, 2**40]), st.sampled_from(["mean", "sum"]),
+)  # fmt: skip
+def test_pooled_maps_are_torchs(seed, n_images, n_maps, size, n_labels, shift, reduce) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    maps = torch.randn(n_images, n_maps, *size, generator=generator)
+    labels = torch.randint(n_labels, (n_images, *size), generator=generator) + shift
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        found, expected = both(
+            monkeypatch, lambda: naspix.superpixelify(maps, labels, reduce=reduce)
+        )
+    torch.testing.assert_close(found, expected)
+
+
+@compiled
+def test_label_numbers_far_apart_and_at_the_ends_of_their_range(monkeypatch) -> None:
+    maps = torch.rand(1, 4, 5)
+    ends = torch.tensor([-(2**63), 2**63 - 1, 0, 7])
+    labels = ends[torch.randint(4, (1, 4, 5), generator=torch.Generator().manual_seed(0))]
+    found, expected = both(monkeypatch, lambda: naspix.superpixelify(maps, labels))
+    torch.testing.assert_close(found, expected)
+
+
+@compiled
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_maps_that_are_not_finite_are_refused(value) -> None:
+    maps = torch.rand(2, 3, 9, 9)
+    maps[1, 2, 8, 8] = value
+    with pytest.raises(InputError, match="not finite"):
+        naspix.superpixelify(maps, torch.zeros(2, 9, 9, dtype=torch.int64))
+
+
 def test_what_goes_to_the_compiled_part(monkeypatch) -> None:
     right = torch.zeros(1, 2, 3, 4)
     assert native.route(right)
@@ -245,6 +280,9 @@ def test_wrong_sizes_are_refused_before_anything_is_read() -> None:
             native.cluster_images([level], 2, tiles=(0, 0), draws=None, init=init, **options)
     with pytest.raises(ValueError, match="labels"):
         native.label_components(torch.zeros(1, 2, 3, dtype=torch.int64).mT, corners=False)
+    maps = torch.zeros(2, 1, 9)
+    with pytest.raises(ValueError, match="labels of"):
+        native.pool_regions(maps, torch.zeros(9, 2, dtype=torch.int64).mT, mean=True)
 
 
 def test_without_it_torch_does_the_same() -> None:

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-_INTERFACE = 1  # of the compiled part; another one is not loaded
+_INTERFACE = 2  # of the compiled part; another one is not loaded
 _LIBRARIES = ("libnaspix_native.so", "libnaspix_native.dylib", "naspix_native.dll")
 _MOST_CELLS = 1 << 28  # of an array: indices are of 32 bits
 _ADDRESS = ctypes.c_void_p
@@ -89,6 +89,11 @@ def _load() -> ctypes.CDLL | str:
         library.naspix_components.restype = None
         library.naspix_components.argtypes = (
             _ADDRESS, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64,
+            ctypes.c_int32, ctypes.c_int64, _ADDRESS, _ADDRESS,
+        )  # fmt: skip
+        library.naspix_pool.restype = None
+        library.naspix_pool.argtypes = (
+            _ADDRESS, _ADDRESS, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64,
             ctypes.c_int32, ctypes.c_int64, _ADDRESS, _ADDRESS,
         )  # fmt: skip
         return library
@@ -290,6 +295,40 @@ def label_components(labels: Int64[Tensor, "B H W"], *, corners: bool) -> Int64[
         labels.data_ptr(), *labels.shape, corners, torch.get_num_threads(), out.data_ptr(), outcomes
     )
     _checked(outcomes)
+    return out
+
+
+def pool_regions(
+    maps: Float[Tensor, "B M P"], labels: Int64[Tensor, "B P"], *, mean: bool
+) -> Float[Tensor, "B M P"] | None:
+    """Each pixel's region's mean, or sum, of each map; sums are in double precision.
+
+    Args:
+        maps: Float32, contiguous, on a CPU.
+        labels: The same place; in each image less than P apart.
+        mean: Else the sum.
+
+    Returns:
+        None where labels lie farther apart.
+
+    Raises:
+        FloatingPointError: A sum is not finite.
+    """
+    if labels.dtype != torch.int64 or labels.device.type != "cpu" or not labels.is_contiguous():
+        raise ValueError(f"labels of {labels.dtype} on {labels.device}")
+    if labels.shape != (maps.shape[0], maps.shape[2]):
+        raise ValueError(f"labels of {tuple(labels.shape)} for maps of {tuple(maps.shape)}")
+    out = torch.empty_like(maps)
+    outcomes = (ctypes.c_int32 * len(maps))()
+    _library().naspix_pool(
+        maps.data_ptr(), labels.data_ptr(), *maps.shape, mean, torch.get_num_threads(),
+        out.data_ptr(), outcomes,
+    )  # fmt: skip
+    found = _checked(outcomes)
+    if 3 in found:  # FAR_APART
+        return None
+    if any(found):
+        raise FloatingPointError
     return out
 
 

@@ -64,7 +64,7 @@ using namespace naspix;
 #define EXPORT extern "C" __attribute__((visibility("default")))
 #endif
 
-EXPORT int32_t naspix_interface() { return 1; }  // to be counted up when a signature or struct changes
+EXPORT int32_t naspix_interface() { return 2; }  // to be counted up when a signature or struct changes
 
 EXPORT int32_t naspix_has_avx2() { return has_avx2(); }
 
@@ -93,6 +93,20 @@ EXPORT void naspix_scales(const float* activations, int64_t n_images, int64_t n_
 EXPORT void naspix_cluster(const ClusteringGiven* given, int64_t* labels, int32_t* outcomes) {
     side_by_side(given->n_images, given->n_threads, [&](int64_t image) {
         outcomes[image] = guarded([&] { return variant().cluster(*given, image, labels); });
+    });
+}
+
+// maps (B, M, P), labels (B, P). Outcomes (B,): DONE, FAR_APART for labels, NOT_FINITE for maps, NO_MEMORY.
+EXPORT void naspix_pool(const float* maps, const int64_t* labels, int64_t n_images, int64_t n_maps,
+                        int64_t n_pixels, int32_t mean, int64_t n_threads, float* out, int32_t* outcomes) {
+    side_by_side(n_images, n_threads, [&](int64_t image) {
+        try {
+            const int64_t start = image * n_maps * n_pixels;
+            outcomes[image] = variant().pool(maps + start, labels + image * n_pixels, n_maps, n_pixels, mean,
+                                             out + start);
+        } catch (const std::bad_alloc&) {
+            outcomes[image] = NO_MEMORY;
+        }
     });
 }
 

@@ -28,11 +28,12 @@ struct ClusteringGiven {
     int64_t n_threads;
 };
 
-enum Outcome : int32_t { DONE = 0, EMPTY_CLUSTER = 1, NO_MEMORY = 2 };
+enum Outcome : int32_t { DONE = 0, EMPTY_CLUSTER = 1, NO_MEMORY = 2, FAR_APART = 3, NOT_FINITE = 4 };
 
 struct Variant {
     bool (*scales)(const float*, int, const Axis&, const Axis&, float, bool, float*);
     bool (*cluster)(const ClusteringGiven&, int64_t image, int64_t* labels);
+    Outcome (*pool)(const float*, const int64_t*, int64_t n_maps, int64_t n_pixels, bool mean, float*);
 };
 
 extern const Variant baseline_variant;

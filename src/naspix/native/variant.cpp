@@ -2,6 +2,7 @@
 #include <numeric>
 
 #include "interface.h"
+#include "pooling.h"
 #include "starts.h"
 
 namespace naspix::NASPIX_VARIANT {
@@ -92,5 +93,6 @@ static bool cluster(const ClusteringGiven& given, int64_t image, int64_t* labels
 namespace naspix {
 #define NASPIX_JOIN2(a, b) a##b
 #define NASPIX_JOIN(a, b) NASPIX_JOIN2(a, b)
-const Variant NASPIX_JOIN(NASPIX_VARIANT, _variant) = {NASPIX_VARIANT::scales, NASPIX_VARIANT::cluster};
+const Variant NASPIX_JOIN(NASPIX_VARIANT, _variant) = {NASPIX_VARIANT::scales, NASPIX_VARIANT::cluster,
+                                                            NASPIX_VARIANT::pool};
 }  // namespace naspix
