@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -183,3 +184,48 @@ def test_png_with_too_many_ids_or_no_place_is_refused(tmp_path):
         seg.save_png(tmp_path / "x.png")
     with pytest.raises(OutputError, match="cannot write"):
         seg.resize((1, 5)).save_png(tmp_path / "nowhere" / "x.png")
+
+
+def _tampered(path, changes) -> None:
+    with np.load(path) as file:
+        arrays = {name: file[name] for name in file.files}
+    np.savez_compressed(path, **{**arrays, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"n_trees": np.int64(10**9)}, "has 1000000000 trees for 2 images"),
+        ({"n_trees": np.int64(-1)}, "has -1 trees"),
+        ({"n_trees": np.float64(0)}, "is damaged"),
+        ({"version": np.str_("1")}, "is damaged"),
+        ({"version": np.int64([1, 1])}, "is damaged"),
+        ({"connectivity": np.int64(5)}, "connectivity is 5"),
+        ({"clusters": np.full((2, 6, 8), -1)}, "clusters are no .* numbers from 0"),
+        ({"superpixels": np.zeros((2, 6, 8), np.int64)}, "lies in several clusters"),
+        ({"superpixels": np.full((2, 6, 8), 2**40)}, "do not fit its clusters"),
+        ({"superpixels": np.zeros((2, 600, 800), np.int64)}, "its superpixels unfold to"),
+        ({"source": np.str_("x" * (1 << 23))}, "its source unfold to"),
+    ],
+)
+def test_tampered_segmentations_are_refused_at_once(tmp_path, changes, complaint):
+    path = tmp_path / "seg.npz"
+    clusters = torch.arange(8).div(4, rounding_mode="floor").expand(2, 6, 8)
+    Segmentation(clusters.contiguous()).save(path)
+    _tampered(path, changes)
+    with pytest.raises(InputError, match=complaint):
+        Segmentation.load(path)
+
+
+def test_what_nobody_asked_for_is_not_unfolded(tmp_path, monkeypatch):
+    """An array of half a gigabyte in half a megabyte, under another name, is never read."""
+    path = tmp_path / "seg.npz"
+    clusters = torch.zeros(1, 4, 5, dtype=torch.int64)
+    Segmentation(clusters).save(path)
+    _tampered(path, {"bomb": np.zeros(1 << 26)})
+    tracemalloc.start()
+    loaded = Segmentation.load(path)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert torch.equal(loaded.clusters, clusters)
+    assert most < 1 << 25

@@ -7,7 +7,8 @@ damaged, or not what was asked for, is refused in one sentence.
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,9 @@ from naspix.files import write_whole, written
 
 FORMAT_VERSION = 1  # of segmentations, and of class clusters
 _REMEDY = "choose another place"
+_MOST_BYTES = 1 << 31  # of the largest array of a file
+_MOST_TEXT = 1 << 24
+_HEADER = 1 << 12  # of an array in a file, and more than a number takes
 
 
 def write_segmentation(
@@ -54,28 +58,31 @@ def read_segmentation(path: str | PathLike[str]) -> dict[str, Any]:
     Raises:
         InputError: If the file is missing, damaged, or not such a file.
     """
-    arrays = _read_arrays(path, "Segmentation.save; save it anew")
-    missing = {"version", "clusters", "superpixels", "source", "n_trees", "connectivity"} - {
-        *arrays
-    }
-    if missing:
-        raise InputError(f"{path} was not written by Segmentation.save: it lacks {min(missing)}")
-    _check_version(path, "a segmentation", arrays["version"])
-    try:
-        names = [(f"linkage_{i}", f"leaves_{i}") for i in range(int(arrays["n_trees"]))]
-        if any(name not in arrays for pair in names for name in pair):
-            raise InputError(f"it lacks some of its {len(names)} trees")
-        if arrays["connectivity"] not in (4, 8):
-            raise InputError(f"its connectivity is {arrays['connectivity']}")
+    with _opened(path, "Segmentation.save; save it anew") as file:
+        _check_version(path, "a segmentation", file.number("version"))
+        n_trees, connectivity = file.number("n_trees"), file.number("connectivity")
+        clusters = file.array("clusters", _MOST_BYTES)
+        superpixels = file.array("superpixels", clusters.nbytes)
+        n_pixels = clusters[0].size if len(clusters) else 0
+        with file.whole("segmentation"):
+            if n_trees not in (0, len(clusters)):
+                raise InputError(f"it has {n_trees} trees for {len(clusters)} images")
+            if connectivity not in (4, 8):
+                raise InputError(f"its connectivity is {connectivity}")
+            _check_regions(clusters, superpixels)
+        trees = []
+        for i in range(n_trees):
+            linkage = file.array(f"linkage_{i}", 4 * 8 * n_pixels)
+            leaves = file.array(f"leaves_{i}", 8 * n_pixels)
+            with file.whole("segmentation"):
+                trees.append(_tree(linkage, leaves))
         return {
-            "clusters": torch.from_numpy(arrays["clusters"]),
-            "superpixels": torch.from_numpy(arrays["superpixels"]),
-            "source": str(arrays["source"]),
-            "tree": [_tree(arrays[linkage], arrays[leaves]) for linkage, leaves in names] or None,
-            "connectivity": int(arrays["connectivity"]),
+            "clusters": torch.from_numpy(clusters),
+            "superpixels": torch.from_numpy(superpixels),
+            "source": str(file.array("source", _MOST_TEXT)),
+            "tree": trees or None,
+            "connectivity": connectivity,
         }
-    except (InputError, TypeError, ValueError) as error:
-        raise InputError(f"{path} holds no whole segmentation: {error}") from error
 
 
 def write_class_clusters(
@@ -98,24 +105,24 @@ def read_class_clusters(
     Raises:
         InputError: If the file is missing, damaged, or not such a file.
     """
-    arrays = _read_arrays(path, "ClassClusters.save; fit and save it anew")
-    try:
-        described: dict[str, Any] = json.loads(str(arrays["described"]))
-        points, linkage = arrays["points"], arrays["linkage"]
-        version = described["class_clusters"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{path} is damaged, or was not written by ClassClusters.save; fit and save it anew"
-        ) from error
-    _check_version(path, "class clusters", version)
-    try:
-        if points.ndim != 2 or points.dtype not in (np.float32, np.float64):
-            raise InputError("its sample is none")
-        if not np.isfinite(points).all():
-            raise InputError("its sample is not finite")
-        return described, points, _tree(linkage, np.arange(len(points))[None])
-    except (InputError, TypeError, ValueError) as error:
-        raise InputError(f"{path} holds no whole class clusters: {error}") from error
+    with _opened(path, "ClassClusters.save; fit and save it anew") as file:
+        text = str(file.array("described", _MOST_TEXT))
+        points = file.array("points", _MOST_BYTES)
+        linkage = file.array("linkage", 4 * 8 * len(points) if points.ndim else 0)
+        try:
+            described: dict[str, Any] = json.loads(text)
+            version = described["class_clusters"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise file.damaged() from error
+        if type(version) is not int:
+            raise file.damaged()
+        _check_version(path, "class clusters", version)
+        with file.whole("class clusters"):
+            if points.ndim != 2 or points.dtype not in (np.float32, np.float64):
+                raise InputError("its sample is none")
+            if not np.isfinite(points).all():
+                raise InputError("its sample is not finite")
+            return described, points, _tree(linkage, np.arange(len(points))[None])
 
 
 def write_label_png(path: str | PathLike[str], labels: Int[np.ndarray, "H W"]) -> None:
@@ -141,7 +148,55 @@ def _write_arrays(path: str | PathLike[str], arrays: dict[str, Any]) -> None:
         np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
-def _read_arrays(path: str | PathLike[str], writer: str) -> dict[str, np.ndarray]:
+class _Archive:
+    """Arrays in an ``.npz`` file, of which only those asked for are read, and none beyond bounds.
+
+    A few megabytes of such a file may unfold to gigabytes.
+    """
+
+    def __init__(self, path: str | PathLike[str], file: Any, writer: str) -> None:
+        self._path, self._file, self._writer = path, file, writer
+
+    def array(self, name: str, most_bytes: int) -> np.ndarray:
+        """An array of at most so many bytes."""
+        if name not in self._file.files:
+            raise InputError(f"{self._path} was not written by {self._writer}: it lacks {name}")
+        try:
+            n_bytes = self._file.zip.getinfo(f"{name}.npy").file_size
+            if n_bytes > most_bytes + _HEADER:
+                raise InputError(
+                    f"{self._path} is damaged: its {name} unfold to {n_bytes} bytes, where "
+                    f"{most_bytes} are the most"
+                )
+            found: np.ndarray = self._file[name]
+            return found
+        except InputError:
+            raise
+        except Exception as error:  # zipfile and NumPy raise a dozen kinds on damaged bytes
+            raise self.damaged() from error
+
+    def number(self, name: str) -> int:
+        """A whole number."""
+        found = self.array(name, _HEADER)
+        if found.shape != () or found.dtype.kind not in "iu":
+            raise self.damaged()
+        return int(found)
+
+    def damaged(self) -> InputError:
+        """What is said of a file that holds something else."""
+        return InputError(f"{self._path} is damaged, or was not written by {self._writer}")
+
+    @contextmanager
+    def whole(self, what: str) -> Iterator[None]:
+        """Say of what is found wrong inside that the file holds no such thing."""
+        try:
+            yield
+        except (InputError, TypeError, ValueError, IndexError) as error:
+            raise InputError(f"{self._path} holds no whole {what}: {error}") from error
+
+
+@contextmanager
+def _opened(path: str | PathLike[str], writer: str) -> Iterator[_Archive]:
     try:
         content = io.BytesIO(Path(path).read_bytes())
     except FileNotFoundError as error:
@@ -149,13 +204,31 @@ def _read_arrays(path: str | PathLike[str], writer: str) -> dict[str, np.ndarray
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
     try:
-        with np.load(content, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+        file = np.load(content, allow_pickle=False)
     except Exception as error:  # zipfile and NumPy raise a dozen kinds on damaged bytes
         raise InputError(f"{path} is damaged, or was not written by {writer}") from error
+    if not isinstance(file, np.lib.npyio.NpzFile):
+        raise InputError(f"{path} is damaged, or was not written by {writer}")
+    with file:
+        yield _Archive(path, file, writer)
 
 
-def _check_version(path: str | PathLike[str], what: str, version: Any) -> None:
+def _check_regions(clusters: np.ndarray, superpixels: np.ndarray) -> None:
+    """Refuse clusters below 0, and superpixels that lie in several clusters."""
+    maps = {"clusters": clusters, "superpixels": superpixels}
+    for name, labels in maps.items():
+        if labels.ndim != 3 or labels.dtype != np.int64 or labels.size == 0 or labels.min() < 0:
+            raise InputError(f"its {name} are no (B, H, W) int64 numbers from 0")
+    if clusters.shape != superpixels.shape or superpixels.max() >= clusters[0].size:
+        raise InputError("its superpixels do not fit its clusters")
+    cluster_of = np.zeros(int(superpixels.max()) + 1, np.int64)
+    for cluster, superpixel in zip(clusters, superpixels, strict=True):
+        cluster_of[superpixel] = cluster
+        if not np.array_equal(cluster_of[superpixel], cluster):
+            raise InputError("a superpixel of it lies in several clusters")
+
+
+def _check_version(path: str | PathLike[str], what: str, version: int) -> None:
     if version > FORMAT_VERSION:
         raise InputError(
             f"{path} holds {what} of format {version}, this naspix reads up to {FORMAT_VERSION}; "
