@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from PIL import Image
 
 import naspix
 from naspix import registry
+from naspix.cli.app import main
 from naspix.errors import ActivationError, DeviceError, InputError, NaspixWarning
 from naspix.folders import PhotoSettings, explain_photos, segment_photos
 from naspix.folders.workers import Worker
@@ -76,6 +78,20 @@ def test_two_processes_give_what_one_gives(photos: Path, whole: Path, tmp_path: 
     assert _results(tmp_path) == _results(whole)
 
 
+def test_a_run_is_drawn_again(photos: Path, whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
+    for name in ("report.html", "results.json", "ranking.csv"):
+        (tmp_path / name).unlink()
+    assert main(["render", str(tmp_path)]) == 0
+    for name in ("report.html", "results.json", "ranking.csv"):
+        assert (tmp_path / name).read_bytes() == (whole / name).read_bytes()
+    segment_photos(replace(SETTINGS, file_format="coco"), tmp_path / "coco", paths=[photos])
+    before = (tmp_path / "coco" / "annotations.json").read_bytes()
+    (tmp_path / "coco" / "annotations.json").unlink()
+    assert main(["render", str(tmp_path / "coco")]) == 0
+    assert (tmp_path / "coco" / "annotations.json").read_bytes() == before
+
+
 def test_results_are_those_of_the_front_door(photos: Path, whole: Path) -> None:
     model = naspix.load_model("efficientnet_lite0")
     nas = naspix.NAS(model, n_clusters=3)
@@ -96,6 +112,8 @@ def test_a_finished_run_of_other_settings_is_set_aside_an_unfinished_one_is_not(
     explain_photos(SETTINGS, tmp_path, paths=one)
     explain_photos(SETTINGS, tmp_path, paths=one)  # nothing is left to do
     explain_photos(replace(SETTINGS, batch_size=5), tmp_path, paths=one)  # nor by that
+    explain_photos(replace(SETTINGS, device="auto"), tmp_path, paths=one)
+    assert not (tmp_path / "former-1").exists()
     before = (tmp_path / "results.json").read_bytes()
     with pytest.raises(InputError, match="no image file"):
         explain_photos(SETTINGS, tmp_path, paths=[tmp_path / "mistyped.jpg"])

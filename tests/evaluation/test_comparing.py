@@ -295,6 +295,15 @@ def _again(alone: Results, folder: Path) -> pd.DataFrame:
     return replace(alone, runs={"x": read_run(folder)}).scores()
 
 
+def test_where_no_picture_can_be_explained_the_reason_is_told(root: Path, tmp_path: Path) -> None:
+    def broken(images: object, target: object) -> object:
+        raise InputError("the moon is in the way")
+
+    words = r"none of the 2 pictures could be explained; \d: the moon is in the way"
+    with pytest.raises(InputError, match=words):
+        evaluate("lerf", tmp_path, root, methods=broken, segmenters="nas", limit=2)
+
+
 def test_a_single_picture_has_no_interval(root: Path, tmp_path: Path) -> None:
     results = evaluate("lerf", tmp_path, root, methods="grad_cam", segmenters="nas", limit=1)
     scores = results.scores()

@@ -98,6 +98,52 @@ def test_what_was_computed_is_never_computed_again(tmp_path: Path) -> None:
     assert read_run(tmp_path).records()["index"].tolist() == [i for i in range(12) for _ in "rs"]
 
 
+def test_parts_that_are_asked_later_go_into_their_batches(tmp_path: Path) -> None:
+    columns = {"index": "int", "setting": "text", "value": "float"}
+
+    def compute_parts(n_items: int, parts: list[str], failing: int = -1) -> list[Span]:
+        with open_run(tmp_path, kind="parts", settings={}) as run:
+            run.find("parts", lambda: parts)
+            run.show(n_items, {part: [part] for part in parts}, by=["setting"])
+            pending = run.pending(n_items, 2, parts)
+            for span in pending:
+                rows = [
+                    {"index": index, "setting": part, "value": index + len(part)}
+                    for index in range(*span)
+                    for part in span.parts
+                    if index != failing
+                ]
+                failed = [Failure(i, f"item {i}", "luck") for i in range(*span) if i == failing]
+                run.add(Part(span, rows, columns, tuple(failed), {"step": 1.0}, {"name": parts[0]}))  # type: ignore[arg-type]
+            return pending
+
+    def shown() -> list[tuple[int, str]]:
+        frame = read_run(tmp_path).records(["index", "setting"])
+        return list(zip(frame["index"].tolist(), frame["setting"].tolist(), strict=True))
+
+    assert compute_parts(3, ["a"]) == [Span(0, 2, ("a",)), Span(2, 3, ("a",))]
+    assert compute_parts(4, ["bb", "a"]) == [
+        Span(0, 2, ("bb",)), Span(2, 3, ("bb",)), Span(3, 4, ("bb", "a")),
+    ]  # fmt: skip
+    assert shown() == [(i, part) for i in range(4) for part in ("bb", "a")]
+    assert read_run(tmp_path).seconds == {"step": 5.0}
+    assert {machine["name"] for machine in read_run(tmp_path).machines} == {"a", "bb"}
+    assert compute_parts(4, ["a", "bb"]) == []
+    assert compute_parts(2, ["a"]) == []
+    assert shown() == [(0, "a"), (1, "a")]
+    assert read_run(tmp_path).n_items == 2
+    assert len(compute_parts(4, ["a", "ccc"], failing=1)) == 3
+    assert shown() == [(i, part) for i in (0, 2, 3) for part in ("a", "ccc")], "1 failed in one"
+    assert [failure.index for failure in read_run(tmp_path).failures] == [1]
+    assert compute_parts(4, ["a"]) == []
+    assert len(shown()) == 4
+    assert not read_run(tmp_path).failures
+    _change(tmp_path, "UPDATE records SET value = 9 WHERE _batch = 2")
+    with pytest.warns(NaspixWarning, match="2 of its batches are kept"):
+        assert compute_parts(4, ["a", "bb"]) == [Span(2, 3, ("a", "bb"))]
+    assert shown() == [(i, part) for i in range(4) for part in ("a", "bb")]
+
+
 def test_a_run_that_left_nothing_is_begun_anew_with_other_settings(tmp_path: Path) -> None:
     with open_run(tmp_path, kind="cubes", settings={"power": 3}) as run:
         assert run.find("a thing", lambda: 1) == 1

@@ -33,6 +33,7 @@ def render(
     if kinds and kinds <= set(MEASURES):
         page = render_evaluation(run)
     else:
-        page = render_photos(run) if kinds == {"explain"} else render_paper(run)
+        of_photos = kinds and kinds <= {"explain", "segment"}
+        page = render_photos(run) if of_photos else render_paper(run)
     talk.say(f"see {page}")
     return 0

@@ -161,7 +161,7 @@ def _comparison_page(folder: Path, runs: Mapping[str, Run]) -> str:
         "naspix.evaluation",
         title=f"naspix: {heading}",
         heading=heading,
-        words=[words, *(_judged(run) for run in runs.values())],
+        words=[words, *(f"{name}: {_judged(run)}" for name, run in runs.items())],
         tables=tables,
         links=[
             (name, (run.folder / PAGE).relative_to(folder).as_posix()) for name, run in runs.items()

@@ -185,6 +185,12 @@ def evaluate_run(
             parts=list(settings.parts),
             progress=lambda n_more: progress(n_more, n_items),
         )
+        failures = run.run.failures
+        if failures and len(failures) == run.run.n_items:
+            raise InputError(
+                f"none of the {len(failures)} pictures could be explained; {failures[0].item}: "
+                f"{failures[0].reason}"
+            )
         if render:
             write_results(run.run, make_worker)
     return run.run

@@ -37,7 +37,7 @@ from naspix.runs import (
     read_run,
 )
 
-_FREE = ("batch_size",)  # no result depends on it
+_FREE = ("batch_size", "device")  # no result depends on them
 Told = Callable[[Row], None]
 
 
@@ -197,16 +197,25 @@ def _make_room(output: Path, kind: str, plain: dict[str, Any], worker: "Worker")
 
 
 def render_photos(folder: str | os.PathLike[str]) -> Path:
-    """Write page and ``results.json`` of explained photos again, of all that is there.
+    """Write what is for all photos again, of all that is there, finished or not.
+
+    Page, ``results.json`` and ``ranking.csv`` of explained photos, COCO's file of those that were
+    cut for it.
+
+    Returns:
+        The page, or COCO's file.
 
     Raises:
-        InputError: The folder holds no run of explained photos.
+        InputError: The folder holds no run of photos, or one that has a file for each photo alone.
     """
     run = read_run(folder)
-    if run.kind != "explain":
+    if run.kind == "explain":
+        _write_results(run, bool(run.header["found"].get("finished")))
+        return run.folder / PAGE
+    if run.kind != "segment" or run.settings["file_format"] != "coco":
         raise InputError(f"{run.folder} holds a run of {run.kind}, which has no page")
-    _write_results(run, bool(run.header["found"].get("finished")))
-    return run.folder / PAGE
+    write_coco(run)
+    return run.folder / COCO
 
 
 def _write_results(run: Run, finished: bool) -> None:
