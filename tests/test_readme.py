@@ -1,7 +1,6 @@
 """The Python in the README and in the documentation's pages runs, page by page, top to bottom.
 
-Each page is one program. Its code sees a folder that holds one photo, ``cat.jpg``, and a folder
-``kangaroo`` of one photo with a box in Pascal VOC's XML.
+Each page is one program, in a folder that holds what ``naspix data sample`` writes.
 """
 
 import re
@@ -9,16 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from naspix.datasets import write_example
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [
     ROOT / "README.md",
     *sorted((ROOT / "docs" / "tutorial").glob("*.md")),
     *sorted((ROOT / "docs" / "howto").glob("*.md")),
 ]
-ANNOTATION = """<annotation><filename>00001.jpg</filename>
-<size><width>451</width><height>300</height><depth>3</depth></size>
-<object><name>kangaroo</name><bndbox>
-<xmin>80</xmin><ymin>20</ymin><xmax>380</xmax><ymax>290</ymax></bndbox></object></annotation>"""
 _BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
@@ -40,17 +37,8 @@ def test_the_code_of_a_page_runs(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from matplotlib import pyplot
-    from PIL import Image
-    from skimage import data
 
-    Image.fromarray(data.chelsea()).save(tmp_path / "cat.jpg")
-    (tmp_path / "kangaroo").mkdir()
-    Image.fromarray(data.chelsea()).save(tmp_path / "kangaroo" / "00001.jpg")
-    (tmp_path / "kangaroo" / "00001.xml").write_text(ANNOTATION, encoding="utf-8")
-    for name, picture in (("cats", data.chelsea()), ("cups", data.coffee())):
-        (tmp_path / "my-pictures" / name).mkdir(parents=True)
-        for i in range(3):
-            Image.fromarray(picture).save(tmp_path / "my-pictures" / name / f"{i}.jpg")
+    write_example(tmp_path)
     if page.stem == "finetune":
         pytest.importorskip("lightning", reason="needs the extra train")
     monkeypatch.chdir(tmp_path)

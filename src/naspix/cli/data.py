@@ -1,4 +1,4 @@
-"""``naspix data``: what a folder holds and what of it is broken; published data sets, if asked."""
+"""``naspix data``: what a folder holds and what of it is broken; example files; published data."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
     from naspix.datasets.checking import Findings, Part, Remark
 
-data = App(name="data", help="Check folders of pictures, classes and boxes; fetch published ones.")
+data = App(
+    name="data",
+    help="Check folders of pictures, classes and boxes; write examples; fetch published ones.",
+)
 
 _MOST = 10  # sentences shown of a kind
 
@@ -47,6 +50,23 @@ def check(
     else:
         print("\n".join(_lines(findings, None if every else _MOST)))  # noqa: T201 - a result
     return 1 if findings.broken else 0
+
+
+@data.command
+def sample(
+    folder: Annotated[Path, Parameter(name="FOLDER", help="Where to; made if need be.")] = Path(),
+    /,
+) -> int:
+    """Write a few photos, boxes and folders of classes to try things on.
+
+    cat.jpg, cup.jpg and rocket.jpg; boxes with the same and Pascal VOC's XML; classes with folders
+    of three pictures each. The photos are scikit-image's.
+    """
+    from naspix.datasets import write_example
+
+    for file in write_example(folder):
+        print(file)  # noqa: T201 - a result
+    return 0
 
 
 @data.command

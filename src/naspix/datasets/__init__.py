@@ -4,6 +4,7 @@ from naspix.datasets.checking import Findings, check
 from naspix.datasets.coco import COCOBoxes
 from naspix.datasets.cub import CUB200
 from naspix.datasets.downloading import ARCHIVES, Archive, fetch
+from naspix.datasets.example import write_example
 from naspix.datasets.folder import ImageFolder
 from naspix.datasets.photos import Photos
 from naspix.datasets.sample import Dataset, Sample
@@ -24,4 +25,5 @@ __all__ = [
     "VOCBoxes",
     "check",
     "fetch",
+    "write_example",
 ]
