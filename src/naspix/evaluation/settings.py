@@ -168,9 +168,10 @@ class EvaluationSettings(ModelSettings):
     def parts(self) -> dict[str, tuple[str, str]]:
         """What is asked of each picture: a name for each method with each segmenter."""
         of_task = self._of(self.task)
-        asked = [(method, segmenter) for method in self.methods for segmenter in self.segmenters]
+        segmenters = sorted(self.segmenters, key=lambda name: _base(name) == RANDOM)
+        asked = [(method, segmenter) for method in self.methods for segmenter in segmenters]
         if of_task.get("greedy"):
-            asked += [(GREEDY, segmenter) for segmenter in self.segmenters if segmenter != RAW]
+            asked += [(GREEDY, segmenter) for segmenter in segmenters if segmenter != RAW]
         plain = {f"{method} + {segmenter}": (method, segmenter) for method, segmenter in asked}
         if not of_task.get("both"):
             return plain
