@@ -13,16 +13,8 @@ from naspix.runs.engines import (
     share_of_cores,
 )
 from naspix.runs.file import STORE, Kind, Row, Span
-from naspix.runs.store import (
-    Failure,
-    OpenRun,
-    Part,
-    Run,
-    is_run,
-    locked,
-    open_run,
-    read_run,
-)
+from naspix.runs.run import Failure, Run, is_run, read_run
+from naspix.runs.store import OpenRun, Part, locked, open_run
 
 __all__ = [
     "STORE",

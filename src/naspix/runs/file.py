@@ -182,6 +182,16 @@ def read_spans(connection: sqlite3.Connection) -> list[Span]:
     return [Span(*row) for row in rows]
 
 
+def parts_of_batches(connection: sqlite3.Connection) -> dict[Span, set[str] | None]:
+    """Which parts each batch has, in order; None where the run names none."""
+    named = read_header(connection)["found"].get("parts")
+    query = "SELECT start, stop, about FROM batches ORDER BY start"
+    return {
+        Span(start, stop): None if named is None else set(json.loads(about).get("parts", named))
+        for start, stop, about in connection.execute(query)
+    }
+
+
 def create_records(connection: sqlite3.Connection, columns: Mapping[str, Kind]) -> None:
     """Make the table of records."""
     declared = [f'"{name}" {_AFFINITY.get(kind, "BLOB")}' for name, kind in columns.items()]

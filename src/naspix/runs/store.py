@@ -10,7 +10,6 @@ writes, under a lock; others may read meanwhile. `file.py` has the file itself.
 
 import contextlib
 import json
-import math
 import os
 import sqlite3
 import warnings
@@ -25,7 +24,6 @@ from naspix.errors import InputError, NaspixError, NaspixWarning, OutputError
 from naspix.files import written
 from naspix.machine import versions
 from naspix.runs.file import (
-    SCHEMA,
     STORE,
     Kind,
     Row,
@@ -36,39 +34,22 @@ from naspix.runs.file import (
     encoded,
     in_words,
     insert,
-    is_whole,
+    parts_of_batches,
     put,
     put_header,
     read_columns,
     read_header,
-    read_records,
-    read_spans,
-    reading,
     set_aside_damage,
     whole_batch,
 )
+from naspix.runs.run import Failure, Run, read_run, refuse_former
 
 if TYPE_CHECKING:
-    from pandas import DataFrame
+    pass
 
 _LOCK = ".lock"
 
 Joined = Callable[["Run", Mapping[str, Any]], tuple[Mapping[str, Any], Sequence[str]]]
-
-
-@dataclass(frozen=True)
-class Failure:
-    """An item that could not be computed.
-
-    Attributes:
-        index: Its place in the list.
-        item: What it is called.
-        reason: A sentence.
-    """
-
-    index: int
-    item: str
-    reason: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,163 +71,6 @@ class Part:
     failed: tuple[Failure, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
     machine: Mapping[str, object] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run as it lies on disk; what is read is what is there at that moment.
-
-    Attributes:
-        folder: Where.
-        kind: What kind of run wrote it.
-        settings: What was asked for, plain values.
-        header: All that holds for the whole run: ``kind``, ``settings``, ``naspix``, ``created``,
-            ``versions``, and ``found``, what was decided at the beginning for all items.
-    """
-
-    folder: Path
-    kind: str
-    settings: Mapping[str, Any]
-    header: Mapping[str, Any]
-
-    def records(self, columns: Sequence[str] | None = None) -> "DataFrame":
-        """All records in the order of the items; lists of numbers as arrays.
-
-        Args:
-            columns: Only these.
-
-        Raises:
-            InputError: If there are none yet, or some are damaged.
-        """
-        import pandas as pd
-
-        self._check()
-        shown = self._shown
-        wanted = None if columns is None or not shown else [*columns, "index", *shown["by"]]
-        with reading(self.folder) as connection:
-            query = list(dict.fromkeys(wanted)) if wanted else columns
-            found = pd.DataFrame(read_records(connection, query, "ORDER BY _batch, _row"))
-        if shown and len(found):
-            place = {tuple(one): at for at, one in enumerate(shown["parts"].values())}
-            rank = [place.get(one) for one in zip(*(found[by] for by in shown["by"]), strict=True)]
-            kept = found["index"].isin(self._items() - {one.index for one in self.failures})
-            found = found.assign(_rank=rank)[kept & pd.Series(rank, dtype=object).notna()]
-            found = found.sort_values(["index", "_rank"], kind="stable", ignore_index=True)
-            found = found[list(columns or found.columns[:-1])]
-        if not len(found):
-            raise InputError(f"{self.folder} has no records yet")
-        return found
-
-    def rows(self, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
-        """Records as plain values, one after the other; memory holds a batch of them.
-
-        Args:
-            columns: Only these.
-
-        Raises:
-            InputError: If some are damaged.
-        """
-        self._check()
-        with reading(self.folder) as connection:
-            for span in read_spans(connection):
-                where = f"WHERE _batch = {span.start} ORDER BY _row"
-                found = read_records(connection, columns, where)
-                yield from (
-                    dict(zip(found, row, strict=True)) for row in zip(*found.values(), strict=True)
-                )
-
-    @property
-    def failures(self) -> list[Failure]:
-        """The items that could not be computed, in order."""
-        wanted = set(self._shown.get("parts", ()))
-        found = {
-            each["index"]: Failure(each["index"], each["item"], each["reason"])
-            for about in self._about()
-            for each in about["failed"]
-            if not wanted or not each.get("parts") or wanted & set(each["parts"])
-        }
-        n_items = self._shown.get("n_items", math.inf)
-        return [one for index, one in sorted(found.items()) if index < n_items]
-
-    @property
-    def seconds(self) -> dict[str, float]:
-        """Step -> time it took in all."""
-        total: Counter[str] = Counter()
-        for about in self._about():
-            total.update(about["seconds"])
-        return dict(total)
-
-    @property
-    def machines(self) -> list[Mapping[str, object]]:
-        """What computed the batches, each machine once."""
-        found: dict[str, Mapping[str, object]] = {}
-        for about in self._about():
-            for machine in (*about.get("earlier", ()), about["machine"]):
-                found[json.dumps(machine, sort_keys=True)] = machine
-        return [machine for machine in found.values() if machine]
-
-    @property
-    def spans(self) -> list[Span]:
-        """The batches that are done, in order."""
-        with reading(self.folder) as connection:
-            return read_spans(connection)
-
-    @property
-    def n_items(self) -> int:
-        """How many items are done, failed ones included; of those that were asked for last."""
-        return len(self._items())
-
-    def export(self, path: str | os.PathLike[str]) -> None:
-        """Write all records as a parquet file.
-
-        Raises:
-            OutputError: It cannot be written.
-        """
-        from naspix.files import write_whole
-
-        with written(Path(path)), write_whole(Path(path)) as file:
-            self.records().to_parquet(file, index=False)
-
-    def _about(self) -> list[dict[str, Any]]:
-        self._check()
-        with reading(self.folder) as connection:
-            rows = connection.execute("SELECT about FROM batches ORDER BY start").fetchall()
-        return [json.loads(about) for (about,) in rows]
-
-    @property
-    def _shown(self) -> Mapping[str, Any]:
-        """What was asked for last, where the run names its parts."""
-        shown: Mapping[str, Any] = self.header.get("shown", {})
-        return shown
-
-    def _items(self) -> set[int]:
-        """Items of which all that was asked for last is there."""
-        wanted = set(self._shown.get("parts", ()))
-        n_items = self._shown.get("n_items", math.inf)
-        with reading(self.folder) as connection:
-            done = _parts_of_batches(connection)
-        return {
-            item
-            for span, parts in done.items()
-            if parts is None or wanted <= parts
-            for item in range(*span)
-            if item < n_items
-        }
-
-    @property
-    def state(self) -> tuple[Path, int, int]:
-        """What changes when the file does: what was computed of one state need not be again."""
-        status = (self.folder / STORE).stat()
-        return self.folder, status.st_mtime_ns, status.st_size
-
-    def _check(self) -> None:
-        """Raise unless every batch has its checksum; each state of the file is read once."""
-        path = self.folder / STORE
-        if not is_whole(path, *self.state[1:]):
-            raise InputError(
-                f"{path} is damaged; run the same command again: what is whole is kept, the rest "
-                "is computed anew"
-            )
 
 
 class OpenRun:
@@ -304,7 +128,7 @@ class OpenRun:
                 in these.
             parts: What is asked of each item, by name.
         """
-        batches = _parts_of_batches(self._connection)
+        batches = parts_of_batches(self._connection)
         done = {item for span in batches for item in range(*span)}
         lacking = [
             Span(span.start, span.stop, tuple(one for one in parts if one not in of_batch))
@@ -353,7 +177,7 @@ class OpenRun:
         self, span: Span, columns: list[str], rows: list[list[Any]], about: dict[str, Any]
     ) -> tuple[list[list[Any]], dict[str, Any]]:
         """A batch with what it had before; what is computed now counts."""
-        parts = _parts_of_batches(self._connection).get(Span(*span))
+        parts = parts_of_batches(self._connection).get(Span(*span))
         former = None if parts is None else whole_batch(self._connection, span, columns)
         if former is None:
             return rows, about
@@ -418,7 +242,7 @@ def open_run(
     """
     folder = Path(folder)
     settings = json.loads(json.dumps(settings))  # as it will be read
-    _refuse_former(folder)
+    refuse_former(folder)
     with written(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with locked(folder), contextlib.ExitStack() as stack:
@@ -453,33 +277,6 @@ def open_run(
         yield opened
 
 
-def read_run(folder: str | os.PathLike[str]) -> Run:
-    """A run's settings, and its records when they are asked for.
-
-    Raises:
-        InputError: If the folder holds no run, one of another format, or a damaged one.
-    """
-    folder = Path(folder)
-    _refuse_former(folder)
-    path = folder / STORE
-    if not path.is_file() or not path.stat().st_size:
-        raise InputError(f"{folder} is no run: it has no {STORE}")
-    with reading(folder) as connection:
-        header = read_header(connection)
-    if header["schema"] != SCHEMA:
-        raise InputError(
-            f"{folder} was written by naspix {header['naspix']} in schema {header['schema']}, "
-            f"which this version (schema {SCHEMA}) does not read; use that version, or another "
-            "folder"
-        )
-    return Run(folder, header["kind"], header["settings"], header)
-
-
-def is_run(folder: str | os.PathLike[str]) -> bool:
-    """Whether a folder holds a run."""
-    return (Path(folder) / STORE).is_file()
-
-
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold a folder inside the block; the lock of a process that has died is nobody's.
@@ -504,24 +301,6 @@ def locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def _parts_of_batches(connection: sqlite3.Connection) -> dict[Span, set[str] | None]:
-    """Which parts each batch has, in order; None where the run names none."""
-    named = read_header(connection)["found"].get("parts")
-    query = "SELECT start, stop, about FROM batches ORDER BY start"
-    return {
-        Span(start, stop): None if named is None else set(json.loads(about).get("parts", named))
-        for start, stop, about in connection.execute(query)
-    }
-
-
-def _refuse_former(folder: Path) -> None:
-    if (folder / "run.json").is_file() and (folder / "records").is_dir():
-        raise InputError(
-            f"{folder} holds a run of naspix 0.1, in a format that this version does not read; "
-            "use naspix 0.1 for it, or give another --output"
-        )
 
 
 def _is_blank(folder: Path, run: Run) -> bool:
