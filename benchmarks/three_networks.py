@@ -272,6 +272,7 @@ def count(given: argparse.Namespace, name: str) -> None:
     kept: dict[str, list[list[float]]] = {}
     outlying: list[float] = []
     blocks = [each for each, _ in model.network.named_modules() if _is_block(each)]
+    blocks = blocks if hasattr(model.network, "cls_token") else []
     for picture in _pictures(given, model):
         frame = (picture.image.shape[1], picture.image.shape[2])
         for n_clusters in (5, 10):
@@ -321,7 +322,7 @@ def judge(given: argparse.Namespace, part: str, name: str) -> None:
     last = list(range(n_levels))[-3:]
     parameters: dict[str, Any] = {"nas": {"levels": last, "n_clusters": 10, "seed": SEED}}
     segmenters: tuple[str, ...] = ("none", "slic", "nas")
-    methods: tuple[str, ...] = METHODS
+    methods: tuple[str, ...] = tuple(each for each in METHODS if each not in given.without)
     if part == "lerf":
         parameters["nas"]["n_clusters"] = 5
         parameters["lerf"] = {"greedy": name not in _WITHOUT_GREEDY, "steps": 50}
@@ -338,8 +339,9 @@ def judge(given: argparse.Namespace, part: str, name: str) -> None:
         }
         segmenters = ("none", *parameters)
     else:
-        parameters |= _CHEAP
-        parameters["rise"] = {**_CHEAP["rise"], "seed": SEED}
+        parameters |= {each: values for each, values in _CHEAP.items() if each in methods}
+        if "rise" in methods:
+            parameters["rise"] = {**_CHEAP["rise"], "seed": SEED}
     settings = EvaluationSettings(
         task="lerf" if part == "lerf" else "wsol",
         dataset="voc",
@@ -357,18 +359,18 @@ def judge(given: argparse.Namespace, part: str, name: str) -> None:
     def progress(n_done: int, n_all: int) -> None:
         print(f"{part} {name}: {n_done} of {n_all}", flush=True)
 
-    evaluate(settings, Path(given.output) / f"{part}-{name}", progress=progress, render=False)
+    left_out = "".join(f"-without-{each}" for each in given.without)
+    folder = Path(given.output) / f"{part}-{name}{left_out}"
+    evaluate(settings, folder, progress=progress, render=False)
 
 
 def print_tables(given: argparse.Namespace, name: str) -> None:
     """What `evaluate` left, as tables of markdown, and what the claims come to."""
-    for part in ("levels", "boxes", "lerf"):
-        folder = Path(given.output) / f"{part}-{name}"
-        if not folder.exists():
-            continue
+    for folder in sorted(Path(given.output).glob(f"*-{name}*/")):
+        part = folder.name.partition("-")[0]
         run = read_run(folder)
         failed = f", {len(run.failures)} left out" if run.failures else ""
-        print(f"\n## {part}, {name}, {run.n_items} photos{failed}")
+        print(f"\n## {folder.name}, {run.n_items} photos{failed}")
         for table in tables_of(run):
             print(f"\n### {table.figure}\n\n| {' | '.join(table.columns)} |")
             print("|---" * len(table.columns) + "|")
@@ -414,6 +416,7 @@ def main() -> None:
     parser.add_argument("--network", action="append")
     parser.add_argument("--n-photos", type=int, default=80)
     parser.add_argument("--n-lerf", type=int, default=24)
+    parser.add_argument("--without", action="append", default=[], help="a method to leave out")
     given = parser.parse_args()
     if given.models is None:
         parser.error(f"--models or {_MODELS} says where the two networks lie")

@@ -21,6 +21,8 @@ FEWEST = 20  # pictures of which anything may be said
 LEVEL = 0.05
 _POWER = 2.8  # standard errors that a difference spans which a test finds four times in five
 
+_MOST = 100_000  # pictures that are counted
+
 Told = tuple[bool | None, str]
 
 
@@ -130,7 +132,8 @@ def _verdict(
     if not undecided:
         return True, words
     most = max(n + 1, *(needed[name] for name in undecided))
-    return None, f"Open: {_listed(undecided)}; about {most} pictures would tell. {words}"
+    enough = f"about {most}" if most <= _MOST else f"more than {_MOST}"
+    return None, f"Open: {_listed(undecided)}; {enough} pictures would tell. {words}"
 
 
 def _p(gains: np.ndarray) -> float:
