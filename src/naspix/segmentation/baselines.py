@@ -267,6 +267,9 @@ class Quickshift(_Baseline):
 class Watershed(_Seeded):
     """Flood the gradient magnitude from a regular grid of seeds: basins between edges.
 
+    Scikit-image floods from markers, which is not the immersion from all minima of Vincent and
+    Soille, 1991 (the paper's reference 25). ``compactness=0`` is its plain form, by edges alone.
+
     Args:
         n_segments: About how many seeds, one superpixel each.
         compactness: Weight of position against the gradient: 0 follows edges however far, 1 makes
