@@ -98,7 +98,8 @@ def _papers_form(run: Run) -> Table:
                 cells = [table.rows[down][across] for table in several]
                 marked |= {(len(rows), 3 + place) for place, c in enumerate(cells) if c.clear}
                 texts = (cell.text for cell in cells)
-                rows.append([title_of_network(network), method.text, segmenter, *texts])
+                kind = segmenter.removeprefix("+")
+                rows.append([title_of_network(network), method.text, kind, *texts])
     columns = ("network", "method", "map", *(FIGURES[figure] for figure in _SHOWN))
     words = (
         "In %: the map as it is, and what pooling adds to it. Bold: differences whose 95 % "

@@ -104,7 +104,8 @@ def told_by_intervals(parts: Mapping[str, Interval], n: int, words: str) -> Told
     """
     signs = {name: (part.low > 0) - (part.high < 0) for name, part in parts.items()}
     means = ", ".join(
-        f"{name} {100 * part.value:+.1f} ({100 * part.low:+.1f} to {100 * part.high:+.1f})"
+        f"{name} {100 * part.value + 0.0:+.1f} "  # no negative zero
+        f"({100 * part.low + 0.0:+.1f} to {100 * part.high + 0.0:+.1f})"
         for name, part in parts.items()
     )
     words = f"{words} In points, with 95 % intervals: {means or 'none'}. {n} pictures."
