@@ -238,3 +238,38 @@ def _n_done(output: Path) -> int:
         return len(read_run(output).spans)
     except naspix.NaspixError:
         return 0
+
+
+def test_a_contrast_parameters_and_what_was_seen(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["explain", str(photos / "cat-0.png"), "--output", str(tmp_path / "out")]
+    command += ["--method", "rise", "--set", "rise.n_masks=20", "--set", "nas.n_clusters=2"]
+    assert main([*command, "--target", "tiger cat", "--contrast", "tabby"]) == 0
+    record = json.loads((tmp_path / "out" / "results.json").read_text())
+    (photo,) = record["photos"]
+    assert photo["target"]["name"] == "tiger cat rather than tabby"
+    assert photo["segmentations"]["nas"]["n_clusters"] == 2
+    assert "n_masks=20" in record["settings"]["methods"]["rise"]
+    assert record["settings"]["target"] == {"positive": 282, "negative": 281}
+    seen = "the middle 175 x 175 of 200 x 200 pixels, at 224 x 224"
+    assert photo["fitting"] == seen
+    assert f"The network saw {seen}." in (tmp_path / "out" / "report.html").read_text()
+    assert main([*command, "--set", "rise.masks=20"]) == 2
+    assert "there is no parameter of rise 'masks'" in capsys.readouterr().err
+
+
+def test_photos_by_tiles_are_what_explain_gives(photos: Path, tmp_path: Path) -> None:
+    large = Image.open(photos / "cat-0.png").resize((400, 260))
+    large.save(tmp_path / "large.png")
+    settings = PhotoSettings(tiles=64, methods=("vanilla_gradient",), segmenters=("nas",))
+    explain_photos(settings, tmp_path / "out", paths=[tmp_path / "large.png"])
+    (photo,) = json.loads((tmp_path / "out" / "results.json").read_text())["photos"]
+    assert photo["fitting"] == "all of its 400 x 260 pixels, in 6 tiles of 224 x 224"
+    found = naspix.explain(
+        naspix.load_model(), tmp_path / "large.png", method="vanilla_gradient", tiles=True
+    )
+    assert [tile["score"] for tile in photo["tiles"]] == pytest.approx(
+        [tile.score for tile in found.tiles[0]], rel=1e-4
+    )
+    assert found.fittings == (photo["fitting"],)

@@ -19,7 +19,7 @@ from torch import Tensor
 from naspix import pipeline, registry
 from naspix.errors import ImageError, InputError
 from naspix.explanation import Explanation
-from naspix.images import Resize, check_shape, shown, unique_names
+from naspix.images import Photo, Resize, check_shape, shown, unique_names
 from naspix.models import Classifier, Model, as_classifier
 from naspix.models.batches import batch_size_on
 from naspix.pipeline import Answers, Pipeline, check_map
@@ -37,7 +37,7 @@ from naspix.targets import (
     check_length,
     part_of,
 )
-from naspix.tiling import MOST_TILES, Tile, ask_tiles, covering
+from naspix.tiling import MOST_TILES, Tile, ask_tiles, corners_of, covering
 
 Method = str | pipeline.Method
 Segmenter = str | pipeline.Segmenter
@@ -118,10 +118,11 @@ def explain(
     """
     _check_paths(images)  # before a network is loaded
     model = known = as_classifier(model, "explain")
-    batch, sources = _loaded(model, images, None if tiles else resize)
+    batch, sources, fittings = _loaded(model, images, None if tiles else resize)
     if tiles:
         model.require_size()
         batch = covering(batch, model.input_size)
+        fittings = tuple(_tiled(model, one) for one in batch)
     if names is not None and len(names) != len(batch):
         raise InputError(f"there are {len(batch)} images but {len(names)} names")
     named = list(sources if names is None else names)
@@ -140,6 +141,7 @@ def explain(
             for end in ends
         ]
         sources = tuple(source for source in sources for _ in range(n_each))
+        fittings = tuple(fitting for fitting in fittings for _ in range(n_each))
     else:
         asked = 0 if asks_number(target) else target
     methods = {
@@ -216,6 +218,7 @@ def explain(
         },
         seed=next((ask.seed for ask in segmenters.values() if isinstance(ask, NAS)), 0),
         shown=model.shown,
+        fittings=fittings,
         tiles=all_tiles,
     )
 
@@ -321,11 +324,11 @@ def _check_paths(images: object) -> None:
 
 def _loaded(
     model: Classifier, images: object, resize: Resize | Literal["model"] | None
-) -> tuple[Float[Tensor, "B C H W"], tuple[str, ...]]:
-    """The batch on the model's device, and where each image came from."""
+) -> tuple[Float[Tensor, "B C H W"], tuple[str, ...], tuple[str, ...]]:
+    """The batch on the model's device, where each image came from, and what of it is shown."""
     if isinstance(images, Tensor):
         batch = check_shape(images, model.in_channels).to(model.device)
-        return batch, tuple(f"image-{index}" for index in range(len(batch)))
+        return batch, tuple(f"image-{index}" for index in range(len(batch))), ()
     single = isinstance(images, str | os.PathLike) or hasattr(images, "convert")
     if isinstance(images, np.ndarray):  # four axes are a batch
         single = images.ndim != 4
@@ -337,7 +340,27 @@ def _loaded(
     )
     if len(sources) != len(batch):
         sources = tuple(f"image-{index}" for index in range(len(batch)))
-    return batch, sources
+    fittings = tuple(_fitting(model, one, resize) for one in several)
+    return batch, sources, fittings if len(fittings) == len(batch) and all(fittings) else ()
+
+
+def _fitting(model: Classifier, source: object, resize: Resize | Literal["model"] | None) -> str:
+    """What of a photo the network sees, in words; empty where that is not known."""
+    if isinstance(source, str | os.PathLike):
+        size = Photo("", "", Path(source)).size()
+    elif isinstance(source, Tensor) or not hasattr(source, "shape"):
+        return ""
+    else:
+        size = source.shape[0], source.shape[1]
+    fitted = model.fitting(size, resize)
+    return "" if fitted is None else fitted.told(size)
+
+
+def _tiled(model: Classifier, image: Tensor) -> str:
+    """The same for a photo in tiles."""
+    (height, width), tile = image.shape[1:], model.input_size
+    n_tiles = len(corners_of((height, width), tile))
+    return f"all of its {width} x {height} pixels, in {n_tiles} tiles of {tile[1]} x {tile[0]}"
 
 
 def likeliest(

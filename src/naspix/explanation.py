@@ -60,6 +60,7 @@ class Explanation:
         settings: What made them: model, methods, segmenters.
         seed: That of everything random.
         shown: Which channels of the images pictures show; the first three by default.
+        fittings: What of each photo its image shows, in words; empty for images given as tensors.
         tiles: Each image's tiles, and what the network says of each, where it was asked by tiles;
             ``predictions`` then go by the mean of their scores.
     """
@@ -77,6 +78,7 @@ class Explanation:
     settings: Mapping[str, object] = field(default_factory=dict)
     seed: int = 0
     shown: tuple[int, ...] | None = None
+    fittings: tuple[str, ...] = ()
     tiles: tuple[tuple[Tile, ...], ...] = ()
 
     def __len__(self) -> int:
@@ -204,6 +206,7 @@ class Explanation:
                 for name, orders in self.hidden_first.items()
             },
             titles=self._titles,
+            fitting=self.fittings[index] if self.fittings else "",
             tiles=[asdict(tile) for tile in self.tiles[index]] if self.tiles else (),
         )
 

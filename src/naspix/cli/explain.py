@@ -46,6 +46,30 @@ def explain(
             show_default=False,
         ),
     ] = (),
+    contrast: Annotated[
+        str | None,
+        Parameter(
+            help="Class that the target is held against: why the one and not the other.",
+            show_default=False,
+        ),
+    ] = None,
+    set_: Annotated[
+        tuple[str, ...],
+        Parameter(
+            name="--set",
+            help="NAME.PARAMETER=VALUE of a method or segmenter, such as rise.n_masks=500; may be "
+            "given several times.",
+            negative=(),
+            show_default=False,
+        ),
+    ] = (),
+    tiles: Annotated[
+        int,
+        Parameter(
+            help="Cover photos whole at their own scale, by at most so many tiles of the network's "
+            "size; 64 is a good number. 0 scales and cuts photos as --resize says."
+        ),
+    ] = 0,
     threshold: Annotated[
         float,
         Parameter(
@@ -97,8 +121,10 @@ def explain(
         segmenters=(
             tuple(registry.SEGMENTERS) if "all" in segmenter else tuple(dict.fromkeys(segmenter))
         ),
-        parameters={"nas": nas.parameters},
+        parameters=_parameters(set_, nas.parameters),
         target=target or None,
+        contrast=contrast,
+        tiles=tiles,
         threshold=threshold,
         quick=quick,
         greedy=greedy,
@@ -127,6 +153,15 @@ def explain(
         if failed < run.n_items:
             talk.say(f"see {output / 'report.html'}")
     return 1 if failed else 0
+
+
+def _parameters(assignments: Iterable[str], of_nas: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``--set`` says, over the options of NAS."""
+    from naspix.registry import SALIENCY, SEGMENTERS
+    from naspix.settings import read_assignments
+
+    found = read_assignments(list(assignments), {**SALIENCY, **SEGMENTERS})
+    return {**found, "nas": {**of_nas, **found.get("nas", {})}}
 
 
 def _methods(words: Iterable[str]) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from naspix import plots
 from naspix.errors import InputError
 from naspix.files import write_whole, written
 from naspix.folders.settings import PhotoSettings
-from naspix.images import Fit, Photo, fit
+from naspix.images import Photo
 from naspix.runs import Kind, Row, Run
 from naspix.segmentation import NAS, Segmentation
 from naspix.segmentation.files import annotations_of
@@ -105,23 +105,14 @@ class Segment:
     def _in_photo(self, labels: Int64[np.ndarray, "h w"], photo: Photo) -> np.ndarray:
         """Labels in the photo's frame, -1 where the network does not look."""
         size = photo.size(exif=self._settings.exif)
-        return self._fit(size, (labels.shape[0], labels.shape[1])).in_photo(labels, size)
-
-    def _fit(self, photo: tuple[int, int], size: tuple[int, int]) -> Fit:
-        """How a photo becomes an image for the network.
-
-        Raises:
-            InputError: The network's own preprocessing does it, which does not say.
-        """
-        resize, model = self._settings.resize, self.model
-        if resize == "model" and model.preprocess is not None:
+        resize = self._settings.resize
+        fitted = self.model.fitting(size, None if resize == "none" else resize)
+        if fitted is None:
             raise InputError(
-                f"{model.name} prepares photos itself and does not say where their pixels go; give "
-                "--resize squash, crop or pad"
+                f"{self.model.name} prepares photos itself and does not say where their pixels go; "
+                "give --resize squash, crop or pad"
             )
-        if resize == "none":
-            return fit(photo, size, None)
-        return fit(photo, size, model.resize if resize == "model" else resize, model.crop_pct)
+        return fitted.in_photo(labels, size)
 
 
 def write_coco(run: Run) -> None:

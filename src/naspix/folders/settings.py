@@ -25,6 +25,8 @@ class PhotoSettings(ModelSettings):
         parameters: Name of a method or segmenter -> parameter -> value.
         target: A class's number or name, or several, each of which is explained; the predicted one
             if None.
+        contrast: A class that the target is held against: why the one and not the other.
+        tiles: Whether photos are covered whole by tiles at their own scale, 64 at most, or so many.
         threshold: From which probability on a class is listed, where an image may have several.
         quick: Fewer masks, samples and steps in the methods that take long.
         greedy: Also search the order in which superpixels can be hidden at the least cost.
@@ -41,6 +43,8 @@ class PhotoSettings(ModelSettings):
     segmenters: tuple[str, ...] = ("nas",)
     parameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     target: str | tuple[str, ...] | None = None
+    contrast: str | None = None
+    tiles: bool | int = False
     threshold: float = 0.5
     quick: bool = False
     greedy: bool = False
@@ -62,7 +66,10 @@ class PhotoSettings(ModelSettings):
         """Name -> saliency method."""
         kinds = {name: registry.find_method(name) for name in self.methods}
         return {
-            name: kind(model, **(kind.quick if self.quick else {})) for name, kind in kinds.items()
+            name: kind(
+                model, **{**(kind.quick if self.quick else {}), **self.parameters.get(name, {})}
+            )
+            for name, kind in kinds.items()
         }
 
     def make_segmenters(self, model: Classifier) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from naspix.runs import (
     Row,
     Span,
 )
-from naspix.targets import Each
+from naspix.targets import Contrast, Each
 
 
 @runtime_checkable
@@ -78,7 +78,11 @@ class Explain:
         self._segmenters = settings.make_segmenters(self.model)
         given = settings.target
         classes = () if given is None else (given,) if isinstance(given, str) else given
-        self._targets = tuple(dict.fromkeys(self.model.find_class(one) for one in classes))
+        asked = tuple(dict.fromkeys(self.model.find_class(one) for one in classes))
+        self._targets: tuple[int | Contrast | None, ...] = asked
+        if settings.contrast is not None:
+            against = self.model.find_class(settings.contrast)
+            self._targets = tuple(Contrast(one, against) for one in asked or (None,))
 
     @property
     def n_steps(self) -> int:
@@ -98,11 +102,8 @@ class Explain:
                 "resize": settings.resize,
                 "batch_size": settings.batch_size,
                 "scores": str(self.model.scores),
-                "target": "predicted"
-                if not self._targets
-                else self._targets[0]
-                if len(self._targets) == 1
-                else list(self._targets),
+                "target": _plain_target(self._targets),
+                **({"tiles": settings.tiles} if settings.tiles else {}),
                 "methods": {name: repr(method) for name, method in self._methods.items()},
                 "segmenters": {name: repr(each) for name, each in self._segmenters.items()},
             },
@@ -122,6 +123,7 @@ class Explain:
             names=[photo.name for photo in photos],
             greedy=self._settings.greedy,
             threshold=self._settings.threshold,
+            tiles=self._settings.tiles,
             told=told,
         )
         rows: list[Row] = []
@@ -130,7 +132,8 @@ class Explain:
             photo = photos[number // n_each]
             if n_each == 1:
                 found = replace(found, name=photo.name)
-            result = PhotoResult.of(replace(found, source=photo.source), self._settings.file_format)
+            found = replace(found, source=photo.source, fitting=self._fitting(photo, found.fitting))
+            result = PhotoResult.of(found, self._settings.file_format)
             first = found.predictions[0]
             counts = {
                 name: int(labels.max()) + 1 for name, (_, labels) in found.segmentations.items()
@@ -157,6 +160,22 @@ class Explain:
                 }
             )
         return rows
+
+    def _fitting(self, photo: Photo, of_tiles: str) -> str:
+        """What of a photo the network sees, in words."""
+        settings = self._settings
+        size = photo.size(exif=settings.exif)
+        fitted = self.model.fitting(size, None if settings.resize == "none" else settings.resize)
+        return of_tiles or ("" if fitted is None else fitted.told(size))
+
+
+def _plain_target(targets: Sequence[int | Contrast | None]) -> object:
+    """What was asked about, for a record."""
+    plain = [
+        {"positive": one.positive, "negative": one.negative} if isinstance(one, Contrast) else one
+        for one in targets
+    ]
+    return "predicted" if not plain else plain[0] if len(plain) == 1 else plain
 
 
 class MakeWorker:
@@ -255,7 +274,7 @@ class Worker:
         try:
             return self.ask.model.load_images(
                 [photo.content],
-                resize=None if settings.resize == "none" else settings.resize,
+                resize=None if settings.resize == "none" or settings.tiles else settings.resize,
                 max_pixels=settings.max_pixels,
                 exif=settings.exif,
             )

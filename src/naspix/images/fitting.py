@@ -11,6 +11,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Int64
 
+_SAME_SHAPE = 0.02  # relative difference of the ratios of sides
+
 Resize = Literal["crop", "squash", "pad"]
 
 
@@ -49,6 +51,30 @@ class Fit:
         framed = np.pad(labels, ((0, 1), (0, 1)), constant_values=-1)
         found: np.ndarray = framed[places[0][:, None], places[1]]
         return found
+
+    def told(self, photo: tuple[int, int]) -> str:
+        """What of a photo the image shows, in words; sizes are widths and heights.
+
+        Args:
+            photo: Height and width of the photo.
+
+        Example:
+            >>> fit((300, 451), (224, 224), "crop").told((300, 451))
+            'the middle 301 x 300 of 451 x 300 pixels, at 224 x 224'
+        """
+        whole, image, scaled = (f"{w} x {h}" for h, w in (photo, self.size, self.scaled))
+        if self.scaled == photo == self.size:
+            return f"all of its {whole} pixels, as they are"
+        if min(self.corner) < 0:
+            return f"all of its {whole} pixels, as {scaled} in the middle of {image}"
+        if self.scaled == self.size:
+            same = abs(photo[0] * self.size[1] / (photo[1] * self.size[0]) - 1) < _SAME_SHAPE
+            return f"all of its {whole} pixels, {'at' if same else 'squashed into'} {image}"
+        height, width = (
+            round(n * side / length)
+            for n, side, length in zip(self.size, photo, self.scaled, strict=True)
+        )
+        return f"the middle {width} x {height} of {whole} pixels, at {image}"
 
 
 def fit(

@@ -28,6 +28,7 @@ from naspix.images import (
     read_eight_bit,
     read_images,
 )
+from naspix.images.fitting import Fit, fit
 from naspix.models.activations import recording
 from naspix.models.answers import Logits
 from naspix.models.asking import ask, unwrapped
@@ -429,6 +430,20 @@ class Classifier(nn.Module):
         if self._input_size is None and resize is not None:
             self._input_size = int(batch.shape[2]), int(batch.shape[3])
         return batch.to(self.device)
+
+    def fitting(
+        self, photo: tuple[int, int], resize: Resize | Literal["model"] | None = "model"
+    ) -> Fit | None:
+        """How `load_images` fits a photo; None where that is preprocessing of the network's own.
+
+        Args:
+            photo: Its height and width.
+            resize: As for `load_images`.
+        """
+        if resize == "model" and self.preprocess is not None:
+            return None
+        way = self.resize if resize == "model" else resize
+        return fit(photo, self.input_size, way, self.crop_pct)
 
     def require_size(self) -> None:
         """Refuse a network of unknown size, where photos are read apart and are to be alike.

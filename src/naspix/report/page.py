@@ -58,6 +58,7 @@ def section(photo: PhotoExplanation) -> str:
         "name": photo.name,
         "anchor": anchor(photo.name),
         "sentence": in_a_sentence(photo),
+        "fitting": photo.fitting,
         "regions": _regions(photo),
         "height": photo.image.shape[0],
         "width": photo.image.shape[1],

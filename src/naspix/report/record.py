@@ -102,6 +102,7 @@ class PhotoExplanation:
         orders: Segmenter's name -> at each pixel the step, from 0, at which the greedy search hides
             its superpixel; only where it was asked for.
         titles: Name of a method or segmenter -> how people write it.
+        fitting: What of the photo the image shows, in words, if that is known.
         tiles: Where the photo was asked about by tiles, what was found of each.
     """
 
@@ -116,6 +117,7 @@ class PhotoExplanation:
     ranking: Mapping[tuple[str, str], list[RankedSuperpixel]]
     orders: Mapping[str, Int[np.ndarray, "H W"]] = field(default_factory=dict)
     titles: Mapping[str, str] = field(default_factory=dict)
+    fitting: str = ""
     tiles: Sequence[Mapping[str, object]] = ()
 
     def title(self, name: str) -> str:
@@ -177,6 +179,7 @@ class PhotoExplanation:
             "agreement": _agreement_json(self),
             "hidden_first": {segmenter: self.hidden_first(segmenter) for segmenter in self.orders},
             "files": dict(files or {}),
+            **({"fitting": self.fitting} if self.fitting else {}),
             **({"tiles": [dict(tile) for tile in self.tiles]} if self.tiles else {}),
         }
 
