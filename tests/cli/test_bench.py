@@ -40,3 +40,18 @@ def test_a_size_too_small_is_one_sentence(capsys):
 def test_help_names_every_option(option, capsys):
     main(["bench", "--help"])
     assert option in capsys.readouterr().out
+
+
+def test_a_network_of_ones_own_is_measured(tmp_path, capsys):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "import torch, torchvision, naspix\n"
+        "def make():\n"
+        "    network = torchvision.models.resnet18(num_classes=5)\n"
+        "    return naspix.wrap_model(network, mean=0.5, std=0.25, input_size=32)\n"
+    )
+    asked = ["bench", "--quick", "--sizes", "32", "--threads", "1", "--sections", "trained"]
+    assert main([*asked, "--json", "--model", f"{file}:make"]) == 0
+    records = json.loads(capsys.readouterr().out)["records"]
+    assert {record["network"] for record in records} == {f"{file}:make"}
+    assert all(record["goal"] is None for record in records)

@@ -50,6 +50,15 @@ def bench(
         tuple[SectionName, ...],
         Parameter(help="Only these.", consume_multiple=True, negative=(), show_default=False),
     ] = (),
+    model: Annotated[
+        str | None,
+        Parameter(
+            alias="-m",
+            help="Network to measure in place of the default one, as naspix explain takes it.",
+            show_default=False,
+        ),
+    ] = None,
+    weights: Annotated[str, Parameter(help="Its weights.")] = "default",
     quick: Annotated[
         bool, Parameter(help="Little of everything: an impression.", negative=())
     ] = False,
@@ -65,7 +74,7 @@ def bench(
     from naspix.paper.bench import PAPER, SECTIONS
     from naspix.paper.timing import Plan, find_photos
 
-    plan = Plan(find_photos(photos), threads=threads, sizes=sizes)
+    plan = Plan(find_photos(photos), threads=threads, sizes=sizes, model=model, weights=weights)
     plan = plan.quick() if quick else plan
     asked = sections or tuple(SECTION_TITLES)
     machine = describe_machine(threads)
@@ -130,6 +139,9 @@ def _cells(record: "Record") -> list[str]:
 
 
 def _levels(levels: tuple[int, ...]) -> str:
+    """The first and last; none stands for the network's own."""
+    if not levels:
+        return "its own levels"
     return f"{levels[0]}-{levels[-1]}" if len(levels) > 1 else str(levels[0])
 
 

@@ -25,7 +25,11 @@ def finetune(
         Path, Parameter(alias="-o", help="Folder of the run; --model takes it afterwards.")
     ],
     model: Annotated[
-        str, Parameter(alias="-m", help="A network's name, as `naspix models` lists them.")
+        str,
+        Parameter(
+            alias="-m",
+            help="A network's name, as `naspix models` lists them, or FILE.py:FUNCTION of yours.",
+        ),
     ] = "efficientnet_lite0",
     weights: Annotated[
         str, Parameter(help='"default", "none" for random ones, or a file of that network.')

@@ -12,9 +12,10 @@ from naspix.models.categories import read_categories
 from naspix.models.classifier import Classifier
 from naspix.models.devices import keep_freed_memory, resolve_device
 from naspix.models.huggingface import wrap_huggingface
-from naspix.models.loading import Model, ModelSettings, as_classifier, load_model, wrap_model
+from naspix.models.loading import Model, ModelSettings, as_classifier, load_model
 from naspix.models.recipes import DEFAULT_MODEL, list_models
 from naspix.models.scores import Output, ScoreMeaning
+from naspix.models.wrapping import wrap_model
 
 __all__ = [
     "DEFAULT_MODEL",

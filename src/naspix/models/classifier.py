@@ -533,6 +533,16 @@ class Classifier(nn.Module):
         other._reader = ScoreReader(ScoreMeaning("none", f"{name}, as asked"), number=asked)
         return other
 
+    def renamed(
+        self, categories: Sequence[str] | None, output: Output | None = None
+    ) -> "Classifier":
+        """The same network with other names of classes, whose scores are looked at anew."""
+        other = copy(self)
+        other._names = None if categories is None else tuple(categories)
+        other._n_classes = len(categories) if categories and len(categories) > 1 else None
+        other._output, other._reader = output or self._output, None
+        return other
+
     def extra_repr(self) -> str:
         """Name, size, classes and levels, for ``repr``."""
         height, width = self.input_size

@@ -306,12 +306,16 @@ class Transferred:
 
 
 def with_classes(
-    name: str, n_classes: int, *, weights: str | os.PathLike[str] | None = "default", seed: int = 0
+    name: str | Recipe,
+    n_classes: int,
+    *,
+    weights: str | os.PathLike[str] | None = "default",
+    seed: int = 0,
 ) -> Transferred:
     """Build a network for so many classes.
 
     Args:
-        name: As for `load_model`.
+        name: As for `load_model`, or how to build it.
         n_classes: Of the new head.
         weights: ``"default"``, a file of the same network with any number of classes, or None for
             random ones.
@@ -328,7 +332,7 @@ def with_classes(
     """
     if n_classes < 2:
         raise InputError(f"a classifier needs two classes or more, not {n_classes}")
-    recipe = recipe_of(name)
+    recipe = name if isinstance(name, Recipe) else recipe_of(name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = recipe.build(n_classes)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from naspix.errors import UnknownNameError, WeightsError
 from naspix.files import write_whole
 from naspix.models.checkpoints import read_state
+from naspix.models.own_network import names_own_code
 from naspix.models.recipes import Description, recipe_of
 from naspix.models.weights import fitted
 
@@ -56,17 +57,33 @@ def read_model(folder: str | os.PathLike[str]) -> tuple[Description, nn.Module]:
     Raises:
         WeightsError: If the folder holds none, or it is damaged or contradicts itself.
     """
+    description, state = read_saved(folder)
     path = Path(folder, DESCRIPTION)
-    description = _read_description(path)
+    if names_own_code(description.network):
+        raise WeightsError(
+            f"{str(path)!r} is of a network that code of somebody's makes, which is not run by "
+            f"reading a folder; name it yourself, with the folder as weights: "
+            f"--model {description.network} --weights {os.fspath(folder)} "
+            f"(load_model(..., weights=...) in Python)"
+        )
     try:
         recipe = recipe_of(description.network)
     except UnknownNameError as error:
         raise WeightsError(f"{str(path)!r} is of an unknown network: {error}") from None
-    state = read_state(Path(folder, WEIGHTS))
     n_classes = len(description.categories or ())
     what = f"the weights in {str(folder)!r} for {description.network} and its {n_classes} classes"
     network, _ = fitted(lambda _: recipe.restore(n_classes), state, what)
     return description, network
+
+
+def read_saved(folder: str | os.PathLike[str]) -> tuple[Description, dict[str, Tensor]]:
+    """What a folder says of its classifier, and its weights; no network is made.
+
+    Raises:
+        WeightsError: If the folder holds none, or it is damaged.
+    """
+    description = _read_description(Path(folder, DESCRIPTION))
+    return description, dict(read_state(Path(folder, WEIGHTS)))
 
 
 def _read_description(path: Path) -> Description:

@@ -96,13 +96,19 @@ def inertias(plan: Plan) -> list[Record]:
 
 
 def trained(plan: Plan) -> list[Record]:
-    """Do both on the default network, whose features are trained; time with one thread as well."""
-    records = []
+    """Do both on a trained network, the default one or that asked for; with one thread as well."""
+    records, network = [], _trained(plan)
+    goals = _DEFAULT_GOALS if network is DEFAULT else {}
     for threads in sorted({1, plan.threads}):
-        records += _against_rivals(
-            replace(plan, threads=threads), "trained", DEFAULT, _DEFAULT_GOALS
-        )
-    return records + _inertias(plan, "trained", DEFAULT, None)
+        records += _against_rivals(replace(plan, threads=threads), "trained", network, goals)
+    return records + _inertias(plan, "trained", network, None)
+
+
+def _trained(plan: Plan) -> Network:
+    if plan.model is None:
+        return DEFAULT
+    weights = None if plan.weights.lower() == "none" else plan.weights
+    return Network(plan.model, weights, levels=None)
 
 
 def variants(plan: Plan) -> list[Record]:
@@ -149,7 +155,7 @@ def film(plan: Plan) -> list[Record]:
 def whole(plan: Plan) -> list[Record]:
     """Time NAS from the image on against the network's bare forward pass."""
     records = []
-    for network in (RESNET18, DEFAULT, _DINOV2):
+    for network in (RESNET18, _trained(plan), _DINOV2):
         size = _DINOV2_SIZE if network is _DINOV2 else max(plan.sizes)
         photos = photos_at(
             plan.sources[: plan.n_slow] if network is _DINOV2 else plan.sources, size

@@ -210,6 +210,8 @@ class Plan:
         n_slow: Number of photos for what takes seconds each.
         n_seeds: Number of seeds where inertia is compared.
         n_processes: How often each command is started.
+        model: In place of the default network, where a trained one is measured.
+        weights: Its weights, as for `load_model`.
         clock: Tells seconds.
     """
 
@@ -220,6 +222,8 @@ class Plan:
     n_slow: int = 5
     n_seeds: int = 3
     n_processes: int = 5
+    model: str | None = None
+    weights: str = "default"
     clock: Clock = time.perf_counter
 
     def __post_init__(self) -> None:

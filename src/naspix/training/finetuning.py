@@ -27,8 +27,10 @@ from naspix.errors import (
 )
 from naspix.files import written
 from naspix.models import resolve_device
-from naspix.models.recipes import with_classes
-from naspix.models.saved import read_model, save_model
+from naspix.models.own_models import own_recipe
+from naspix.models.own_network import absolute_name, names_own_code
+from naspix.models.recipes import is_known, with_classes
+from naspix.models.saved import read_saved, save_model
 from naspix.runs import locked
 from naspix.training.loop import Loop
 from naspix.training.run_folder import (
@@ -93,7 +95,7 @@ def finetune(
     settings, folder = settings or Finetuning(), Path(output)
     splits = data if isinstance(data, Splits) else open_splits("folder", data, seed=settings.seed)
     device = resolve_device(settings.device)
-    settings = settings.decided(device)
+    settings = replace(settings.decided(device), model=absolute_name(settings.model))
     fabric = _launched(settings, device)
     with written(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -135,8 +137,12 @@ def _learn(
     fabric: "Fabric", splits: Splits, folder: Path, settings: Finetuning, step: Step
 ) -> None:
     """Epochs until the run is over, and its result."""
+    known = is_known(settings.model) or not names_own_code(settings.model)
     made = with_classes(
-        settings.model, len(splits.categories), weights=settings.weights, seed=settings.seed
+        settings.model if known else own_recipe(settings.model),
+        len(splits.categories),
+        weights=settings.weights,
+        seed=settings.seed,
     )
     description = replace(made.recipe.description, categories=splits.categories, output="softmax")
     history: tuple[Epoch, ...] = ()
@@ -171,7 +177,7 @@ def _learn(
                     draw_log(folder, history)
                     drawn = time.monotonic()
         fabric.barrier()
-    loop.network.load_state_dict(read_model(folder)[1].state_dict())
+    loop.network.load_state_dict(read_saved(folder)[1])
     test = None if splits.test is None else loop.validate(splits.test)
     if fabric.global_rank == 0:
         with written(folder):
