@@ -318,3 +318,37 @@ def test_photos_are_resized_as_asked(model):
         found = naspix.explain(model, photo, resize=resize)
         assert torch.equal(found.images, model.load_images(photo, resize))
     assert naspix.explain(model, photo, resize=None).images.shape == (1, 3, 40, 90)
+
+
+def test_python_takes_the_commands_words(model, tmp_path):
+    from PIL import Image
+
+    for name in ("a/one.png", "a/b/two.png", "a/note.txt", "three.jpg"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".txt":
+            path.write_text("no image")
+        else:
+            Image.fromarray(np.zeros((20, 24, 3), np.uint8)).save(path)
+    ways = {"method": "vanilla_gradient", "segmenter": "grid"}
+    assert naspix.explain(model, tmp_path / "a", **ways).names == ("two", "one")
+    found = naspix.explain(model, [tmp_path / "three.jpg", str(tmp_path / "a")], **ways)
+    assert found.names == ("three", "two", "one")
+    assert naspix.explain(model, str(tmp_path / "*.jpg"), **ways).names == ("three",)
+    with pytest.raises(InputError, match="nothing fits the pattern"):
+        naspix.explain(model, str(tmp_path / "*.gif"), **ways)
+    assert naspix.explain(model, tmp_path / "three.jpg", resize="none", **ways).images.shape == (
+        1, 3, 20, 24
+    )  # fmt: skip
+
+
+def test_all_segmenters_and_methods(model, images):
+    from naspix.registry import SALIENCY, SEGMENTERS, with_all
+
+    found = naspix.explain(model, images[:1], method="vanilla_gradient", segmenter="all")
+    assert list(found.segmentations) == list(SEGMENTERS)
+    of_a_class = [name for name, kind in SALIENCY.items() if kind.asks_class]
+    assert with_all("method", ["rise", "all", "relax"]) == [
+        "rise", *(name for name in of_a_class if name != "rise"), "relax"
+    ]  # fmt: skip
+    assert with_all("method", ["rise", "rise"]) == ["rise", "rise"]

@@ -19,7 +19,7 @@ from torch import Tensor
 from naspix import pipeline, registry
 from naspix.errors import ImageError, InputError
 from naspix.explanation import Explanation
-from naspix.images import Photo, Resize, check_shape, shown, unique_names
+from naspix.images import Photo, Resize, check_shape, expand_paths, shown, unique_names
 from naspix.models import Classifier, Model, as_classifier
 from naspix.models.batches import batch_size_on
 from naspix.pipeline import Answers, Pipeline, check_map
@@ -59,7 +59,7 @@ def explain(
     greedy: bool = False,
     names: Sequence[str] | None = None,
     threshold: float = 0.5,
-    resize: Resize | Literal["model"] | None = "model",
+    resize: Resize | Literal["model", "none"] | None = "model",
     tiles: bool | int = False,
     batch_size: int | None = None,
     progress: bool = False,
@@ -76,16 +76,17 @@ def explain(
             a network of timm's or a pipeline of transformers, which say how they want their images;
             or a function from images to scores.
         images: A tensor ``(B, C, H, W)`` in [0, 1], or whatever ``model.load_images`` takes: paths,
-            PIL images, arrays, or a list of these.
+            PIL images, arrays, or a list of these; folders and patterns among paths stand for the
+            images in them.
         target: The class to explain: one for all by number or name, a list or tensor with one for
             each image, None for the predicted ones; a ``naspix.Contrast`` of two, why the one and
             not the other; ``naspix.targets.Each`` of several, which makes an entry for each image
             and class, in this order; or any callable from what the network returns to one number
             an image, such as those of ``naspix.targets``.
-        method: A name in ``naspix.registry.SALIENCY``, a callable ``(images, target) ->
-            (B, H, W)``, or several of these.
-        segmenter: A name in ``naspix.registry.SEGMENTERS``, a callable ``images ->
-            Segmentation``, or several of these.
+        method: A name in ``naspix.registry.SALIENCY``, ``"all"`` those of a class, a callable
+            ``(images, target) -> (B, H, W)``, or several of these.
+        segmenter: A name in ``naspix.registry.SEGMENTERS``, ``"all"`` of them, a callable
+            ``images -> Segmentation``, or several of these.
         greedy: Whether the order is searched in which superpixels can be hidden at the least cost
             to the score, for each segmenter: about half the square of their number in forwards, an
             image.
@@ -116,9 +117,10 @@ def explain(
         >>> explanation.ranking()[0].rank
         1
     """
+    images = _with_folders(images)
     _check_paths(images)  # before a network is loaded
     model = known = as_classifier(model, "explain")
-    batch, sources, fittings = _loaded(model, images, None if tiles else resize)
+    batch, sources, fittings = _loaded(model, images, None if tiles or resize == "none" else resize)
     if tiles:
         model.require_size()
         batch = covering(batch, model.input_size)
@@ -271,7 +273,7 @@ def named_apart(
     if not several:
         raise InputError("at least one saliency method and one segmenter are needed")
     found: dict[str, str | _Asked] = {}
-    for one in several:
+    for one in registry.with_all(kind, several):
         _check_asked(kind, one)
         name = base = one if isinstance(one, str) else _name_of(one)
         number = 1
@@ -312,6 +314,21 @@ def _name_of(ask: Callable[..., object]) -> str:
 def described(ask: Callable[..., object]) -> str:
     """A function's name, or the repr of what has settings."""
     return getattr(ask, "__qualname__", None) or repr(ask)
+
+
+def _with_folders(images: object) -> object:
+    """The files of folders and patterns among paths, as on the command line."""
+    single = isinstance(images, str | os.PathLike)
+    if not (single or isinstance(images, list | tuple)):
+        return images
+    several: list[object] = []
+    for one in [images] if single else cast("Sequence[object]", images):
+        is_path = isinstance(one, str | os.PathLike)
+        if is_path and not os.path.isfile(cast("str", one)):
+            several += expand_paths([cast("str", one)])
+        else:
+            several.append(one)
+    return several[0] if single and len(several) == 1 else several
 
 
 def _check_paths(images: object) -> None:

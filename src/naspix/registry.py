@@ -4,8 +4,8 @@ Literal dictionaries, nothing registers itself. Adding a segmenter or a saliency
 and one line here: a class says itself how people write its name, what it needs and what it costs.
 """
 
-from collections.abc import Mapping
-from typing import Any, TypeVar
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, TypeVar
 
 from naspix.datasets import CUB200, STL10, COCOBoxes, ImageFolder, Photos, VOCBoxes
 from naspix.errors import UnknownNameError
@@ -79,6 +79,33 @@ DATASETS: Mapping[str, type] = {
     "coco": COCOBoxes,
     "photos": Photos,
 }
+
+
+def with_all(kind: Literal["method", "segmenter"], asked: Iterable[Any]) -> list[Any]:
+    """What is asked for, with all names in the place of ``"all"``, and then each name once.
+
+    All methods are those of a class: the others may not serve a network, and are asked for by name.
+
+    Args:
+        kind: Of what they are names.
+        asked: Names; anything else is left where it is.
+
+    Example:
+        >>> with_all("segmenter", ["all"])[:3], "relax" in with_all("method", ["all", "lime"])
+        (['nas', 'slic', 'felzenszwalb'], False)
+    """
+    several = list(asked)
+    if not any(isinstance(one, str) and one == "all" for one in several):
+        return several
+    every = list(SEGMENTERS)
+    if kind == "method":
+        every = [name for name, each in SALIENCY.items() if each.asks_class]
+    found: list[Any] = []
+    for one in several:
+        for each in every if isinstance(one, str) and one == "all" else [one]:
+            if not (isinstance(each, str) and each in found):
+                found.append(each)
+    return found
 
 
 def find_segmenter(name: str) -> type[Any]:

@@ -117,10 +117,8 @@ def explain(
 
     settings = PhotoSettings(
         **model.plain,
-        methods=_methods(method),
-        segmenters=(
-            tuple(registry.SEGMENTERS) if "all" in segmenter else tuple(dict.fromkeys(segmenter))
-        ),
+        methods=tuple(dict.fromkeys(registry.with_all("method", method))),
+        segmenters=tuple(dict.fromkeys(registry.with_all("segmenter", segmenter))),
         parameters=_parameters(set_, nas.parameters),
         target=target or None,
         contrast=contrast,
@@ -162,18 +160,6 @@ def _parameters(assignments: Iterable[str], of_nas: Mapping[str, Any]) -> dict[s
 
     found = read_assignments(list(assignments), {**SALIENCY, **SEGMENTERS})
     return {**found, "nas": {**of_nas, **found.get("nas", {})}}
-
-
-def _methods(words: Iterable[str]) -> tuple[str, ...]:
-    """Methods by name; ``all`` are those of a class, since others may not serve the network."""
-    from naspix.registry import SALIENCY
-
-    asked = dict.fromkeys(words)
-    if "all" in asked:
-        of_a_class = dict.fromkeys(name for name, kind in SALIENCY.items() if kind.asks_class)
-        asked = {**of_a_class, **asked}
-        del asked["all"]
-    return tuple(asked)
 
 
 def _in_column(name: str, width: int = 24) -> str:

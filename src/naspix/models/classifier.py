@@ -376,7 +376,7 @@ class Classifier(nn.Module):
     def load_images(
         self,
         sources: Source | Iterable[Source],
-        resize: Resize | Literal["model"] | None = "model",
+        resize: Resize | Literal["model", "none"] | None = "model",
         *,
         max_pixels: int = MAX_PIXELS,
         exif: bool = True,
@@ -391,7 +391,7 @@ class Classifier(nn.Module):
             resize: ``"model"`` does what the network wants: its own preprocessing, or else what its
                 `resize` says, ``"crop"`` as a rule. ``"crop"`` scales and takes the middle;
                 ``"squash"`` keeps the whole picture but not its shape; ``"pad"`` keeps both and
-                fills the rest with the mean colour; None keeps the picture at its own size.
+                fills the rest with the mean colour; None, or ``"none"``, keeps its own size.
             max_pixels: Larger pictures are refused.
             exif: Whether pictures are turned upright as their EXIF says; else they stay as stored.
             channels: Which bands of arrays and tensors the network gets, in its order, counted from
@@ -410,6 +410,7 @@ class Classifier(nn.Module):
             >>> model.load_images(skimage.data.chelsea()).shape
             torch.Size([1, 3, 224, 224])
         """
+        resize = None if resize == "none" else resize
         if self.preprocess is not None and resize == "model":
             pictures = read_eight_bit(
                 sources, channels=self.in_channels, max_pixels=max_pixels, exif=exif
