@@ -171,6 +171,22 @@ def test_an_opaque_module_is_told_what_still_works(network, images):
     assert len(naspix.explain(model, images, method=rise, segmenter="slic")) == 1
 
 
+def test_an_exported_module_is_told_what_still_works(images):
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3)
+    ).eval()
+    batch = torch.export.Dim("batch", min=1)
+    two = torch.cat([images[:1], images[:1]])
+    exported = torch.export.export(net, (two,), dynamic_shapes=({0: batch},)).module()
+    model = naspix.wrap_model(exported, input_size=64)
+    with pytest.raises(ModelError, match=r"exported from, .*a segmenter such as SLIC, .* RISE"):
+        naspix.explain(model, images)
+    assert len(naspix.explain(model, images, method=RISE(model, n_masks=4), segmenter="slic"))
+    fixed = torch.export.export(net, (two,)).module()
+    with pytest.raises(ModelError, match=r"exported for one shape .*dynamic_shapes.*forward="):
+        naspix.wrap_model(fixed, input_size=64)(torch.cat([two, two]))
+
+
 def test_an_encoder_without_head_has_no_classes(images):
     bare = torchvision.models.resnet18()
     bare.fc = nn.Identity()

@@ -101,6 +101,12 @@ def ask(
             reason = (str(error) or kind).splitlines()[0]
             if not isinstance(error, RuntimeError | ValueError | AssertionError) and str(error):
                 reason = f"{kind}: {reason}"
+            if "Guard failed" in reason:
+                reason += (
+                    "; it was exported for one shape of images: export it with dynamic_shapes for "
+                    "the batch, or give wrap_model forward=, which asks about as many at a time as "
+                    "it takes"
+                )
             raise ModelError(
                 f"{name} fails on images of {size}, which may not be the size or the number of "
                 f"channels that it was made for: {reason}"

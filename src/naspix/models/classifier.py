@@ -43,7 +43,7 @@ from naspix.models.scores import (
     plain_reader,
 )
 from naspix.models.seen import SeenPart, find_part
-from naspix.models.tracing import Trace, differentiate_levels, trace_network
+from naspix.models.tracing import Trace, differentiate_levels, no_levels, trace_network
 from naspix.targets import (
     Number,
     Target,
@@ -170,15 +170,7 @@ class Classifier(nn.Module):
             look = self._traced()
             self._levels = look.levels or None
             if self._levels is None:
-                if look.quantised:
-                    raise ModelError(
-                        f"{self.name} is quantised, and has no maps of numbers to be levels; give "
-                        "it in floating point"
-                    )
-                raise ModelError(
-                    f"no module of {self.name} puts out a map (B, C, h, w) to be a level; "
-                    "name some with levels="
-                )
+                raise no_levels(look, self.network, self.name)
         return self._levels
 
     @property

@@ -80,6 +80,32 @@ def trace_network(network: nn.Module, run: Callable[[Tensor], object], images: T
     )
 
 
+def no_levels(trace: Trace, network: nn.Module, name: str) -> ModelError:
+    """What is said of a network without levels.
+
+    Args:
+        trace: Of the network.
+        network: The user's module.
+        name: What to call it.
+    """
+    if trace.quantised:
+        return ModelError(
+            f"{name} is quantised, and has no maps of numbers to be levels; give it in floating "
+            "point"
+        )
+    modules = dict(network.named_modules(remove_duplicate=False))
+    called = (modules[each] for each, n in trace.counts.items() if each and n)
+    if all(next(each.parameters(), None) is None for each in called):  # as of torch.export
+        return ModelError(
+            f"no module with weights inside {name} is called, so that activations cannot be "
+            "recorded; give the module that it was exported from, or ask without them: a segmenter "
+            "such as SLIC, and a method that needs scores, such as RISE"
+        )
+    return ModelError(
+        f"no module of {name} puts out a map (B, C, h, w) to be a level; name some with levels="
+    )
+
+
 def differentiate_levels(
     network: nn.Module,
     score: Callable[[Tensor], Tensor],
