@@ -58,3 +58,13 @@ def test_pictures_that_pages_show_exist() -> None:
             if "gallery/" in target:  # made when the documentation is built
                 continue
             assert (page.parent / target).is_file(), f"{page.name} shows {target}"
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    pages = [*PAGES, *(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "explanation").glob("*.md")]
+    for page in [*pages, ROOT / "CONTRIBUTING.md"]:
+        text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+        for target in re.findall(r"\]\(([^)\s]+\.(?:md|py|jpg|png|html|cff)[^)\s]*)\)", text):
+            path = target.partition("#")[0]
+            if path and "://" not in path and "gallery/" not in path:
+                assert (page.parent / path).exists(), f"{page.name} links to {target}"
