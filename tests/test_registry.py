@@ -5,7 +5,6 @@ from typing import get_args
 import pytest
 
 from naspix import registry
-from naspix.cli.explain import _methods
 from naspix.cli.options import DatasetName, MethodName, SegmenterName
 from naspix.errors import UnknownNameError
 
@@ -50,8 +49,8 @@ def test_quick_settings_are_settings_of_their_methods():
 
 def test_all_methods_are_those_of_a_class():
     """The others may not serve the network, or cost much: they are asked for by name."""
-    every = _methods(["all"])
-    assert every == tuple(name for name in registry.SALIENCY if name not in OF_NO_CLASS)
-    assert _methods(["relax", "all"]) == (*every, "relax")
-    assert _methods(["lrp", "rise", "lrp"]) == ("lrp", "rise")
+    every = registry.with_all("method", ["all"])
+    assert every == [name for name in registry.SALIENCY if name not in OF_NO_CLASS]
+    assert registry.with_all("method", ["relax", "all", "relax"]) == ["relax", *every]
+    assert registry.with_all("method", ["lrp", "rise", "lrp"]) == ["lrp", "rise", "lrp"]
     assert {name for name, kind in registry.SALIENCY.items() if not kind.asks_class} == OF_NO_CLASS
