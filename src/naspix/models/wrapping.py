@@ -83,6 +83,7 @@ def wrap_model(
         UnknownNameError: If a level is no module.
 
     Example:
+        >>> import torch
         >>> net = nn.Sequential(nn.Conv2d(1, 4, 3, 2), nn.ReLU(), nn.Flatten(), nn.LazyLinear(10))
         >>> model = wrap_model(net, mean=[0.13], std=[0.31], input_size=28, levels=["0"])
         >>> model(torch.rand(2, 1, 28, 28)).shape
