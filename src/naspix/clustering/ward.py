@@ -159,8 +159,8 @@ def reduced_points(features: UpsampledFeatures) -> Float64[Tensor, "n d"]:
     parts = []
     for activation, scale in zip(features.levels, features.scales, strict=True):
         n_channels, *cells = activation.shape[1:]
-        if activation.device.type == "mps":  # has no float64
-            activation, scale = activation.cpu(), scale.cpu()
+        place = "cpu" if activation.device.type == "mps" else activation.device  # has no float64
+        activation, scale = activation.to(place), scale.to(place)
         vertical, horizontal = (
             upsampling_matrix(n_cells, n_pixels, torch.float64, activation.device)
             for n_cells, n_pixels in zip(cells, features.size, strict=True)
