@@ -12,7 +12,7 @@ from naspix.cli.app import main
 from naspix.datasets import write_example
 from naspix.errors import ModelError, WeightsError
 from naspix.models.heads import head_of, replace_head
-from naspix.models.own_models import own_recipe
+from naspix.models.own_models import _head_of, own_classifier, own_recipe
 from naspix.models.recipes import with_classes
 
 MINE = """
@@ -61,8 +61,8 @@ def test_the_head_is_the_layer_whose_output_the_scores_are():
         nn.Linear(4, 5), nn.Dropout(),
     ).eval()  # fmt: skip
     images = torch.rand(2, 3, 8, 8)
-    assert head_of(network, images, network(images)) == "5"
-    assert head_of(network, images, network(images) * 2) == ""
+    assert head_of(network, lambda: network(images), network(images)) == "5"
+    assert head_of(network, lambda: network(images), network(images) * 2) == ""
     replace_head(network, "5", 3)
     assert network(images).shape == (2, 3)
 
@@ -75,6 +75,37 @@ def test_weights_stay_and_the_head_is_new(file: Path):
     assert torch.equal(made.network[0].weight, own[0].weight)
     assert made.network[6].weight.shape == (7, 12)
     assert recipe.description.mean == (0.5, 0.5, 0.5)
+
+
+def test_a_network_that_trains_is_asked_in_eval_mode_and_left_as_it_was(file: Path):
+    """Its batch statistics stay, and forward= is heard."""
+    file.write_text(
+        MINE
+        + """
+
+class Numbered(nn.Sequential):
+    def forward(self, images, number):
+        return super().forward(images) + 0 * number
+
+
+net = Numbered(nn.Conv2d(3, 8, 3, 4, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1),
+               nn.Flatten(), nn.Dropout(), nn.Linear(8, 4))
+
+
+def trains():
+    return naspix.wrap_model(
+        net, mean=0.5, std=0.25, input_size=64, forward=lambda module, images: module(images, 1)
+    )
+"""
+    )
+    model = own_classifier(f"{file}:trains")
+    assert model.network.training
+    before = model.network[1].running_mean.clone()
+    assert _head_of(model) == "6"
+    assert torch.equal(model.network[1].running_mean, before)
+    assert model.network.training
+    with pytest.raises(ModelError, match="takes more than images"):
+        own_recipe(f"{file}:trains")
 
 
 def test_what_cannot_be_given_other_classes_is_one_sentence(file: Path):

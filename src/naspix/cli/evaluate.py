@@ -15,6 +15,7 @@ from naspix.cli.options import (
     EngineOptions,
     Json,
     ModelsOptions,
+    assignments,
     read_classes,
     read_levels,
     several,
@@ -51,16 +52,7 @@ def evaluate(
         ),
     ] = None,
     class_: Annotated[tuple[str, ...], OTHER_CLASS] = (),
-    set_: Annotated[
-        tuple[str, ...],
-        Parameter(
-            name="--set",
-            help="NAME.PARAMETER=VALUE of a method, segmenter, data set or the task, such as "
-            "rise.n_masks=500; may be given several times.",
-            negative=(),
-            show_default=False,
-        ),
-    ] = (),
+    set_: Annotated[tuple[str, ...], assignments("a method, segmenter, data set or the task")] = (),
     levels: Annotated[
         str,
         Parameter(help="Of NAS, as in naspix segment.", show_default=False),

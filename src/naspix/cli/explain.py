@@ -19,6 +19,7 @@ from naspix.cli.options import (
     Output,
     Photos,
     SegmenterName,
+    assignments,
     several,
 )
 
@@ -53,16 +54,7 @@ def explain(
             show_default=False,
         ),
     ] = None,
-    set_: Annotated[
-        tuple[str, ...],
-        Parameter(
-            name="--set",
-            help="NAME.PARAMETER=VALUE of a method or segmenter, such as rise.n_masks=500; may be "
-            "given several times.",
-            negative=(),
-            show_default=False,
-        ),
-    ] = (),
+    set_: Annotated[tuple[str, ...], assignments("a method or segmenter")] = (),
     tiles: Annotated[
         int,
         Parameter(

@@ -42,6 +42,16 @@ Resize = Literal["model", "crop", "squash", "pad", "none"]
 ScoresName = Literal["softmax", "sigmoid", "none"]
 
 
+def assignments(of: str) -> Parameter:
+    """``--set``: parameters of things by name."""
+    return Parameter(
+        name="--set",
+        help=f"NAME.PARAMETER=VALUE of {of}, such as rise.n_masks=500; may be given several times.",
+        negative=(),
+        show_default=False,
+    )
+
+
 def several(meaning: str) -> Parameter:
     """An option that may be given several times; help shows its default without Python's marks."""
     return Parameter(

@@ -127,7 +127,7 @@ class Classifier(nn.Module):
         self.crop_pct = crop_pct
         self.interpolation = interpolation
         self.preprocess = preprocess
-        self._forward = forward
+        self.called_by = forward
         self.register_buffer("mean", _per_channel(mean, self.device), persistent=False)
         self.register_buffer("std", _per_channel(std, self.device), persistent=False)
         self._logits = logits
@@ -596,7 +596,7 @@ class Classifier(nn.Module):
         raise UnknownNameError.among("level", level, filter(None, names))
 
     def _ask(self, standardized: Tensor) -> object:
-        return ask(self.network, standardized, self.name, self._forward)
+        return ask(self.network, standardized, self.name, self.called_by)
 
     def _blank(self, batch: int) -> Tensor:
         return torch.full((batch, self.in_channels, *self.input_size), 0.5, device=self.device)

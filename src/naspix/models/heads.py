@@ -1,5 +1,6 @@
 """The layer that puts out a network's scores: found by watching it run, made for other classes."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -8,12 +9,12 @@ from torch import Tensor, nn
 from naspix.errors import ModelError
 
 
-def head_of(network: nn.Module, images: Tensor, scores: Tensor) -> str:
+def head_of(network: nn.Module, run: Callable[[], object], scores: Tensor) -> str:
     """The name of the linear layer whose output is a network's scores; empty if there is none.
 
     Args:
-        network: In eval mode.
-        images: As it wants them.
+        network: The user's module.
+        run: Asks it about some images, in eval mode.
         scores: What it makes of them, ``(B, n)``.
     """
     found = ""
@@ -29,7 +30,7 @@ def head_of(network: nn.Module, images: Tensor, scores: Tensor) -> str:
     handles = [one.register_forward_hook(hear) for one in layers]
     try:
         with torch.no_grad():
-            network(images)
+            run()
     finally:
         for handle in handles:
             handle.remove()

@@ -89,9 +89,15 @@ def own_recipe(name: str) -> Recipe:
     """How to build a network of the user's code with any number of classes, for learning.
 
     Raises:
-        ModelError: Its head cannot be found, or it prepares its photos itself.
+        ModelError: Its head cannot be found, or it prepares its photos itself or takes more than
+            images.
     """
     model = own_classifier(name)
+    if model.called_by is not None:
+        raise ModelError(
+            f"{model.name} takes more than images (forward=), which fine-tuning has not; give it "
+            "a module that takes images alone"
+        )
     if model.preprocess is not None:
         raise ModelError(
             f"{model.name} prepares photos by a function of its own, which a folder cannot keep; "
@@ -125,7 +131,7 @@ def _head_of(model: Classifier) -> str:
     shape = (2, model.in_channels, *model.input_size)
     images = torch.rand(shape, generator=generator, dtype=torch.float32).to(model.device)
     with torch.no_grad():
-        head = head_of(model.network, model.standardize(images), model(images))
+        head = head_of(model.network, lambda: model.answer(images), model(images))
     if not head:
         raise ModelError(
             f"no linear layer of {model.name} puts out its scores as they are, so that it cannot "
