@@ -21,6 +21,8 @@ from naspix.folders.workers import Worker
 from naspix.images import Photo, ReadingAhead, find_photos
 from naspix.report import ResultsFolder, folder
 from naspix.runs import Processes, Span, read_run
+from naspix.saliency import GradCAMPlusPlus, VanillaGradient
+from naspix.segmentation import NAS, SLIC
 
 SETTINGS = PhotoSettings(batch_size=2, parameters={"nas": {"n_clusters": 3}})
 FORKS = multiprocessing.get_context("forkserver")
@@ -119,7 +121,7 @@ def test_a_finished_run_of_other_settings_is_set_aside_an_unfinished_one_is_not(
         explain_photos(SETTINGS, tmp_path, paths=[tmp_path / "mistyped.jpg"])
     assert (tmp_path / "results.json").read_bytes() == before, "nothing was touched"
     with pytest.warns(
-        NaspixWarning, match="the results of another run in .* are in .*former-1 now"
+        NaspixWarning, match=r"another run in .* \(a run of explain\) are in .*former-1 now"
     ):
         run = segment_photos(SETTINGS, tmp_path, paths=one)
     assert run.kind == "segment"
@@ -152,6 +154,179 @@ def test_a_finished_run_of_other_settings_is_set_aside_an_unfinished_one_is_not(
     assert len(record["photos"]) == 2
 
 
+def test_a_run_takes_other_methods_segmenters_and_parameters(
+    photos: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is stored is used, what lacks computed, and what was asked last is shown."""
+    asked: list[str] = []
+    for kind in (GradCAMPlusPlus, VanillaGradient, SLIC, NAS):
+        watch(monkeypatch, kind, asked)
+    explain_photos(SETTINGS, tmp_path / "one", paths=[photos])
+    assert {*asked} == {"NAS"}  # of whom activations are asked; Grad-CAM++ is made of the forward
+    asked.clear()
+    both = replace(
+        SETTINGS,
+        methods=("vanilla_gradient", "grad_cam_plus_plus"),
+        segmenters=("slic", "nas"),
+    )
+    explain_photos(both, tmp_path / "one", paths=[photos])
+    assert {*asked} == {"VanillaGradient", "SLIC"}
+    asked.clear()
+    assert not (tmp_path / "one" / "former-1").exists()
+    explain_photos(both, tmp_path / "anew", paths=[photos])
+    assert _results(tmp_path / "one")["photos"] == _results(tmp_path / "anew")["photos"]
+    assert _files(tmp_path / "one") == _files(tmp_path / "anew")
+    asked.clear()
+    other = replace(both, parameters={"nas": {"n_clusters": 4}, "slic": {"n_segments": 9}})
+    explain_photos(other, tmp_path / "one", paths=[photos])
+    assert {*asked} == {"NAS", "SLIC"}
+    asked.clear()
+    explain_photos(SETTINGS, tmp_path / "one", paths=[photos])
+    assert not asked
+    assert _results(tmp_path / "one") == _results(whole)
+    assert _files(tmp_path / "one") == _files(whole), "of nothing that was asked before"
+    svg = replace(SETTINGS, file_format="svg", threshold=0.2)
+    explain_photos(svg, tmp_path / "one", paths=[photos])
+    assert not asked
+    assert (tmp_path / "one" / "cat-0" / "explanation.svg").exists()
+    with pytest.warns(
+        NaspixWarning, match=r"another run .*target was not set and is now .espresso"
+    ):
+        explain_photos(replace(SETTINGS, target="espresso"), tmp_path / "one", paths=[photos])
+    assert read_run(tmp_path / "one" / "former-1").is_finished
+
+
+def test_a_run_takes_more_and_fewer_photos(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    watch(monkeypatch, SLIC, asked)
+    settings = replace(SETTINGS, segmenters=("slic",))
+
+    def names(*places: int) -> list[str]:
+        told: list[str] = []
+        paths = [photos / f"cat-{place}.png" for place in places]
+        explain_photos(settings, tmp_path, paths=paths, told=lambda row: told.append(row["name"]))
+        found = [one["name"] for one in _results(tmp_path)["photos"]]  # type: ignore[union-attr]
+        assert sorted(told) == sorted(found)
+        assert _results(tmp_path)["finished"]
+        return found
+
+    assert names(1, 3) == ["cat-1", "cat-3"]
+    assert len(asked) == 1
+    assert names(0, 1, 2, 3) == ["cat-0", "cat-1", "cat-2", "cat-3"]
+    assert len(asked) == 2, "two more, in one batch"
+    assert names(3, 2) == ["cat-3", "cat-2"]
+    assert main(["render", str(tmp_path)]) == 0
+    assert [one["name"] for one in _results(tmp_path)["photos"]] == ["cat-3", "cat-2"]
+    assert len(asked) == 2
+    copy = tmp_path / "elsewhere" / "cat-3.png"
+    copy.parent.mkdir()
+    shutil.copy(photos / "cat-1.png", copy)
+    explain_photos(settings, tmp_path, paths=[photos / "cat-3.png", copy])
+    found = _results(tmp_path)["photos"]
+    assert [one["name"] for one in found] == ["cat-3", "elsewhere-cat-3"]  # type: ignore[union-attr,index]
+    with pytest.warns(NaspixWarning, match=r"another run .* \(other photos\) are in"):
+        explain_photos(settings, tmp_path, paths=[photos / "cat-4.png"])
+
+
+def test_by_command_too_a_half_run_takes_another_method(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["explain", str(photos), "--output", str(tmp_path), "--batch-size", "2"]
+
+    def stop(done: float, *_: object) -> None:
+        if done >= 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        explain_photos(PhotoSettings(batch_size=2), tmp_path, paths=[photos], doing=stop)
+    assert not read_run(tmp_path).is_finished
+    assert main(["render", str(tmp_path)]) == 0
+    assert len(_results(tmp_path)["photos"]) == 1, "and a file that is none"  # type: ignore[arg-type]
+    assert not _results(tmp_path)["finished"]
+    assert main([*command, "--target", "espresso"]) == 2
+    assert 'target was not set and is now ["espresso"]' in capsys.readouterr().err
+    assert main([*command, "--method", "grad_cam", "--segmenter", "grid"]) == 1  # one is no photo
+    record = _results(tmp_path)
+    assert record["finished"]
+    assert [*record["settings"]["methods"]] == ["grad_cam"]  # type: ignore[index,call-overload]
+    assert {one["explanations"][0]["segmenter"] for one in record["photos"]} == {"grid"}  # type: ignore[attr-defined]
+    report = (tmp_path / "report.html").read_text()
+    assert "Grad-CAM" in report
+    assert "Grad-CAM++" not in report
+
+
+def test_tiles_targets_and_greedy_orders_go_on_too(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.open(photos / "cat-0.png").resize((300, 230)).save(tmp_path / "large.png")
+    asked: list[str] = []
+    watch(monkeypatch, VanillaGradient, asked)
+    settings = PhotoSettings(
+        methods=("vanilla_gradient",),
+        segmenters=("grid",),
+        parameters={"grid": {"n_segments": 4}},
+        target=("tabby", "tiger cat"),
+        greedy=True,
+        tiles=9,
+    )
+    paths = [tmp_path / "large.png"]
+    explain_photos(settings, tmp_path / "one", paths=paths)
+    more = replace(settings, segmenters=("grid", "nas"))
+    n_asked = len(asked)
+    explain_photos(more, tmp_path / "one", paths=paths)
+    assert len(asked) == n_asked
+    explain_photos(more, tmp_path / "anew", paths=paths)
+    assert _results(tmp_path / "one")["photos"] == _results(tmp_path / "anew")["photos"]
+    assert _files(tmp_path / "one") == _files(tmp_path / "anew")
+
+
+def test_cutting_goes_on_with_another_segmenter_and_format(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    watch(monkeypatch, SLIC, asked)
+    masks = replace(SETTINGS, segmenters=("slic",), file_format="masks")
+    segment_photos(masks, tmp_path, paths=[photos])
+    n_asked = len(asked)
+    few = replace(masks, parameters={"slic": {"n_segments": 4}})
+    run = segment_photos(few, tmp_path, paths=[photos])
+    told = [json.loads(row["told"])["n_superpixels"] for row in run.rows(["told"])]
+    assert [len(list((tmp_path / f"cat-{i}").iterdir())) for i in range(5)] == told
+    asked.clear()
+    command = ["segment", str(photos), "--output", str(tmp_path), "--segmenter", "slic"]
+    assert main([*command, "--format", "coco"]) == 1  # one is no photo
+    assert not asked
+    assert n_asked == 3
+    assert {path.name for path in tmp_path.iterdir()} == {"run.sqlite", ".lock", "annotations.json"}
+    segment_photos(replace(masks, file_format="coco"), tmp_path / "anew", paths=[photos])
+    annotations = (tmp_path / "annotations.json").read_bytes()
+    assert annotations == (tmp_path / "anew" / "annotations.json").read_bytes()
+
+
+def watch(monkeypatch: pytest.MonkeyPatch, kind: type, asked: list[str]) -> None:
+    """Note each time that a kind of method or segmenter is asked."""
+    names = {"VanillaGradient": "_attribute", "GradCAMPlusPlus": "_attribute"}
+    name = names.get(kind.__name__, "segment" if kind is NAS else "__call__")
+    original = getattr(kind, name)
+
+    def watched(self: object, *args: object, **kwargs: object) -> object:
+        asked.append(kind.__name__)
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(kind, name, watched)
+
+
+def _files(output: Path) -> dict[str, bytes]:
+    """Pictures below a folder."""
+    return {
+        str(path.relative_to(output)): path.read_bytes()
+        for path in output.rglob("*.*")
+        if path.suffix in (".png", ".svg") and "former" not in str(path)
+    }
+
+
 def test_pages_of_a_hundred_with_an_index(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,19 +356,22 @@ def test_a_photo_that_spoils_its_batch_is_told_apart(tmp_path: Path) -> None:
     class Ask:
         def __init__(self, error: Exception) -> None:
             self.columns = {"index": "int", "name": "text", "told": "text"}
-            self.n_steps, self.record = 1, {}
+            self.n_steps, self.record, self.asked = 1, {}, ""
             self.model, self.error = model, error
 
-        def __call__(self, photos, images, told):  # type: ignore[no-untyped-def]
+        def __call__(self, photos, images, known, told):  # type: ignore[no-untyped-def]
             if images.max() > 0.9:
                 raise self.error
-            return [{"name": photo.name, "told": "{}", "files": {}} for photo in photos]
+            return [{"name": photo.name, "told": "{}", "pictures": {}} for photo in photos]
 
-    part = Worker(Ask(ActivationError("overflow")), PhotoSettings(), found)(Span(0, 3), None)
+    def worker(error: Exception) -> Worker:
+        return Worker(Ask(error), PhotoSettings(), dict(enumerate(found)), tmp_path)
+
+    part = worker(ActivationError("overflow"))(Span(0, 3), None)
     assert [row["name"] for row in part.rows] == ["a", "c"]
     assert [(one.item, one.reason) for one in part.failed] == [("b", "overflow")]
     with pytest.raises(DeviceError):
-        Worker(Ask(DeviceError("memory ran out")), PhotoSettings(), found)(Span(0, 3), None)
+        worker(DeviceError("memory ran out"))(Span(0, 3), None)
 
 
 def test_reading_stays_a_batch_ahead() -> None:

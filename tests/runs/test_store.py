@@ -54,9 +54,48 @@ def test_chosen_columns_are_read_alone(tmp_path: Path) -> None:
 def test_what_is_missing_is_none_beside_texts_and_whole_numbers(tmp_path: Path) -> None:
     rows = [{"index": 0, "word": "one", "n": 1}, {"index": 1, "word": None, "n": None}]
     with open_run(tmp_path, kind="words", settings={}) as opened:
-        opened.pending(2, 2)
+        opened.pending(range(2), 2)
         opened.add(Part(Span(0, 2), rows, {"index": "int", "word": "text", "n": "int"}))
     assert read_run(tmp_path).records().to_dict("records") == rows
+
+
+def test_an_item_may_have_one_part_at_a_time(tmp_path: Path) -> None:
+    """Another one takes its place, items are read in the order asked, others stay unseen."""
+    columns = {"index": "int", "value": "text"}
+
+    def compute_part(items: list[int], part: str) -> list[Span]:
+        with open_run(tmp_path, kind="one", settings={}) as run:
+            run.find("parts", lambda: [part])
+            run.show(items, {part: []})
+            pending = run.pending(items, 4, [part])
+            for span in pending:
+                rows = [{"index": i, "value": f"{part}{i}"} for i in range(*span) if i != 2]
+                failed = [Failure(i, f"item {i}", "luck") for i in range(*span) if i == 2]
+                run.add(Part(span, rows, columns, tuple(failed), {"step": 1.0}))  # type: ignore[arg-type]
+            return pending
+
+    def shown() -> list[str]:
+        return [row["value"] for row in read_run(tmp_path).rows(["value"])]
+
+    assert compute_part([0, 1, 2], "a") == [Span(0, 3, ("a",))]
+    assert shown() == ["a0", "a1"]
+    assert read_run(tmp_path).failures == [Failure(2, "item 2", "luck")]
+    assert read_run(tmp_path).n_items == 3
+    assert compute_part([5, 1, 0], "a") == [Span(5, 6, ("a",))]
+    assert shown() == ["a5", "a1", "a0"]
+    assert not read_run(tmp_path).failures
+    assert compute_part([1, 4, 5], "b") == [Span(1, 2, ("b",)), Span(4, 6, ("b",))]
+    assert shown() == ["b1", "b4", "b5"]
+    run = read_run(tmp_path)
+    assert run.is_finished
+    assert [run.rows_of(item, ["value"]) for item in (0, 1, 3)] == [
+        [{"value": "a0"}], [{"value": "b1"}], [],
+    ]  # fmt: skip
+    assert run.seconds == {"step": 3.0}
+    with open_run(tmp_path, kind="one", settings={}) as opened:
+        opened.show([0, 1], {"a": []})
+        assert opened.pending([0, 1], 4, ["a"]) == [Span(1, 2, ("a",))]
+    assert not read_run(tmp_path).is_finished
 
 
 def test_records_are_exported(tmp_path: Path) -> None:
@@ -74,7 +113,7 @@ def test_the_same_command_computes_only_what_is_missing(tmp_path: Path) -> None:
     _change(tmp_path / "run", "DELETE FROM batches WHERE start = 3")
     _change(tmp_path / "run", "DELETE FROM records WHERE _batch = 3")
     with open_run(tmp_path / "run", kind="squares", settings=SETTINGS) as run:
-        assert run.pending(20, 3) == [Span(i, min(i + 3, 20)) for i in range(3, 20, 3)]
+        assert run.pending(range(20), 3) == [Span(i, min(i + 3, 20)) for i in range(3, 20, 3)]
         done: list[int] = []
         carry_out(
             run,
@@ -93,7 +132,7 @@ def test_what_was_computed_is_never_computed_again(tmp_path: Path) -> None:
     """Not even in batches of another size."""
     compute(tmp_path, n_items=7, batch_size=3)
     with open_run(tmp_path, kind="squares", settings=SETTINGS) as run:
-        assert run.pending(12, 5) == [Span(7, 10), Span(10, 12)]
+        assert run.pending(range(12), 5) == [Span(7, 10), Span(10, 12)]
     compute(tmp_path, n_items=12, batch_size=5, worker=Squares(fails_at=6))
     assert read_run(tmp_path).records()["index"].tolist() == [i for i in range(12) for _ in "rs"]
 
@@ -104,8 +143,8 @@ def test_parts_that_are_asked_later_go_into_their_batches(tmp_path: Path) -> Non
     def compute_parts(n_items: int, parts: list[str], failing: int = -1) -> list[Span]:
         with open_run(tmp_path, kind="parts", settings={}) as run:
             run.find("parts", lambda: parts)
-            run.show(n_items, {part: [part] for part in parts}, by=["setting"])
-            pending = run.pending(n_items, 2, parts)
+            run.show(range(n_items), {part: [part] for part in parts}, by=["setting"])
+            pending = run.pending(range(n_items), 2, parts)
             for span in pending:
                 rows = [
                     {"index": index, "setting": part, "value": index + len(part)}
@@ -286,7 +325,7 @@ def test_a_limit_may_grow_but_not_shrink(tmp_path: Path) -> None:
     def begin(limit: int | None, n_items: int) -> list[Span]:
         settings = {**SETTINGS, "limit": limit}
         with open_run(tmp_path, kind="squares", settings=settings, growing=["limit"]) as run:
-            pending = run.pending(n_items, 3)
+            pending = run.pending(range(n_items), 3)
             for span in pending:
                 run.add(Squares()(span, None))
         return pending

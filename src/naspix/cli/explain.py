@@ -102,7 +102,8 @@ def explain(
     """Explain what an image classifier sees in photos.
 
     Writes pictures of each photo, report.html, results.json and ranking.csv into the output folder.
-    The same command goes on where it was stopped.
+    The same command goes on where it was stopped, and the folder takes other methods, segmenters
+    and photos: what is there is used, what lacks is computed.
     """
     from naspix import progress, registry
     from naspix.folders import PhotoSettings, explain_photos

@@ -46,7 +46,8 @@ def segment(
 ) -> int:
     """Cut photos into superpixels and write label maps, one file a photo, or one for all.
 
-    The same command goes on where it was stopped.
+    The same command goes on where it was stopped, and the folder takes other segmenters, formats
+    and photos: what is there is used, what lacks is computed.
     """
     import json as plain
 

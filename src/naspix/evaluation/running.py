@@ -175,7 +175,7 @@ def evaluate_run(
             )
         run.find("parts", lambda: former)
         make_worker = evaluation.begin(run, n_items)
-        run.show(n_items, settings.parts, by=("method", "segmenter"))
+        run.show(range(n_items), settings.parts, by=("method", "segmenter"))
         carry_out(
             run,
             make_worker,

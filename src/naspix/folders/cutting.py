@@ -6,10 +6,8 @@ photo's own frame, as other tools want them; what the network does not see of it
 
 import io
 import json
-import tempfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +17,9 @@ from torch import Tensor
 from naspix import plots
 from naspix.errors import InputError
 from naspix.files import write_whole, written
+from naspix.folders.known import Known, content_of
 from naspix.folders.settings import PhotoSettings
+from naspix.folders.workers import digest_of
 from naspix.images import Photo
 from naspix.runs import Kind, Row, Run
 from naspix.segmentation import NAS, Segmentation
@@ -36,9 +36,14 @@ class Segment:
         self.model = settings.load()
         self._segmenter = next(iter(settings.make_segmenters(self.model).values()))
         self._clustered = isinstance(self._segmenter, NAS)
-        self.columns: Mapping[str, Kind] = {"index": "int", "name": "text", "told": "text"}
-        if settings.file_format == "coco":
-            self.columns = {**self.columns, "coco": "bytes"}
+        self.columns: Mapping[str, Kind] = {
+            "index": "int",
+            "name": "text",
+            "told": "text",
+            "files": "text",
+            "coco": "bytes",
+            "known": "bytes",
+        }
 
     @property
     def n_steps(self) -> int:
@@ -50,14 +55,29 @@ class Segment:
         """What cut them, and whether it knows clusters."""
         return {"segmenter": repr(self._segmenter), "clustered": self._clustered}
 
+    @property
+    def asked(self) -> str:
+        """A digest of the segmenter and the format."""
+        return digest_of(repr(self._segmenter), self._settings.file_format)
+
     def __call__(
-        self, photos: Sequence[Photo], images: Tensor, told: Callable[[str], None]
+        self,
+        photos: Sequence[Photo],
+        images: Tensor,
+        known: Sequence[Sequence[Known]],
+        told: Callable[[str], None],
     ) -> list[Row]:
-        """Rows of a batch."""
-        segmentation: Segmentation = self._segmenter(images)
+        """Rows of a batch; photos whose segmentation is not known of all are cut."""
+        made_by = repr(self._segmenter)
+        entries = [of_photo[0] if of_photo else Known() for of_photo in known]
+        if all(made_by in one.segmentations for one in entries):
+            several = [one.segmentations[made_by] for one in entries]
+        else:
+            found: Segmentation = self._segmenter(images)
+            several = [found[place] for place in range(len(photos))]
         rows: list[Row] = []
         for place, photo in enumerate(photos):
-            one = segmentation[place]
+            one = several[place]
             files = self._files_of(one, photo, images[place : place + 1])
             place_of = {"coco": COCO, "masks": photo.name}
             line = {
@@ -66,7 +86,13 @@ class Segment:
                 "n_clusters": int(one.n_clusters),
                 "n_superpixels": int(one.n_superpixels),
             }
-            row: dict[str, Any] = {"name": photo.name, "told": json.dumps(line), "files": files}
+            kept = Known(segmentations={**entries[place].segmentations, made_by: one})
+            row: dict[str, Any] = {
+                "name": photo.name,
+                "told": json.dumps(line),
+                "pictures": files,
+                "known": kept.packed(),
+            }
             if self._settings.file_format == "coco":
                 content = json.dumps(self._coco_of(one, photo), ensure_ascii=False)
                 row["coco"] = zlib.compress(content.encode(), 1)
@@ -86,10 +112,7 @@ class Segment:
             }
         if kind in ("svg", "pdf"):
             return {f"{photo.name}.{kind}": plots.figure_bytes(one.plot(image), kind)}
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / f"labels.{kind}"
-            (one.save_png if kind == "png" else one.save)(path)
-            return {f"{photo.name}.{kind}": path.read_bytes()}
+        return {f"{photo.name}.{kind}": content_of(one.save_png if kind == "png" else one.save)}
 
     def _coco_of(self, one: Segmentation, photo: Photo) -> dict[str, Any]:
         """One photo's entry among the images, and its annotations, without ids."""

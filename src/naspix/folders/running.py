@@ -1,13 +1,14 @@
 """The run over many photos: begun or gone on with, on any engine, and written as results."""
 
+import contextlib
 import hashlib
 import json
 import os
 import warnings
 import zlib
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from naspix.errors import InputError, NaspixWarning
@@ -15,7 +16,7 @@ from naspix.files import written
 from naspix.folders.cutting import COCO, Segment, write_coco
 from naspix.folders.settings import PhotoSettings
 from naspix.folders.workers import Ask, Explain, MakeWorker, Worker, agreement_of
-from naspix.images import find_photos
+from naspix.images import Photo, find_photos
 from naspix.report import (
     PAGE,
     RANKING,
@@ -27,17 +28,23 @@ from naspix.report import (
 from naspix.runs import (
     STORE,
     Engine,
+    OpenRun,
     Part,
     Row,
     Run,
     carry_out,
+    differences,
     is_run,
     locked,
     open_run,
     read_run,
 )
 
-_FREE = ("batch_size", "device")  # no result depends on them
+# no number depends on these, or they only say which of the numbers are asked for
+_FREE = (
+    *("batch_size", "device", "methods", "segmenters", "parameters", "quick", "greedy"),
+    *("threshold", "file_format"),
+)
 Told = Callable[[Row], None]
 
 
@@ -52,9 +59,15 @@ def explain_photos(
 ) -> Run:
     """Explain photos and write pictures, a report and a record, or go on where that was stopped.
 
+    A folder that holds a run goes on: with other methods, segmenters or parameters, more or fewer
+    photos, another batch size or device, what is there is used, what lacks is computed, and what
+    is asked last is shown. Only what would change a number of what is there, as another network or
+    class does, or other photos, makes another run of it.
+
     Args:
         settings: What is asked.
-        output: The folder of results. A finished run of other settings there is set aside.
+        output: The folder of results. A finished run of another network, class or photos there is
+            set aside.
         paths: Photos and folders of photos; without any, two of scikit-image's.
         engine: Who computes; this process by default.
         told: Told of each photo as it is done, first those of former runs: ``name``, ``class``,
@@ -97,62 +110,120 @@ def _run(
 ) -> Run:
     photos, output = find_photos(paths), Path(output)
     digest = hashlib.sha256(json.dumps([photo.stamp for photo in photos]).encode())
-    plain = {
-        **asdict(settings),
-        "photos": {"n": len(photos), "stamps_sha256": digest.hexdigest()[:16]},
-    }
+    plain = {**asdict(settings), "photos": {"stamps_sha256": digest.hexdigest()[:16]}}
     if all(isinstance(one.content, Path) and not one.content.exists() for one in photos):
         # said before a network is loaded
         raise InputError(f"there is no image file {photos[0].source!r}")
-    make_worker = MakeWorker(work, settings, photos)
-    worker = make_worker.begun()  # what is wrong with the settings is said before anything is lost
-    _make_room(output, kind, json.loads(json.dumps(plain)), worker)
-    with open_run(output, kind=kind, settings=plain, free=_FREE) as run:
-        if run.run.n_items:
-            for row in run.run.rows(["told"]):
-                told(json.loads(row["told"]))
-        run.find("record", lambda: worker.ask.record)
+    ask = work(settings)  # what is wrong with the settings is said before anything is lost
+
+    def joined(before: Run, now: Mapping[str, Any]) -> tuple[Mapping[str, Any], Sequence[str]]:
+        return now, ["photos"] if _continues(before, photos) else []
+
+    _make_room(output, kind, plain, photos, Worker(ask, settings, dict(enumerate(photos)), output))
+    with open_run(output, kind=kind, settings=plain, free=_FREE, joined=joined) as run:
+        numbered = _numbered(run, photos)
+        part = _part(run, ask.asked)
+        run.find_more("record", ask.record)
+        run.show(list(numbered), {part: []})
+        for row in run.run.rows(["told"]):
+            told(json.loads(row["told"]))
+        make_worker = MakeWorker(work, settings, numbered, output.absolute(), ask)
         n_done = 0
 
-        def keep(part: Part) -> Part:
-            for row in part.rows:
-                write_pictures(output, row["files"])
+        def keep(found: Part) -> Part:
+            for row in found.rows:
+                _remove(output, row["gone"])
+                write_pictures(output, row["pictures"])
                 told(json.loads(row["told"]))
-            for failure in part.failed:
+            for failure in found.failed:
                 told({"source": failure.item, "error": failure.reason})
-            return part
+            return found
 
         def progress(n_more: int) -> None:
             nonlocal n_done
             n_done += n_more
             doing(n_done, len(photos), "")
 
-        worker.doing = lambda share, step: doing(n_done + share, len(photos), step)
-        with written(output):
-            output.mkdir(parents=True, exist_ok=True)
-        finished = False
+        make_worker().doing = lambda share, step: doing(n_done + share, len(photos), step)
         try:
             carry_out(
                 run,
                 make_worker,
-                n_items=len(photos),
+                n_items=1 + max(numbered),
+                items=list(numbered),
                 batch_size=settings.batch_size,
                 engine=engine,
+                parts=[part],
                 progress=progress,
                 keep=keep,
             )
-            finished = True
         finally:
             if kind == "explain":
-                _write_results(run.run, finished)
+                _write_results(run.run)
             elif settings.file_format == "coco" and run.run.n_items > len(run.run.failures):
                 write_coco(run.run)
-        run.find("finished", lambda: True)
         return run.run
 
 
-def _make_room(output: Path, kind: str, plain: dict[str, Any], worker: "Worker") -> None:
-    """Set a finished run of other settings aside, with its files, into a folder below.
+def _continues(before: Run, photos: Sequence[Photo]) -> bool:
+    """Whether a run is of some of these photos, and none of them has changed since."""
+    known = before.header["found"].get("photos", {})
+    stamps = [(known[one.source]["stamp"], one.stamp) for one in photos if one.source in known]
+    return bool(stamps) and all(then == now for then, now in stamps)
+
+
+def _numbered(run: OpenRun, photos: Sequence[Photo]) -> dict[int, Photo]:
+    """The photos in their order, each by its number and under its name in this run.
+
+    A number and a name once given stay: those of a new photo are new.
+    """
+    known = run.find("photos", dict)
+    taken = {one["name"].casefold() for one in known.values()}
+    new: dict[str, dict[str, Any]] = {}
+    for photo in photos:
+        if photo.source in known:
+            continue
+        name, n = photo.name, 1
+        while name.casefold() in taken:
+            n += 1
+            name = f"{photo.name}-{n}"
+        taken.add(name.casefold())
+        number = len(known) + len(new)
+        new[photo.source] = {"number": number, "name": name, "stamp": photo.stamp}
+    known = run.find_more("photos", new)
+    found = [(known[photo.source], photo) for photo in photos]
+    return {one["number"]: replace(photo, name=one["name"]) for one, photo in found}
+
+
+def _part(run: OpenRun, asked: str) -> str:
+    """What a photo's records are called that show what is asked now.
+
+    Another one each time that something else is asked than before: files of the same names are
+    written anew then, also of what was asked once.
+    """
+    before = run.find("asked", lambda: {"digest": "", "number": 0})
+    number = before["number"] + (before["digest"] != asked)
+    run.find_more("asked", {"digest": asked, "number": number})
+    run.find("parts", lambda: [f"{number}-{asked}"])
+    return f"{number}-{asked}"
+
+
+def _remove(output: Path, paths: Sequence[str]) -> None:
+    """Remove files of what was asked before, and the folder that they leave empty."""
+    with written(output):
+        for path in map(PurePosixPath, paths):
+            if path.is_absolute() or ".." in path.parts:
+                continue
+            (output / path).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                if len(path.parts) > 1:
+                    (output / path.parent).rmdir()
+
+
+def _make_room(
+    output: Path, kind: str, plain: dict[str, Any], photos: Sequence[Photo], worker: Worker
+) -> None:
+    """Set a finished run that does not go on aside, with its files, into a folder below.
 
     Raises:
         InputError: No photo can be read, for which nothing is moved.
@@ -167,12 +238,12 @@ def _make_room(output: Path, kind: str, plain: dict[str, Any], worker: "Worker")
             before = read_run(output)
         except InputError:  # damaged, or of another schema: said when it is opened
             return
-        former, now = dict(before.settings), dict(plain)
-        for name in _FREE:
-            former.pop(name, None)
-            now.pop(name, None)
-        same = (before.kind, former) == (kind, now)
-        if same or not before.header["found"].get("finished"):
+        if before.kind == kind:
+            free = [*_FREE, *(["photos"] if _continues(before, photos) else [])]
+            different = differences(before, json.loads(json.dumps(plain)), free=free)
+        else:
+            different = [f"a run of {before.kind}"]
+        if not different or not before.is_finished:
             return
         worker.check_readable()
         number = 1 + len(list(output.glob("former-*")))
@@ -184,15 +255,18 @@ def _make_room(output: Path, kind: str, plain: dict[str, Any], worker: "Worker")
             COCO,
             *(path.name for path in output.glob("report*.html")),
         }
-        for row in before.rows(["name", "told"]) if before.kind in ("explain", "segment") else ():
-            files.add(json.loads(row["told"]).get("file", row["name"]))
+        for one in before.header["found"].get("photos", {}).values():
+            for row in before.rows_of(one["number"], ["files"]):
+                files |= {PurePosixPath(path).parts[0] for path in json.loads(row["files"])}
         with written(output):
             place.mkdir()
             for name in sorted(files, key=lambda name: name == STORE):  # the store last
                 if (output / name).exists():
                     (output / name).rename(place / name)
     warnings.warn(
-        f"the results of another run in {output} are in {place} now", NaspixWarning, stacklevel=4
+        f"the results of another run in {output} ({'; '.join(different)}) are in {place} now",
+        NaspixWarning,
+        stacklevel=4,
     )
 
 
@@ -210,7 +284,7 @@ def render_photos(folder: str | os.PathLike[str]) -> Path:
     """
     run = read_run(folder)
     if run.kind == "explain":
-        _write_results(run, bool(run.header["found"].get("finished")))
+        _write_results(run)
         return run.folder / PAGE
     if run.kind != "segment" or run.settings["file_format"] != "coco":
         raise InputError(f"{run.folder} holds a run of {run.kind}, which has no page")
@@ -218,7 +292,7 @@ def render_photos(folder: str | os.PathLike[str]) -> Path:
     return run.folder / COCO
 
 
-def _write_results(run: Run, finished: bool) -> None:
+def _write_results(run: Run) -> None:
     """The pages and ``results.json`` of what is there."""
     header = run.header
     record = RunRecord(
@@ -241,4 +315,4 @@ def _write_results(run: Run, finished: bool) -> None:
             )
         for failure in run.failures:
             results.fail(failure.item, failure.reason)
-        results.stopped = not finished
+        results.stopped = not run.is_finished

@@ -3,10 +3,12 @@
 Settings and photos in, parts of a run out; the same on any engine.
 """
 
+import hashlib
 import json
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -16,10 +18,12 @@ from torch import Tensor
 from naspix import registry
 from naspix.errors import InputError, NaspixError
 from naspix.explain import explain
+from naspix.folders.known import Known, with_known
 from naspix.folders.settings import PhotoSettings
 from naspix.images import Photo, ReadingAhead, answers_of, of_one_size
 from naspix.machine import this_machine
 from naspix.models import Classifier
+from naspix.models.batches import batch_size_on
 from naspix.report import (
     Agreement,
     PhotoResult,
@@ -30,7 +34,10 @@ from naspix.runs import (
     Part,
     Row,
     Span,
+    is_run,
+    read_run,
 )
+from naspix.segmentation import Segmentation
 from naspix.targets import Contrast, Each
 
 
@@ -51,11 +58,25 @@ class Ask(Protocol):
         """What results are made by."""
         ...
 
-    def __call__(
-        self, photos: Sequence[Photo], images: Tensor, told: Callable[[str], None]
-    ) -> list[Row]:
-        """Rows of a batch."""
+    @property
+    def asked(self) -> str:
+        """A digest of all that may be asked of a run in another way later."""
         ...
+
+    def __call__(
+        self,
+        photos: Sequence[Photo],
+        images: Tensor,
+        known: Sequence[Sequence[Known]],
+        told: Callable[[str], None],
+    ) -> list[Row]:
+        """Rows of a batch, of which something may be known."""
+        ...
+
+
+def digest_of(*asked: object) -> str:
+    """A few letters that stand for plain values."""
+    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
 
 
 class Explain:
@@ -69,6 +90,8 @@ class Explain:
         "section": "bytes",
         "words": "text",
         "agreement": "text",
+        "files": "text",
+        "known": "bytes",
     }
 
     def __init__(self, settings: PhotoSettings) -> None:
@@ -110,24 +133,60 @@ class Explain:
             "seed": seeds[0] if seeds else 0,
         }
 
+    @property
+    def asked(self) -> str:
+        """A digest of methods, segmenters, and what else may be asked of a run later."""
+        settings = self._settings
+        return digest_of(
+            {name: repr(method) for name, method in self._methods.items()},
+            {name: repr(segmenter) for name, segmenter in self._segmenters.items()},
+            [settings.greedy, settings.threshold, settings.file_format],
+        )
+
     def __call__(
-        self, photos: Sequence[Photo], images: Tensor, told: Callable[[str], None]
+        self,
+        photos: Sequence[Photo],
+        images: Tensor,
+        known: Sequence[Sequence[Known]],
+        told: Callable[[str], None],
     ) -> list[Row]:
-        """Rows of a batch."""
+        """Rows of a batch: what is not known of all photos is computed."""
+        n_each, greedy = max(1, len(self._targets)), self._settings.greedy
+        entries = [
+            one
+            for of_photo in known
+            for one in (of_photo if len(of_photo) == n_each else [Known()] * n_each)
+        ]
+        methods = {name: repr(method) for name, method in self._methods.items()}
+        segmenters = {name: repr(segmenter) for name, segmenter in self._segmenters.items()}
+        new_methods = [
+            self._methods[name]
+            for name, made_by in methods.items()
+            if not all(made_by in one.maps for one in entries)
+        ]
+        new_segmenters = [
+            self._segmenters[name]
+            for name, made_by in segmenters.items()
+            if not all(
+                made_by in one.segmentations and (made_by in one.orders or not greedy)
+                for one in entries
+            )
+        ]
         explanation = explain(
             self.model,
             images,
             Each(*self._targets) if len(self._targets) > 1 else next(iter(self._targets), None),
-            method=list(self._methods.values()),
-            segmenter=list(self._segmenters.values()),
+            method=new_methods or _no_map,
+            segmenter=new_segmenters or _one_region,
             names=[photo.name for photo in photos],
-            greedy=self._settings.greedy,
+            greedy=greedy and bool(new_segmenters),
             threshold=self._settings.threshold,
             tiles=self._settings.tiles,
-            told=told,
+            batch_size=batch_size_on(self.model.device, None, backwards=True),
+            told=lambda name: told(name) if name in methods or name in segmenters else None,
         )
+        explanation, entries = with_known(explanation, methods, segmenters, entries)
         rows: list[Row] = []
-        n_each = max(1, len(self._targets))
         for number, found in enumerate(explanation.photos()):
             photo = photos[number // n_each]
             if n_each == 1:
@@ -156,7 +215,8 @@ class Explain:
                     "section": zlib.compress(result.section.encode(), 1),
                     "words": result.link[1],
                     "agreement": json.dumps(_plain(result.agreement)),
-                    "files": result.pictures,
+                    "known": entries[number].packed(),
+                    "pictures": result.pictures,
                 }
             )
         return rows
@@ -169,6 +229,17 @@ class Explain:
         return of_tiles or ("" if fitted is None else fitted.told(size))
 
 
+def _no_map(images: Tensor, target: object) -> Tensor:
+    """In place of methods, where all maps are known."""
+    return images.new_zeros(len(images), *images.shape[-2:])
+
+
+def _one_region(images: Tensor) -> Segmentation:
+    """In place of segmenters, where all segmentations are known."""
+    labels = torch.zeros(len(images), *images.shape[-2:], dtype=torch.int64, device=images.device)
+    return Segmentation(labels, labels)
+
+
 def _plain_target(targets: Sequence[int | Contrast | None]) -> object:
     """What was asked about, for a record."""
     plain = [
@@ -179,39 +250,54 @@ def _plain_target(targets: Sequence[int | Contrast | None]) -> object:
 
 
 class MakeWorker:
-    """Makes the worker in each process; in this one what is loaded already."""
+    """Makes the worker in each process; in this one what is loaded already.
+
+    Args:
+        work: Makes what asks, of settings.
+        settings: What is asked.
+        photos: Number -> photo.
+        folder: Of the run, which knows of former photos.
+        ask: What asks in this process.
+    """
 
     def __init__(
         self,
         work: "Callable[[PhotoSettings], Ask]",
         settings: PhotoSettings,
-        photos: Sequence[Photo],
-        worker: "Worker | None" = None,
+        photos: Mapping[int, Photo],
+        folder: Path,
+        ask: Ask | None = None,
     ) -> None:
-        self._arguments = (work, settings, photos)
-        self._worker = worker
-
-    def begun(self) -> "Worker":
-        """The worker of this process."""
-        work, settings, photos = self._arguments
-        self._worker = Worker(work(settings), settings, photos)
-        return self._worker
+        self._arguments = (work, settings, photos, folder)
+        self._worker = None if ask is None else Worker(ask, settings, photos, folder)
 
     def __reduce__(self) -> tuple[object, ...]:
         return MakeWorker, self._arguments
 
     def __call__(self) -> "Worker":
-        """The worker that has begun, or one in a process of its own."""
-        return self._worker or self.begun()
+        """The worker of this process."""
+        work, settings, photos, folder = self._arguments
+        if self._worker is None:
+            self._worker = Worker(work(settings), settings, photos, folder)
+        return self._worker
 
 
 class Worker:
-    """Reads photos and asks about them; those that cannot be answered for are left out."""
+    """Reads photos and asks about them; those that cannot be answered for are left out.
 
-    def __init__(self, ask: Ask, settings: PhotoSettings, photos: Sequence[Photo]) -> None:
+    Args:
+        ask: Asks about a batch.
+        settings: What is asked.
+        photos: Number -> photo.
+        folder: Of the run; where it is not found, on another machine, nothing is known.
+    """
+
+    def __init__(
+        self, ask: Ask, settings: PhotoSettings, photos: Mapping[int, Photo], folder: Path
+    ) -> None:
         self.ask = ask
         self.doing: Callable[[float, str], None] = lambda share, step: None
-        self._settings, self._photos = settings, photos
+        self._settings, self._photos, self._folder = settings, photos, folder
         self._read = ReadingAhead(self._read_one)
 
     def __call__(self, span: Span, following: Span | None) -> Part:
@@ -223,13 +309,18 @@ class Worker:
             for place, image in enumerate(images)
             if isinstance(image, Tensor)
         ]
+        former = self._former(span)
         rows: list[Row] = []
 
         def fail(one: tuple[int, Tensor], error: NaspixError) -> None:
             failed.append(Failure(one[0], self._photos[one[0]].source, str(error)))
 
-        for group in of_one_size(read, lambda one: one[1].shape):
-            rows += answers_of(group, self._rows, fail)
+        def rows_of(group: Sequence[tuple[int, Tensor]]) -> list[Row]:
+            return self._rows(group, former)
+
+        # what is known goes together, so that only what lacks is asked for
+        for group in of_one_size(read, lambda one: (*one[1].shape, len(former[one[0]]))):
+            rows += answers_of(group, rows_of, fail)
         rows.sort(key=lambda row: row["index"])
         return Part(
             span,
@@ -240,8 +331,20 @@ class Worker:
             this_machine(torch.get_num_threads()),
         )
 
-    def _rows(self, group: Sequence[tuple[int, Tensor]]) -> list[Row]:
-        """Rows of photos of one size."""
+    def _former(self, span: Span) -> dict[int, list[dict[str, Any]]]:
+        """Number -> what the run has of a photo from before."""
+        run = read_run(self._folder) if is_run(self._folder) else None
+        return {
+            item: [] if run is None else run.rows_of(item, ["files", "known"])
+            for item in range(*span)
+        }
+
+    def _rows(
+        self,
+        group: Sequence[tuple[int, Tensor]],
+        former: Mapping[int, Sequence[Mapping[str, Any]]],
+    ) -> list[Row]:
+        """Rows of photos of one size, with the files that they no longer have."""
         photos = [self._photos[index] for index, _ in group]
         n_told = 0
 
@@ -250,9 +353,16 @@ class Worker:
             self.doing(len(group) * n_told / self.ask.n_steps, registry.title_of(name))
             n_told += 1
 
-        found = self.ask(photos, torch.cat([image for _, image in group]), told)
+        known = [[Known.unpacked(row["known"]) for row in former[index]] for index, _ in group]
+        found = self.ask(photos, torch.cat([image for _, image in group]), known, told)
         n_each = len(found) // len(group)  # entries of a photo, one for each class asked about
-        return [{**row, "index": group[at // n_each][0]} for at, row in enumerate(found)]
+        rows: list[Row] = []
+        for at, row in enumerate(found):
+            index, files = group[at // n_each][0], list(row["pictures"])
+            before = former[index][at % n_each] if len(former[index]) == n_each else {"files": "[]"}
+            gone = [path for path in json.loads(before["files"]) if path not in files]
+            rows.append({**row, "index": index, "files": json.dumps(files), "gone": gone})
+        return rows
 
     def check_readable(self) -> None:
         """Raise unless one of the photos can be read.
@@ -261,7 +371,7 @@ class Worker:
             InputError: None can; the first one's reason.
         """
         first: Failure | None = None
-        for index in range(len(self._photos)):
+        for index in self._photos:
             found = self._read_one(index)
             if isinstance(found, Tensor):
                 return

@@ -14,7 +14,7 @@ from naspix.runs.engines import (
 )
 from naspix.runs.file import STORE, Kind, Row, Span
 from naspix.runs.run import Failure, Run, is_run, read_run
-from naspix.runs.store import OpenRun, Part, locked, open_run
+from naspix.runs.store import OpenRun, Part, differences, locked, open_run
 
 __all__ = [
     "STORE",
@@ -32,6 +32,7 @@ __all__ = [
     "Span",
     "Worker",
     "carry_out",
+    "differences",
     "is_run",
     "limit_threads",
     "locked",

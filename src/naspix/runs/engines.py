@@ -58,6 +58,7 @@ def carry_out(
     batch_size: int,
     engine: Engine | None = None,
     parts: Sequence[str] = (),
+    items: Sequence[int] | None = None,
     progress: Callable[[int], None] = lambda n_items: None,
     keep: Callable[[Part], Part] = lambda part: part,
 ) -> None:
@@ -70,16 +71,18 @@ def carry_out(
         batch_size: How many are computed, written, and at worst lost, at once.
         engine: Who does the work; this process by default.
         parts: What is asked of each item, by name, where more may be asked later.
+        items: Which of them are asked for; all by default.
         progress: Told how many items are done more, first those of former runs.
         keep: Told of each part before it is kept, by the process that writes; returns what is kept.
     """
-    pending = run.pending(n_items, batch_size, parts)
+    items = range(n_items) if items is None else items
+    pending = run.pending(items, batch_size, parts)
 
     def n_of(span: Span) -> int:
         """Items that count: a batch of a former run may reach further than is asked now."""
         return min(span.stop, n_items) - span.start
 
-    progress(n_items - sum(map(n_of, pending)))
+    progress(len(items) - sum(map(n_of, pending)))
     if not pending:
         return
     with contextlib.closing((engine or InProcess())(make_worker, pending)) as computed:  # type: ignore[type-var]

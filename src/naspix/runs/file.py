@@ -192,6 +192,22 @@ def parts_of_batches(connection: sqlite3.Connection) -> dict[Span, set[str] | No
     }
 
 
+def in_ranges(items: Sequence[int]) -> list[list[int]]:
+    """Items as ranges ``[start, stop]`` of consecutive ones, in their order.
+
+    Example:
+        >>> in_ranges([5, 0, 1, 2])
+        [[5, 6], [0, 3]]
+    """
+    ranges: list[list[int]] = []
+    for item in items:
+        if ranges and ranges[-1][1] == item:
+            ranges[-1][1] = item + 1
+        else:
+            ranges.append([item, item + 1])
+    return ranges
+
+
 def create_records(connection: sqlite3.Connection, columns: Mapping[str, Kind]) -> None:
     """Make the table of records."""
     declared = [f'"{name}" {_AFFINITY.get(kind, "BLOB")}' for name, kind in columns.items()]
@@ -199,6 +215,7 @@ def create_records(connection: sqlite3.Connection, columns: Mapping[str, Kind]) 
         "CREATE TABLE records (_batch INTEGER NOT NULL, _row INTEGER NOT NULL, "
         f"{', '.join(declared)})"
     )
+    connection.execute("CREATE INDEX rows_of_batches ON records (_batch)")
 
 
 def insert(
@@ -289,10 +306,13 @@ def _n_rows_of(connection: sqlite3.Connection, names: Sequence[str]) -> int:
 def whole_batch(
     connection: sqlite3.Connection, span: Span, names: Sequence[str]
 ) -> tuple[str, list[tuple[object, ...]]] | None:
-    """What a batch left, if its checksum holds."""
-    about, checksum = connection.execute(
-        "SELECT about, checksum FROM batches WHERE start = ?", (span.start,)
+    """What a batch left, if it is there and its checksum holds."""
+    found = connection.execute(
+        "SELECT about, checksum FROM batches WHERE start = ? AND stop = ?", (*span,)
     ).fetchone()
+    if found is None:
+        return None
+    about, checksum = found
     rows: list[tuple[object, ...]] = []
     if names:
         rows = connection.execute(

@@ -5,7 +5,6 @@ parts that are asked of an item, what was asked last is shown: the items that ha
 """
 
 import json
-import math
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,10 +20,12 @@ from naspix.runs.file import (
     Span,
     is_whole,
     parts_of_batches,
+    read_columns,
     read_header,
     read_records,
     read_spans,
     reading,
+    whole_batch,
 )
 
 if TYPE_CHECKING:
@@ -80,10 +81,10 @@ class Run:
         with reading(self.folder) as connection:
             query = list(dict.fromkeys(wanted)) if wanted else columns
             found = pd.DataFrame(read_records(connection, query, "ORDER BY _batch, _row"))
-        if shown and len(found):
+        if shown and shown["by"] and len(found):
             place = {tuple(one): at for at, one in enumerate(shown["parts"].values())}
             rank = [place.get(one) for one in zip(*(found[by] for by in shown["by"]), strict=True)]
-            kept = found["index"].isin(self._items() - {one.index for one in self.failures})
+            kept = found["index"].isin({*self._items()} - {one.index for one in self.failures})
             found = found.assign(_rank=rank)[kept & pd.Series(rank, dtype=object).notna()]
             found = found.sort_values(["index", "_rank"], kind="stable", ignore_index=True)
             found = found[list(columns or found.columns[:-1])]
@@ -94,6 +95,8 @@ class Run:
     def rows(self, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
         """Records as plain values, one after the other; memory holds a batch of them.
 
+        Where each item is a batch, these are the items that were asked for, in that order.
+
         Args:
             columns: Only these.
 
@@ -101,13 +104,29 @@ class Run:
             InputError: If some are damaged.
         """
         self._check()
+        shown = self._shown
+        each = self._items() if shown and not shown["by"] else None
         with reading(self.folder) as connection:
-            for span in read_spans(connection):
-                where = f"WHERE _batch = {span.start} ORDER BY _row"
+            spans = read_spans(connection)
+            for start in [span.start for span in spans] if each is None else each:
+                where = f"WHERE _batch = {start} ORDER BY _row"
                 found = read_records(connection, columns, where)
                 yield from (
                     dict(zip(found, row, strict=True)) for row in zip(*found.values(), strict=True)
                 )
+
+    def rows_of(self, item: int, columns: Sequence[str]) -> list[dict[str, Any]]:
+        """Records of an item that is a batch of its own, whatever was asked for; none if damaged.
+
+        Args:
+            item: Its number.
+            columns: Only these.
+        """
+        with reading(self.folder) as connection:
+            kinds = read_columns(connection)
+            found = whole_batch(connection, Span(item, item + 1), list(kinds))
+        places = [(name, 1 + list(kinds).index(name)) for name in columns if name in kinds]
+        return [{name: row[at] for name, at in places} for row in (found[1] if found else ())]
 
     @property
     def failures(self) -> list[Failure]:
@@ -119,8 +138,7 @@ class Run:
             for each in about["failed"]
             if not wanted or not each.get("parts") or wanted & set(each["parts"])
         }
-        n_items = self._shown.get("n_items", math.inf)
-        return [one for index, one in sorted(found.items()) if index < n_items]
+        return [one for index, one in sorted(found.items()) if self._is_asked(index)]
 
     @property
     def seconds(self) -> dict[str, float]:
@@ -173,19 +191,31 @@ class Run:
         shown: Mapping[str, Any] = self.header.get("shown", {})
         return shown
 
-    def _items(self) -> set[int]:
-        """Items of which all that was asked for last is there."""
+    @property
+    def is_finished(self) -> bool:
+        """Whether all that was asked for last is there, where the run names what is asked for."""
+        n_asked = sum(stop - start for start, stop in self._shown.get("items", ()))
+        return bool(n_asked) and n_asked == self.n_items
+
+    def _is_asked(self, item: int) -> bool:
+        ranges = self._shown.get("items")
+        return ranges is None or any(start <= item < stop for start, stop in ranges)
+
+    def _items(self) -> list[int]:
+        """Items of which all that was asked for last is there, in the order asked."""
         wanted = set(self._shown.get("parts", ()))
-        n_items = self._shown.get("n_items", math.inf)
         with reading(self.folder) as connection:
-            done = parts_of_batches(connection)
-        return {
-            item
-            for span, parts in done.items()
+            batches = parts_of_batches(connection)
+        done = {
+            item: None
+            for span, parts in batches.items()
             if parts is None or wanted <= parts
             for item in range(*span)
-            if item < n_items
         }
+        ranges = self._shown.get("items")
+        if ranges is None:
+            return list(done)
+        return [item for start, stop in ranges for item in range(start, stop) if item in done]
 
     @property
     def state(self) -> tuple[Path, int, int]:

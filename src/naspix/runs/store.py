@@ -32,6 +32,7 @@ from naspix.runs.file import (
     connect,
     create_records,
     encoded,
+    in_ranges,
     in_words,
     insert,
     parts_of_batches,
@@ -107,44 +108,54 @@ class OpenRun:
             put(self._connection, "found", found)
         return found[name]
 
-    def show(self, n_items: int, parts: Mapping[str, Sequence[str]], by: Sequence[str]) -> None:
+    def show(
+        self, items: Sequence[int], parts: Mapping[str, Sequence[str]], by: Sequence[str] = ()
+    ) -> None:
         """Keep what is asked for, so that this is what is read: other records stay unseen.
 
         Args:
-            n_items: Length of the list.
+            items: Which, in the order in which they are read.
             parts: Name of a part -> what its records have in some columns.
-            by: These columns.
+            by: These columns. Without any, an item has one part at a time: another one that is
+                computed takes its place.
         """
-        asked = {"n_items": n_items, "parts": {**parts}, "by": list(by)}
+        asked = {"items": in_ranges(items), "parts": {**parts}, "by": list(by)}
         with self._writing():
             put(self._connection, "shown", asked)
 
-    def pending(self, n_items: int, batch_size: int, parts: Sequence[str] = ()) -> list[Span]:
+    def pending(
+        self, items: Sequence[int], batch_size: int, parts: Sequence[str] = ()
+    ) -> list[Span]:
         """The batches that are still to be computed: what lacks of every ``batch_size`` items.
 
         Args:
-            n_items: Length of the list.
+            items: Which are asked for.
             batch_size: Items a batch, at most; what lacks of batches of former runs is asked for
                 in these.
             parts: What is asked of each item, by name.
         """
-        batches = parts_of_batches(self._connection)
-        done = {item for span in batches for item in range(*span)}
-        lacking = [
-            Span(span.start, span.stop, tuple(one for one in parts if one not in of_batch))
-            for span, of_batch in batches.items()
-            if of_batch is not None and span.start < n_items
-        ]
-        spans: list[Span] = []
-        for start in range(0, n_items, batch_size):
-            for item in range(start, min(start + batch_size, n_items)):
-                if item in done:
-                    continue
-                if spans and spans[-1].stop == item and spans[-1].start >= start:
-                    spans[-1] = Span(spans[-1].start, item + 1, tuple(parts))
-                else:
-                    spans.append(Span(item, item + 1, tuple(parts)))
-        return sorted([*spans, *(span for span in lacking if span.parts)])
+        asked, done, spans = set(items), set[int](), list[Span]()
+        replaced = self._replaces
+        for span, of_batch in parts_of_batches(self._connection).items():
+            lacking = () if of_batch is None else tuple(one for one in parts if one not in of_batch)
+            if lacking and replaced:
+                continue
+            done.update(range(*span))
+            if lacking and not asked.isdisjoint(range(*span)):
+                spans.append(Span(span.start, span.stop, lacking))
+        fresh: list[Span] = []
+        for item in sorted(asked - done):
+            if fresh and fresh[-1].stop == item and item % batch_size:
+                fresh[-1] = Span(fresh[-1].start, item + 1, tuple(parts))
+            else:
+                fresh.append(Span(item, item + 1, tuple(parts)))
+        return sorted([*spans, *fresh])
+
+    @property
+    def _replaces(self) -> bool:
+        """Whether an item has one part at a time."""
+        shown = read_header(self._connection).get("shown")
+        return shown is not None and not shown["by"]
 
     def add(self, part: Part) -> None:
         """Keep a part: once this returns, a kill does not lose it.
@@ -169,9 +180,24 @@ class OpenRun:
             if not before:
                 create_records(self._connection, columns)
                 put(self._connection, "columns", columns)
-            elif part.span.parts:
+            if self._replaces:
+                self._insert_each(part, about, rows)
+                return
+            if before and part.span.parts:
                 rows, about = self._merged(part.span, list(columns), rows, about)
             insert(self._connection, part.span, json.dumps(about), list(columns), rows)
+
+    def _insert_each(self, part: Part, about: dict[str, Any], rows: list[list[Any]]) -> None:
+        """Write every item as a batch of its own, so that each can be replaced."""
+        for item in range(*part.span):
+            its = {**about, "failed": [one for one in about["failed"] if one["index"] == item]}
+            if item > part.span.start:
+                its["seconds"] = {}  # those of all stand beside the first
+            its_rows = [
+                values for row, values in zip(part.rows, rows, strict=True) if row["index"] == item
+            ]
+            span = Span(item, item + 1)
+            insert(self._connection, span, json.dumps(its), list(part.columns), its_rows)
 
     def _merged(
         self, span: Span, columns: list[str], rows: list[list[Any]], about: dict[str, Any]
@@ -316,6 +342,18 @@ def _check_same(
         raise InputError(
             f"{run.folder} holds a run of {run.kind}, not of {kind}; give another --output"
         )
+    different = differences(run, settings, growing=growing, free=free)
+    if different:
+        raise InputError(
+            f"{run.folder} holds a run with other settings: {'; '.join(different)}; give the "
+            "former settings to continue it, or another --output"
+        )
+
+
+def differences(
+    run: Run, settings: Mapping[str, Any], *, growing: Sequence[str] = (), free: Sequence[str] = ()
+) -> list[str]:
+    """In what settings differ from a run's, a few words each; arguments are those of `open_run`."""
     before, now = dict(_flat(run.settings)), dict(_flat(settings))
     for name in growing:
         was, wanted = before.get(name), now.get(name)
@@ -324,18 +362,13 @@ def _check_same(
     for name in {*before, *now}:
         if any(name == one or name.startswith(f"{one}.") for one in free):
             before[name] = now.get(name)
-    different = [
+    return [
         f"other {name.rpartition('.')[0].replace('data', 'pictures in the data set')}"
         if name.endswith("_sha256")
         else f"{name} was {_shown(before.get(name))} and is now {_shown(now.get(name))}"
         for name in dict.fromkeys([*before, *now])
         if before.get(name) != now.get(name)
     ]
-    if different:
-        raise InputError(
-            f"{run.folder} holds a run with other settings: {'; '.join(different)}; give the "
-            "former settings to continue it, or another --output"
-        )
 
 
 def _flat(settings: Any, name: str = "") -> Iterator[tuple[str, Any]]:
