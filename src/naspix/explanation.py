@@ -17,8 +17,9 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from naspix import registry
-from naspix.errors import OutputError, UnknownNameError
+from naspix.errors import InputError, OutputError, UnknownNameError
 from naspix.files import write_whole, written
+from naspix.metrics import DecidingSets, RegionSet
 from naspix.report import (
     Agreement,
     PhotoExplanation,
@@ -57,6 +58,8 @@ class Explanation:
         pooled: ``(method, segmenter)`` -> maps constant on superpixels.
         hidden_first: Segmenter's name -> for each image its superpixels in the order in which the
             greedy search hides them, the first hidden first; empty unless asked for.
+        deciding: ``(method, segmenter)`` -> for each image the superpixels that suffice and those
+            that are needed; empty unless asked for. `sufficient` and `necessary` tell them.
         settings: What made them: model, methods, segmenters.
         seed: That of everything random.
         shown: Which channels of the images pictures show; the first three by default.
@@ -75,6 +78,7 @@ class Explanation:
     raw: Mapping[str, Float[Tensor, "B H W"]]
     pooled: Mapping[tuple[str, str], Float[Tensor, "B H W"]]
     hidden_first: Mapping[str, tuple[Int64[Tensor, " _"], ...]] = field(default_factory=dict)
+    deciding: Mapping[tuple[str, str], tuple[DecidingSets, ...]] = field(default_factory=dict)
     settings: Mapping[str, object] = field(default_factory=dict)
     seed: int = 0
     shown: tuple[int, ...] | None = None
@@ -99,12 +103,63 @@ class Explanation:
             method: Whose saliency; the first method's by default.
             segmenter: Whose superpixels; the first segmenter's by default.
         """
-        pair = (
+        pair = self._pair(method, segmenter)
+        superpixels = self.segmentations[pair[1]].superpixels
+        return rank_superpixels(self.pooled[pair][index], superpixels[index])
+
+    def sufficient(
+        self, index: int = 0, *, method: str | None = None, segmenter: str | None = None
+    ) -> RegionSet | None:
+        """The few superpixels that keep the class of one image while all else is hidden.
+
+        Args:
+            index: Which image.
+            method: By whose saliency they were searched; the first method's by default.
+            segmenter: Whose superpixels; the first segmenter's by default.
+
+        Returns:
+            The smallest set found, or None where the image as it is does not have the class. What
+            is hidden shows the mean colour, as for `naspix.metrics.lerf`.
+
+        Raises:
+            InputError: They were not asked for, by ``naspix.explain(..., sets=True)``.
+
+        Example:
+            >>> import naspix
+            >>> model = naspix.load_model("efficientnet_lite0")
+            >>> explanation = naspix.explain(model, torch.rand(1, 3, 64, 64), sets=True)
+            >>> explanation.sufficient().share <= 1
+            True
+        """
+        return self._deciding(index, method, segmenter).sufficient
+
+    def necessary(
+        self, index: int = 0, *, method: str | None = None, segmenter: str | None = None
+    ) -> RegionSet | None:
+        """The few superpixels of one image that change its class when they are hidden.
+
+        Arguments and errors are those of `sufficient`.
+
+        Returns:
+            The smallest set found, or None where hiding everything changes nothing, or the image as
+            it is does not have the class.
+        """
+        return self._deciding(index, method, segmenter).necessary
+
+    def _deciding(self, index: int, method: str | None, segmenter: str | None) -> DecidingSets:
+        pair = self._pair(method, segmenter)
+        if not self.deciding:
+            raise InputError(
+                "what suffices and what is needed was not searched; ask for it by "
+                "naspix.explain(..., sets=True)"
+            )
+        return self.deciding[pair][index]
+
+    def _pair(self, method: str | None, segmenter: str | None) -> tuple[str, str]:
+        return (
             _first_or(method, self.raw, "saliency method"),
             _first_or(segmenter, self.segmentations, "segmenter"),
         )
-        superpixels = self.segmentations[pair[1]].superpixels
-        return rank_superpixels(self.pooled[pair][index], superpixels[index])
 
     def photos(self) -> Iterator[PhotoExplanation]:
         """Yield what is shown of each image, as numpy arrays."""
@@ -205,6 +260,7 @@ class Explanation:
                 name: _array(_steps(orders[index], self.segmentations[name].superpixels[index]))
                 for name, orders in self.hidden_first.items()
             },
+            deciding={pair: several[index] for pair, several in self.deciding.items()},
             titles=self._titles,
             fitting=self.fittings[index] if self.fittings else "",
             tiles=[asdict(tile) for tile in self.tiles[index]] if self.tiles else (),

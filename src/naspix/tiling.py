@@ -19,6 +19,7 @@ from naspix.errors import InputError
 from naspix.metrics import greedy_lerf
 from naspix.models import Classifier
 from naspix.models.batches import batch_size_on
+from naspix.models.scores import ScoreMeaning
 from naspix.pipeline import Answers, Method, Pipeline, Segmenter, segment_by
 from naspix.segmentation import NAS, Segmentation
 from naspix.targets import Target, as_given, part_of, pick_scores
@@ -136,6 +137,48 @@ def _axis(
     return seen, matrix.to(like), torch.minimum(centers, side - centers).to(like)
 
 
+@dataclass(frozen=True)
+class OverTiles:
+    """A classifier asked by tiles: the mean score over an image's tiles is the image's.
+
+    Attributes:
+        model: Asked of each tile; tiles have its size.
+    """
+
+    model: Classifier
+
+    @property
+    def mean(self) -> Tensor:
+        """The mean colour of the model's standardisation, which hidden pixels show."""
+        return self.model.mean
+
+    @property
+    def scores(self) -> ScoreMeaning:
+        """What scores mean."""
+        return self.model.scores
+
+    def category(self, index: int) -> str:
+        """A class's name."""
+        return self.model.category(index)
+
+    def cut(self, image: Float[Tensor, "C H W"]) -> Float[Tensor, "n C h w"]:
+        """The tiles of one image."""
+        height, width = self.model.input_size
+        corners = corners_of((int(image.shape[1]), int(image.shape[2])), (height, width))
+        return torch.stack([image[:, t : t + height, left : left + width] for t, left in corners])
+
+    @torch.no_grad()
+    def __call__(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B n_classes"]:
+        """Mean scores."""
+        at_once = batch_size_on(self.model.device, None)
+        return torch.stack(
+            [
+                torch.cat([self.model(part) for part in self.cut(image).split(at_once)]).mean(0)
+                for image in images
+            ]
+        )
+
+
 def ask_tiles(
     model: Classifier,
     methods: Mapping[str, Method],
@@ -177,27 +220,16 @@ def ask_tiles(
         raise InputError(f"{model.name} crops its images itself, so that tiles would leave gaps")
     at_once = batch_size_on(model.device, None, backwards=True)
 
-    def cut(image: Tensor) -> Tensor:
-        parts = [image[:, t : t + tile[0], left : left + tile[1]] for t, left in corners]
-        return torch.stack(parts)
-
-    def mean_scores(several: Tensor) -> Tensor:
-        with torch.no_grad():
-            means = [
-                torch.cat([model(part) for part in cut(image).split(at_once)]).mean(0)
-                for image in several
-            ]
-        return torch.stack(means)
-
+    over_tiles = OverTiles(model)
     with watch("forward"):
-        means = mean_scores(images)
+        means = over_tiles(images)
         classes = model.resolve_target(images, target, means)
     own = [each for each in segmenters.values() if isinstance(each, NAS) and each.model is model]
     levels = tuple(dict.fromkeys(name for nas in own for name in model.level_names(nas.levels)))
     ask = Pipeline(model, methods, {}, levels=levels, watch=watch)
     answers, all_tiles = [], []
     for index, image in enumerate(images):
-        tiles, of_image = cut(image), classes[index : index + 1]
+        tiles, of_image = over_tiles.cut(image), classes[index : index + 1]
         asked = as_given(of_image.expand(len(corners), *classes.shape[1:]))
         found = Answers.joined(
             [
@@ -226,7 +258,7 @@ def ask_tiles(
                     name: blend(heat[:, None], corners, tile, photo)[:, 0]
                     for name, heat in found.raw.items()
                 },
-                _hidden_first(mean_scores, whole, of_image, segmentations) if greedy else {},
+                _hidden_first(over_tiles, whole, of_image, segmentations) if greedy else {},
                 {},
             )
         )
@@ -242,7 +274,7 @@ def ask_tiles(
 
 
 def _hidden_first(
-    model: Callable[[Tensor], Tensor],
+    model: OverTiles,
     image: Tensor,
     target: Tensor,
     segmentations: Mapping[str, Segmentation],

@@ -16,6 +16,7 @@ from naspix.metrics.audit import Suspect, clever_hans_audit, outside_shares
 from naspix.metrics.boxes import scale_boxes
 from naspix.metrics.control import random_segmentation
 from naspix.metrics.curves import MeanCurve, PerturbationCurves
+from naspix.metrics.deciding import DecidingSets, RegionSet, deciding_sets
 from naspix.metrics.hiding import Blurred, Inpainted
 from naspix.metrics.maximum import BestOrder, greedy_lerf, optimal_lerf
 from naspix.metrics.overlaps import Overlaps, overlaps
@@ -36,6 +37,7 @@ __all__ = [
     "ClusterSaliency",
     "Comparison",
     "Contender",
+    "DecidingSets",
     "Inpainted",
     "LocalizationCurve",
     "MaxBoxAcc",
@@ -44,6 +46,7 @@ __all__ = [
     "Overlaps",
     "PerturbationCurves",
     "PxAP",
+    "RegionSet",
     "RelevanceGain",
     "SaliencyByCluster",
     "SaliencyRow",
@@ -52,6 +55,7 @@ __all__ = [
     "clever_hans_audit",
     "cluster_saliency",
     "compare",
+    "deciding_sets",
     "deletion",
     "energy_inside",
     "greedy_lerf",

@@ -32,7 +32,7 @@ class Asking:
         model: Images to logits.
         hide: Hides parts of the images.
         target: ``(B,)``, on the CPU: whose score it is; ``(B, 2)`` for contrasts.
-        unhidden: ``(B,)``, the score with nothing hidden.
+        whole: ``(B, n_classes)``, the scores of all classes with nothing hidden.
         score: What a score is.
         batch_size: How many images at once.
     """
@@ -40,7 +40,7 @@ class Asking:
     model: Model
     hide: Hider
     target: Int64[Tensor, "B ..."]
-    unhidden: Float[Tensor, " B"]
+    whole: Float[Tensor, "B n_classes"]
     score: Score
     batch_size: int
 
@@ -81,20 +81,27 @@ class Asking:
             getattr(model, "categories", None),
             getattr(model, "name", "the model"),
         ).cpu()
-        unhidden = pick_scores(outputs, classes)
-        hide = hider_of(model, images, baseline)
-        return cls(model, hide, classes, unhidden, score, at_once)
+        return cls(model, hider_of(model, images, baseline), classes, outputs, score, at_once)
+
+    @property
+    def unhidden(self) -> Float[Tensor, " B"]:
+        """The score with nothing hidden."""
+        return pick_scores(self.whole, self.target)
 
     def __call__(
         self, index: Int64[Tensor, " n"], hidden: Callable[[slice], Bool[Tensor, "k H W"]]
     ) -> Float[Tensor, " n"]:
         """Scores of image ``index[i]`` with mask i hidden, where ``hidden`` makes some masks."""
+        return pick_scores(self.outputs(index, hidden), self.target[index])
+
+    def outputs(
+        self, index: Int64[Tensor, " n"], hidden: Callable[[slice], Bool[Tensor, "k H W"]]
+    ) -> Float[Tensor, "n n_classes"]:
+        """The same of all classes."""
 
         def ask(part: slice) -> Tensor:
-            where = index[part]
-            points = self.hide(where.to(self.hide.images.device), hidden(part))
-            outputs = _outputs(self.model, points, self.score)
-            return pick_scores(outputs, self.target[where])
+            points = self.hide(index[part].to(self.hide.images.device), hidden(part))
+            return _outputs(self.model, points, self.score)
 
         return torch.cat(list(in_batches(ask, len(index), self.batch_size)))
 

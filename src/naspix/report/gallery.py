@@ -52,8 +52,8 @@ def gallery(photo: PhotoExplanation) -> Iterator[CaptionedPicture]:
     """List the pictures of one photo.
 
     The photo; with each segmenter's boundaries and clusters, and the greedy order where it was
-    asked for; each method's raw map; and the map
-    pooled over each segmenter's superpixels, alone and over the photo.
+    asked for; each method's raw map; and the map pooled over each segmenter's superpixels, alone
+    and over the photo; and what suffices and is needed, where that was asked for.
     """
     image = photo.image
     zoom = max(1, -(-_SIDE // max(image.shape[:2]))) if max(image.shape[:2]) < _SIDE else 1
@@ -79,6 +79,7 @@ def gallery(photo: PhotoExplanation) -> Iterator[CaptionedPicture]:
         for segmenter in photo.segmentations:
             pooled = photo.pooled[method, segmenter]
             yield from _pooled_pictures(photo, method, segmenter, pooled, scale.signed, zoom)
+            yield from _deciding_pictures(photo, method, segmenter, zoom)
 
 
 def _segmentation_pictures(
@@ -141,6 +142,30 @@ def _pooled_pictures(
         scale,
         group=photo.title(method),
     )
+
+
+def _deciding_pictures(
+    photo: PhotoExplanation, method: str, segmenter: str, zoom: int
+) -> Iterator[CaptionedPicture]:
+    """The photo with the sufficient set alone, and without the necessary one."""
+    sets = photo.deciding.get((method, segmenter))
+    shown = () if sets is None else (("sufficient", sets.sufficient), ("necessary", sets.necessary))
+    for kind, found in shown:
+        if found is None:
+            continue
+        alone = kind == "sufficient"
+        inside = np.isin(photo.segmentations[segmenter][1], found.superpixels)
+        says = f"{photo.target.name} {found.probability:.0%}"
+        if not alone and found.category != photo.target.name:
+            says = f"{found.category}; {says}"
+        words = f"{'Only' if alone else 'Without'} {_counted(len(found.superpixels), 'superpixel')}"
+        yield CaptionedPicture(
+            f"{kind}-{method}-{segmenter}",
+            f"{words}: {says}",
+            f"The photo {words[0].lower()}{words[1:]}, {found.share:.0%} of the picture: {says}",
+            partial(plots.highlight_picture, photo.image, inside if alone else ~inside, zoom=zoom),
+            group=photo.title(method),
+        )
 
 
 def _counted(n: int, thing: str) -> str:

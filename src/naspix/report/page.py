@@ -24,6 +24,7 @@ from naspix.report.regions import (
     half_of_photo,
     in_a_sentence,
     outlines,
+    sets_in_words,
     without_fragments,
 )
 
@@ -58,6 +59,7 @@ def section(photo: PhotoExplanation) -> str:
         "name": photo.name,
         "anchor": anchor(photo.name),
         "sentence": in_a_sentence(photo),
+        "sets": sets_in_words(photo),
         "fitting": photo.fitting,
         "regions": _regions(photo),
         "height": photo.image.shape[0],

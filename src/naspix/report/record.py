@@ -8,7 +8,8 @@
                  "target": {"index", "name", "probability"},
                  "segmentations": {segmenter: {"n_clusters", "n_superpixels"}},
                  "explanations": [{"method", "segmenter", "superpixels": [
-                     {"rank", "label", "cluster", "area", "box", "saliency"}, ...]}, ...],
+                     {"rank", "label", "cluster", "area", "box", "saliency"}, ...],
+                     "sufficient": ..., "necessary": ..., "n_forwards"}, ...],
                  "agreement": {segmenter: {"methods", "rank_correlation", "variance_kept"}},
                  "hidden_first": {segmenter: [label, ...]},
                  "files": {kind: path below the folder}}, ...],
@@ -27,6 +28,7 @@ import torch
 from jaxtyping import Float, Int
 
 from naspix.machine import versions
+from naspix.metrics import DecidingSets
 from naspix.report.agreement import Agreement, agreement
 from naspix.report.pages import flattened
 from naspix.superpixelify import RankedSuperpixel
@@ -101,6 +103,8 @@ class PhotoExplanation:
         ranking: ``(method, segmenter)`` -> superpixels, the most salient first.
         orders: Segmenter's name -> at each pixel the step, from 0, at which the greedy search hides
             its superpixel; only where it was asked for.
+        deciding: ``(method, segmenter)`` -> the superpixels that suffice for the class and those
+            that it needs; only where it was asked for.
         titles: Name of a method or segmenter -> how people write it.
         fitting: What of the photo the image shows, in words, if that is known.
         tiles: Where the photo was asked about by tiles, what was found of each.
@@ -116,6 +120,7 @@ class PhotoExplanation:
     pooled: Mapping[tuple[str, str], Float[np.ndarray, "H W"]]
     ranking: Mapping[tuple[str, str], list[RankedSuperpixel]]
     orders: Mapping[str, Int[np.ndarray, "H W"]] = field(default_factory=dict)
+    deciding: Mapping[tuple[str, str], DecidingSets] = field(default_factory=dict)
     titles: Mapping[str, str] = field(default_factory=dict)
     fitting: str = ""
     tiles: Sequence[Mapping[str, object]] = ()
@@ -173,6 +178,7 @@ class PhotoExplanation:
                     "method": method,
                     "segmenter": segmenter,
                     "superpixels": _ranking_json(ranking, self.cluster_of(segmenter)),
+                    **_deciding_json(self.deciding.get((method, segmenter))),
                 }
                 for (method, segmenter), ranking in self.ranking.items()
             ],
@@ -182,6 +188,23 @@ class PhotoExplanation:
             **({"fitting": self.fitting} if self.fitting else {}),
             **({"tiles": [dict(tile) for tile in self.tiles]} if self.tiles else {}),
         }
+
+
+def _deciding_json(sets: DecidingSets | None) -> dict[str, object]:
+    if sets is None:
+        return {}
+    entries = {
+        kind: None
+        if found is None
+        else {
+            "superpixels": list(found.superpixels),
+            "share": round(found.share, 6),
+            "probability": round(found.probability, 6),
+            "predicted": {"index": found.predicted, "name": found.category},
+        }
+        for kind, found in (("sufficient", sets.sufficient), ("necessary", sets.necessary))
+    }
+    return {**entries, "n_forwards": sets.n_forwards}
 
 
 def _prediction_json(prediction: Prediction) -> dict[str, object]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
+from naspix.metrics import RegionSet
 from naspix.report.record import PhotoExplanation
 from naspix.superpixelify import RankedSuperpixel
 
@@ -83,13 +84,52 @@ def in_a_sentence(photo: PhotoExplanation) -> str:
     half, by = half_of_photo(photo), photo.title(method)
     if not half.labels:
         return f"{said} By {by}, no region speaks for it."
-    n, names = len(half.labels), [str(label) for label in half.labels[:_NAMED]]
-    names += ["others"] if n > _NAMED else []
-    listed = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
     return (
-        f"{said} By {by}, half of what speaks for it lies in {n} of {n_regions} regions, "
-        f"{half.share:.0%} of the picture: number {listed}."
+        f"{said} By {by}, half of what speaks for it lies in {len(half.labels)} of {n_regions} "
+        f"regions, {half.share:.0%} of the picture: number {_listed(half.labels)}."
     )
+
+
+def _listed(labels: Sequence[int]) -> str:
+    """Numbers as a sentence has them, the first few."""
+    names = [str(label) for label in labels[:_NAMED]]
+    names += ["others"] if len(labels) > _NAMED else []
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def sets_in_words(photo: PhotoExplanation) -> str:
+    """Which few regions keep the class, and without which few it changes; by the first method."""
+    if not photo.deciding:
+        return ""
+    sets, target = next(iter(photo.deciding.values())), photo.target
+    enough, needed = sets.sufficient, sets.necessary
+    if enough is None:
+        return (
+            f"The network does not see \u201c{target.name}\u201d in the whole photo, so what that "
+            "needs was not searched."
+        )
+    if enough.superpixels:
+        verb = "keeps" if len(enough.superpixels) == 1 else "keep"
+        said = (
+            f"{_these(enough)} alone {verb} \u201c{target.name}\u201d ({enough.probability:.0%})."
+        )
+    else:
+        said = (
+            f"With everything hidden the network still keeps \u201c{target.name}\u201d "
+            f"({enough.probability:.0%})."
+        )
+    if needed is None:
+        return f"{said} No region is needed for it."
+    said += f" Without {_these(needed).lower()} it falls from {target.shown(0)} to "
+    likeliest = f", and \u201c{needed.category}\u201d is the likeliest"
+    other = needed.category != target.name
+    return f"{said}{needed.probability:.0%}{likeliest if other else ''}."
+
+
+def _these(found: RegionSet) -> str:
+    """The regions of a set and their share, as a sentence begins."""
+    noun = "Region" if len(found.superpixels) == 1 else "Regions"
+    return f"{noun} {_listed(found.superpixels)} ({found.share:.0%} of the picture)"
 
 
 def outlines(
