@@ -258,6 +258,47 @@ def test_greedy_order_is_that_of_the_metric(model, images):
     assert sorted(np.unique(steps)) == [0, 1, 2, 3]
 
 
+def test_what_suffices_and_what_is_needed(model, images, tmp_path):
+    from naspix.metrics import deciding_sets
+
+    grid = naspix.Grid(n_segments=4)
+    plain = naspix.explain(model, images, segmenter=grid)
+    with pytest.raises(InputError, match="sets=True"):
+        plain.sufficient()
+    explanation = naspix.explain(model, images, segmenter=grid, sets=True)
+    heat = explanation.pooled["grad_cam_plus_plus", "grid"]
+    expected = deciding_sets(model, images, heat, grid(images).superpixels, explanation.target)
+    assert [explanation.sufficient(i) for i in range(2)] == [one.sufficient for one in expected]
+    assert [explanation.necessary(i) for i in range(2)] == [one.necessary for one in expected]
+    explanation.save(tmp_path)
+    record = json.loads((tmp_path / "results.json").read_text())["photos"]
+    for photo, one in zip(record, expected, strict=True):
+        written = photo["explanations"][0]
+        assert written["n_forwards"] == one.n_forwards
+        assert written["sufficient"]["superpixels"] == list(one.sufficient.superpixels)
+        assert (written["necessary"] is None) == (one.necessary is None)
+        assert (tmp_path / photo["files"]["sufficient-grad_cam_plus_plus-grid"]).is_file()
+    assert "With everything hidden" in (page := explanation.to_html()) or " alone keep" in page
+    with pytest.raises(InputError, match="a number is asked about"):
+        naspix.explain(model, images, naspix.targets.Regression(), segmenter=grid, sets=True)
+
+
+def test_sets_over_tiles_go_by_the_mean_score(model):
+    photo = torch.rand(1, 3, 30, 40, generator=torch.Generator().manual_seed(5))
+    grid = naspix.Grid(n_segments=6)
+    found = naspix.explain(model, photo, segmenter=grid, tiles=True, sets=True)
+    inside = torch.isin(
+        grid(photo).superpixels, torch.tensor(found.sufficient().superpixels)
+    )  # of the mean score over tiles, cut here anew
+    hidden = torch.where(inside[:, None], photo, model.mean.view(1, -1, 1, 1))
+    height, width = model.input_size
+    tiles = [
+        hidden[:, :, tile.top : tile.top + height, tile.left : tile.left + width]
+        for tile in found.tiles[0]
+    ]
+    assert int(model(torch.cat(tiles)).mean(0).argmax()) == int(found.target[0])
+
+
 def test_batches_change_nothing_but_the_memory(model, nas):
     images = torch.rand(7, 3, 20, 24, generator=torch.Generator().manual_seed(2))
     sizes = []

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import shutil
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from naspix.errors import ActivationError, DeviceError, InputError, NaspixWarnin
 from naspix.folders import PhotoSettings, explain_photos, segment_photos
 from naspix.folders.workers import Worker
 from naspix.images import Photo, ReadingAhead, find_photos
+from naspix.metrics import deciding_sets
 from naspix.report import ResultsFolder, folder
 from naspix.runs import Processes, Span, read_run
 from naspix.saliency import GradCAMPlusPlus, VanillaGradient
@@ -280,6 +282,35 @@ def test_tiles_targets_and_greedy_orders_go_on_too(
     explain_photos(more, tmp_path / "anew", paths=paths)
     assert _results(tmp_path / "one")["photos"] == _results(tmp_path / "anew")["photos"]
     assert _files(tmp_path / "one") == _files(tmp_path / "anew")
+
+
+def test_sets_go_on_too(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    searched: list[int] = []
+
+    def search(*given: object, **more: object) -> object:
+        searched.append(1)
+        return deciding_sets(*given, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(sys.modules["naspix.explain"], "deciding_sets", search)
+    settings = replace(SETTINGS, segmenters=("grid",), parameters={"grid": {"n_segments": 6}})
+    one, anew = tmp_path / "one", tmp_path / "anew"
+    explain_photos(settings, one, paths=[photos])
+    assert not searched
+    explain_photos(replace(settings, sets=True), one, paths=[photos])
+    assert len(searched) == 3  # batches of two
+    several = replace(settings, sets=True, methods=("grad_cam_plus_plus", "vanilla_gradient"))
+    explain_photos(several, one, paths=[photos])
+    assert len(searched) == 3 + 3  # those of the first method are known
+    explain_photos(several, anew, paths=[photos])
+    assert _results(one)["photos"] == _results(anew)["photos"]
+    assert _files(one) == _files(anew)
+
+
+def test_the_command_takes_sets(photos: Path, tmp_path: Path) -> None:
+    command = ["explain", str(photos / "cat-0.png"), "--output", str(tmp_path), "--sets"]
+    assert main(command) == 0
+    (photo,) = _results(tmp_path)["photos"]  # type: ignore[misc]
+    assert {"sufficient", "necessary", "n_forwards"} <= {*photo["explanations"][0]}
 
 
 def test_cutting_goes_on_with_another_segmenter_and_format(

@@ -20,7 +20,7 @@ from naspix import pipeline, registry
 from naspix.errors import ImageError, InputError
 from naspix.explanation import Explanation
 from naspix.images import Photo, Resize, check_shape, expand_paths, shown, unique_names
-from naspix.metrics import deciding_sets
+from naspix.metrics import DecidingSets, deciding_sets
 from naspix.models import Classifier, Model, as_classifier
 from naspix.models.batches import batch_size_on
 from naspix.pipeline import Answers, Pipeline, check_map
@@ -209,17 +209,14 @@ def explain(
         deciding = {}
         if sets:
             watch("search sets")
-            deciding = {
-                (m, s): deciding_sets(
-                    OverTiles(model) if tiles else model,
-                    batch,
-                    heat,
-                    answers.segmentations[s].superpixels,
-                    as_given(answers.target),
-                    threshold=threshold,
-                )
-                for (m, s), heat in pooled.items()
-            }
+            deciding = search_sets(
+                OverTiles(model) if tiles else model,
+                batch,
+                pooled,
+                answers.segmentations,
+                answers.target,
+                threshold,
+            )
     probabilities = model.scores.probabilities(answers.logits.cpu().double())
     return Explanation(
         images=batch,
@@ -247,6 +244,28 @@ def explain(
         fittings=fittings,
         tiles=all_tiles,
     )
+
+
+def search_sets(
+    model: Classifier | OverTiles,
+    images: Float[Tensor, "B C H W"],
+    pooled: Mapping[tuple[str, str], Float[Tensor, "B H W"]],
+    segmentations: Mapping[str, Segmentation],
+    target: Int64[Tensor, "B ..."],
+    threshold: float,
+) -> dict[tuple[str, str], tuple[DecidingSets, ...]]:
+    """What suffices and what is needed, by each method over each segmenter."""
+    return {
+        (method, segmenter): deciding_sets(
+            model,
+            images,
+            heat,
+            segmentations[segmenter].superpixels,
+            as_given(target),
+            threshold=threshold,
+        )
+        for (method, segmenter), heat in pooled.items()
+    }
 
 
 def asking_number(

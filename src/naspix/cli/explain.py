@@ -85,6 +85,15 @@ def explain(
             show_default=False,
         ),
     ] = False,
+    sets: Annotated[
+        bool,
+        Parameter(
+            help="Also search the few superpixels that suffice for the class, and the few that it "
+            "needs.",
+            negative=(),
+            show_default=False,
+        ),
+    ] = False,
     kind: Annotated[
         Literal["png", "svg", "pdf"],
         Parameter(
@@ -119,6 +128,7 @@ def explain(
         threshold=threshold,
         quick=quick,
         greedy=greedy,
+        sets=sets,
         **vars(inputs),
         file_format=kind,
     )

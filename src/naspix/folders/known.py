@@ -1,4 +1,4 @@
-"""What is known of a photo from before: maps, segmentations and greedy orders.
+"""What is known of a photo from before: maps, segmentations, greedy orders, and deciding sets.
 
 Each goes by the repr of the method or segmenter that made it, which says exactly what that was, so
 that a run takes other methods, segmenters and parameters, and asks only for what it lacks.
@@ -8,7 +8,7 @@ import io
 import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from naspix.explanation import Explanation
+from naspix.metrics import DecidingSets
 from naspix.segmentation import Segmentation
 from naspix.superpixelify import superpixelify
 
@@ -28,16 +29,22 @@ class Known:
         maps: Repr of a method -> its map ``(H, W)``.
         segmentations: Repr of a segmenter -> its segmentation, a batch of one.
         orders: Repr of a segmenter -> its superpixels in the order in which they are hidden.
+        sets: Words of a method and a segmenter -> what suffices and what is needed by them.
     """
 
     maps: Mapping[str, Tensor] = field(default_factory=dict)
     segmentations: Mapping[str, Segmentation] = field(default_factory=dict)
     orders: Mapping[str, Tensor] = field(default_factory=dict)
+    sets: Mapping[str, DecidingSets] = field(default_factory=dict)
 
     def packed(self) -> bytes:
         """All of it as bytes, for the store."""
         names = {name: list(getattr(self, name)) for name in ("maps", "segmentations", "orders")}
-        arrays: dict[str, np.ndarray] = {"names": np.array(json.dumps(names))}
+        sets = {name: asdict(one) for name, one in self.sets.items()}
+        arrays: dict[str, np.ndarray] = {
+            "names": np.array(json.dumps(names)),
+            "sets": np.array(json.dumps(sets)),
+        }
         for place, one in enumerate(self.maps.values()):
             arrays[f"maps-{place}"] = one.cpu().numpy()
         for place, order in enumerate(self.orders.values()):
@@ -54,7 +61,7 @@ class Known:
     def unpacked(cls, content: bytes) -> "Known":
         """What `packed` made bytes of."""
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            names = json.loads(str(file["names"]))
+            names, sets = json.loads(str(file["names"])), json.loads(str(file["sets"]))
             arrays = {
                 kind: {name: file[f"{kind}-{place}"] for place, name in enumerate(several)}
                 for kind, several in names.items()
@@ -66,6 +73,7 @@ class Known:
                 for name, one in arrays["segmentations"].items()
             },
             {name: torch.from_numpy(one) for name, one in arrays["orders"].items()},
+            {name: DecidingSets.from_plain(one) for name, one in sets.items()},
         )
 
 
@@ -109,13 +117,17 @@ def with_known(
         for segmenter, segmentation in segmentations.items()
     }
     now = [
-        Known(
-            {**one.maps, **{made_by: raw[name][at] for name, made_by in methods.items()}},
-            {
+        replace(
+            one,
+            maps={**one.maps, **{made_by: raw[name][at] for name, made_by in methods.items()}},
+            segmentations={
                 **one.segmentations,
                 **{made_by: segmentations[name][at] for name, made_by in segmenters.items()},
             },
-            {**one.orders, **{segmenters[name]: order[at] for name, order in orders.items()}},
+            orders={
+                **one.orders,
+                **{segmenters[name]: order[at] for name, order in orders.items()},
+            },
         )
         for at, one in enumerate(known)
     ]

@@ -43,7 +43,7 @@ from naspix.runs import (
 # no number depends on these, or they only say which of the numbers are asked for
 _FREE = (
     *("batch_size", "device", "methods", "segmenters", "parameters", "quick", "greedy"),
-    *("threshold", "file_format"),
+    *("sets", "threshold", "file_format"),
 )
 Told = Callable[[Row], None]
 

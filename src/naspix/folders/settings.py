@@ -30,6 +30,7 @@ class PhotoSettings(ModelSettings):
         threshold: From which probability on a class is listed, where an image may have several.
         quick: Fewer masks, samples and steps in the methods that take long.
         greedy: Also search the order in which superpixels can be hidden at the least cost.
+        sets: Also search the few superpixels that suffice for the class, and those that it needs.
         resize: ``"model"`` (as the network wants photos), ``"crop"``, ``"squash"``, ``"pad"`` or
             ``"none"``.
         max_pixels: Larger photos are refused.
@@ -48,6 +49,7 @@ class PhotoSettings(ModelSettings):
     threshold: float = 0.5
     quick: bool = False
     greedy: bool = False
+    sets: bool = False
     resize: Literal["model", "crop", "squash", "pad", "none"] = "model"
     max_pixels: int = 100_000_000
     exif: bool = True

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from naspix import registry
 from naspix.errors import InputError, NaspixError
-from naspix.explain import explain
+from naspix.explain import explain, search_sets
+from naspix.explanation import Explanation
 from naspix.folders.known import Known, with_known
 from naspix.folders.settings import PhotoSettings
 from naspix.images import Photo, ReadingAhead, answers_of, of_one_size
@@ -39,6 +40,7 @@ from naspix.runs import (
 )
 from naspix.segmentation import Segmentation
 from naspix.targets import Contrast, Each
+from naspix.tiling import OverTiles
 
 
 @runtime_checkable
@@ -140,7 +142,7 @@ class Explain:
         return digest_of(
             {name: repr(method) for name, method in self._methods.items()},
             {name: repr(segmenter) for name, segmenter in self._segmenters.items()},
-            [settings.greedy, settings.threshold, settings.file_format],
+            [settings.greedy, settings.sets, settings.threshold, settings.file_format],
         )
 
     def __call__(
@@ -186,6 +188,8 @@ class Explain:
             told=lambda name: told(name) if name in methods or name in segmenters else None,
         )
         explanation, entries = with_known(explanation, methods, segmenters, entries)
+        if self._settings.sets:
+            explanation, entries = self._with_sets(explanation, methods, segmenters, entries)
         rows: list[Row] = []
         for number, found in enumerate(explanation.photos()):
             photo = photos[number // n_each]
@@ -220,6 +224,43 @@ class Explain:
                 }
             )
         return rows
+
+    def _with_sets(
+        self,
+        explanation: Explanation,
+        methods: Mapping[str, str],
+        segmenters: Mapping[str, str],
+        known: Sequence[Known],
+    ) -> tuple[Explanation, list[Known]]:
+        """The explanation with what suffices and what is needed, and that among what is known."""
+        threshold = self._settings.threshold
+        words = {
+            (method, segmenter): f"{methods[method]} over {segmenters[segmenter]} from {threshold}"
+            for method, segmenter in explanation.pooled
+        }
+        lacking = {
+            pair: heat
+            for pair, heat in explanation.pooled.items()
+            if not all(words[pair] in one.sets for one in known)
+        }
+        found = search_sets(
+            OverTiles(self.model) if self._settings.tiles else self.model,
+            explanation.images,
+            lacking,
+            explanation.segmentations,
+            explanation.target,
+            threshold,
+        )
+        found |= {
+            pair: tuple(one.sets[words[pair]] for one in known)
+            for pair in explanation.pooled
+            if pair not in lacking
+        }
+        now = [
+            replace(one, sets={**one.sets, **{words[p]: sets[at] for p, sets in found.items()}})
+            for at, one in enumerate(known)
+        ]
+        return replace(explanation, deciding={p: found[p] for p in explanation.pooled}), now
 
     def _fitting(self, photo: Photo, of_tiles: str) -> str:
         """What of a photo the network sees, in words."""

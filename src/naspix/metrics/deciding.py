@@ -5,8 +5,9 @@ smallest found that keeps the class while all else is hidden, and the smallest f
 changes it. Saliency only says in which order superpixels are tried.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -56,6 +57,17 @@ class DecidingSets:
     sufficient: RegionSet | None
     necessary: RegionSet | None
     n_forwards: int
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any]) -> "DecidingSets":
+        """What ``dataclasses.asdict`` made of one, also by way of JSON."""
+
+        def one(found: Mapping[str, Any] | None) -> RegionSet | None:
+            if found is None:
+                return None
+            return RegionSet(**{**found, "superpixels": tuple(found["superpixels"])})
+
+        return cls(one(plain["sufficient"]), one(plain["necessary"]), plain["n_forwards"])
 
 
 def deciding_sets(
