@@ -1,17 +1,22 @@
 """Actions: what visitors are answered is what the Python interface finds."""
 
+import base64
 import io
+import secrets
+import zipfile
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 from pydantic import ValidationError
-from visitors import visitor_of
+from visitors import lined_up, visitor_of
 
 import naspix
 from naspix.app import Backend, Networks
 from naspix.app.actions import ACTIONS
 from naspix.app.photos import sample_image
+from naspix.app.queue import Job
 
 
 def _hidden_by_hand(model, name, numbers):
@@ -131,8 +136,63 @@ def test_comparison_has_a_map_for_each_pair(ask, cat):
     assert abs(counts[1] - counts[0]) <= 0.4 * counts[0]
     for row in found["rows"]:
         assert len(row["maps"]) == 3
-        assert all(one["picture"].startswith("data:image/png;base64,") for one in row["maps"])
-        assert row["low"] < row["high"]
+        for one in row["maps"]:
+            assert one["picture"].startswith("data:image/png;base64,")
+            assert one["low"] < one["high"]
+
+
+def test_a_map_has_the_same_colours_on_the_page_in_a_comparison_and_in_the_pictures(ask, cat):
+    regions = ask("rank", method="vanilla_gradient")["regions"]
+    scale = regions["scale"]
+    compared = ask("compare", methods=["vanilla_gradient"])["comparison"]["rows"][0]["maps"][1]
+    assert compared["colours"] == scale["colours"]
+    for end in ("low", "high"):
+        assert compared[end] == pytest.approx(scale[end], abs=1e-6)
+    pixels = _pixels(compared["picture"])
+    content = base64.b64decode(ask("save", what="pictures")["file"]["data"])
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        saved = _pixels(archive.read("pooled-vanilla_gradient-nas.png"))
+    for number, (x, y) in enumerate(regions["middle"]):
+        colour = [int(regions["heat"][number][i : i + 2], 16) for i in (1, 3, 5)]
+        assert pixels[2 * y, 2 * x].tolist() == colour
+        zoom = saved.shape[0] // 224
+        assert saved[zoom * y, zoom * x].tolist() == colour
+
+
+def _pixels(picture: str | bytes) -> np.ndarray:
+    content = base64.b64decode(picture.split(",")[1]) if isinstance(picture, str) else picture
+    return np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
+
+
+def test_what_was_compared_before_another_cut_is_refused(backend, monkeypatch):
+    key = secrets.token_hex(16)
+    ask = visitor_of(backend, key)
+    ask("sample", name="chelsea")
+
+    def interrupted(*_: object) -> None:
+        lined_up(backend, key, "segment", n_clusters=12)  # done while the network is asked
+
+    monkeypatch.setattr(Job, "expect", interrupted)
+    answer = ask("compare", methods=["grad_cam"], segmenters=["slic"])
+    assert "cut anew" in answer["sentence"]
+    assert ask("hello")["regions"]["n_asked"] == 12
+    report = base64.b64decode(ask("save", what="report")["file"]["data"]).decode()
+    assert "SLIC" not in report
+
+
+def test_contrast_tells_what_speaks_against(ask, cat):
+    found = ask("contrast", positive=282, negative=285)["contrast"]
+    assert not found["says_against"]  # Grad-CAM++ keeps what is above zero
+    measured, _ = found["maps"]
+    assert measured["low"] == -measured["high"] < 0
+    assert min(found["fall"]) < 0 < max(found["fall"])
+    pixels = _pixels(measured["picture"])
+    for number, (x, y) in enumerate(cat["regions"]["middle"]):
+        red, _, blue = pixels[2 * y, 2 * x].astype(int)
+        if abs(found["fall"][number]) > 0.1 * measured["high"]:
+            assert (red > blue) == (found["fall"][number] > 0)
+    fields = {"positive": 282, "negative": 285, "method": "integrated_gradients"}
+    assert ask("contrast", **fields)["contrast"]["says_against"]
 
 
 def test_contrast_is_the_difference_of_both_scores(model, ask, cat):
@@ -168,6 +228,9 @@ def test_contrast_is_the_difference_of_both_scores(model, ask, cat):
         ("toggle", {"number": 0, "photo": "another"}, "another photo"),
         ("toggle", {"number": 0, "cut": 99}, "cut anew"),
         ("photo", {"content": b""}, "empty"),
+        ("undo", {"cut": 99}, "cut anew"),
+        ("save", {"what": "report", "cut": 99}, "cut anew"),
+        ("compare", {"methods": ["grad_cam"], "cut": 99}, "cut anew"),
         ("segment", {"levels": [9]}, "level"),
         ("segment", {"levels": [-1]}, "level"),
     ],
@@ -188,6 +251,7 @@ def test_mistakes_are_answered_in_a_sentence(ask, cat, action, arguments, words)
         {"n_clusters": "5"},
         {"n_clusters": True},
         {"algorithm": "kmean"},
+        {"levels": []},
         {"levels": ["features.0"]},
         {"levels": "34"},
         {"levels": [[3]]},

@@ -55,8 +55,8 @@ def test_scores_are_those_of_the_network_on_the_hidden_photo(linear):
     hiding.toggle(1)
     hiding.toggle(3)
     expected = linear(hide(linear, hiding._images, SUPERPIXELS, [1, 3]))[0]
-    torch.testing.assert_close(hiding.logits, expected)
-    assert hiding.share == pytest.approx(6 / 12)
+    torch.testing.assert_close(hiding.state()[2], expected)
+    assert hiding.share(hiding.hidden) == pytest.approx(6 / 12)
 
 
 @given(st.lists(st.sampled_from(["0", "1", "2", "3", "all", "none", "invert"]), max_size=12))
@@ -143,6 +143,40 @@ def test_each_hidden_alone(linear):
     for n in range(4):
         expected = linear(hide(linear, hiding._images, SUPERPIXELS, [n]))[0]
         torch.testing.assert_close(alone[n], expected)
+
+
+class _Interrupted(_Weighted):
+    """Something else happens while it is asked."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        meanwhile, self.meanwhile = self.meanwhile, lambda: None
+        meanwhile()
+        return super().forward(images)
+
+    def meanwhile(self) -> None: ...
+
+
+def test_what_is_remembered_may_be_dropped_amid_the_work():
+    network = _Interrupted()
+    network.weight = torch.arange(400.0).view(20, 20)
+    model = naspix.wrap_model(network, mean=[0.5] * 3, input_size=(20, 20))
+    hiding = Hiding(model, torch.rand(1, 3, 20, 20), torch.arange(400).view(1, 20, 20), 0)
+    network.meanwhile = lambda: [hiding._logits([frozenset({a, a + 1})]) for a in range(300)]
+    alone = hiding.alone()
+    assert alone.shape == (400, 2)
+    assert len(hiding._known) <= 202
+
+
+def test_hidden_ones_and_scores_are_of_one_moment():
+    network = _Interrupted()
+    model = naspix.wrap_model(network, mean=[0.5] * 3, input_size=(3, 4))
+    hiding = _hiding(model)
+    hiding.toggle(0)
+    network.meanwhile = lambda: hiding.toggle(1)
+    hidden, _, logits = hiding.state()
+    assert hidden == {0, 1}
+    expected = model(hide(model, hiding._images, SUPERPIXELS, [0, 1]))[0]
+    torch.testing.assert_close(logits, expected)
 
 
 @pytest.mark.parametrize("number", [-1, 4, 10**12])

@@ -79,3 +79,11 @@ def test_code_of_ones_own_needs_its_flag_and_visitors_cannot_name_any(tmp_path):
     for other in (name, f"{tmp_path / 'mine.py'}:other", "os:getcwd"):
         with pytest.raises(UnknownNameError):
             networks.load(other)
+
+
+def test_why_a_network_cannot_be_loaded_names_no_folder(tmp_path):
+    (tmp_path / "resnet18-mine.safetensors").write_bytes(b"no such thing")
+    networks = networks_of(folder=tmp_path)
+    with pytest.raises(InputError, match="resnet18-mine") as caught:
+        networks.load("resnet18-mine")
+    assert str(tmp_path.parent) not in str(caught.value)

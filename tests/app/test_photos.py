@@ -24,7 +24,7 @@ def test_a_photo_is_read_as_python_reads_it(model, form, tmp_path):
     content = _encoded(Image.fromarray(sample_image("coffee")), form)
     path = tmp_path / "photo"
     path.write_bytes(content)
-    assert torch.equal(read_upload(content, model), model.load_images([path]))
+    assert torch.equal(read_upload(content, model).images, model.load_images([path]))
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_too_large_in_bytes_or_pixels(model):
         read_upload(content, model, Limits(n_bytes=100))
     with pytest.raises(ImageError, match="300 x 200 pixels, more than"):
         read_upload(content, model, Limits(n_pixels=50_000))
-    assert read_upload(content, model, Limits(n_pixels=60_000)).shape == (1, 3, 224, 224)
+    assert read_upload(content, model, Limits(n_pixels=60_000)).images.shape == (1, 3, 224, 224)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_hostile_files_give_a_photo_or_a_sentence(model):
         warnings.simplefilter("ignore")  # Pillow's, about what it finds in them
         for what, content in hostile_files(84, seed=3):
             try:
-                images = read_upload(content, model, small)
+                images = read_upload(content, model, small).images
             except ImageError as error:
                 sentence = str(error)
                 kinds["refused"] += 1

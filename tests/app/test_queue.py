@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from naspix.app.queue import Job, Queue, UnwantedError
+from naspix.app.queue import BusyError, Job, Queue, UnwantedError
 
 
 def _served(queue: Queue, jobs: list[Job]) -> list[str]:
@@ -46,6 +46,45 @@ def _until(condition) -> None:
 def test_lanes_are_served_in_turn_however_much_one_asks():
     jobs = [Job(lane) for lane in "aaaaabbc"]
     assert "".join(_served(Queue(), jobs)) == "abcabaaa"
+
+
+def test_addresses_are_served_in_turn_however_many_visitors_one_has():
+    jobs = [Job(lane) for lane in ("evil/1/a", "evil/2/a", "evil/2/b", "evil/3/a", "good/1/a")]
+    served = ["evil/1/a", "good/1/a", "evil/2/a", "evil/3/a", "evil/2/b"]
+    assert _served(Queue(), jobs) == served
+
+
+def test_nobody_takes_all_places():
+    queue, done = Queue(most_jobs=10, most_of_address=4, most_of_visitor=2), threading.Event()
+    waits = lambda job: {"": done.wait(10)}  # noqa: E731
+    for lane in ("evil/1/a", "evil/1/b", "evil/2/a", "evil/3/a"):
+        queue.submit(lane, "", waits)
+    for lane in ("evil/1/c", "evil/4/a"):
+        with pytest.raises(BusyError, match="waiting already"):
+            queue.submit(lane, "", waits)
+    others = [queue.submit(lane, "", waits) for lane in ("good/1/a", "good/1/b", "good/2/a")]
+    done.set()
+    assert [job.result.result(10) for job in others] == [{"": True}] * 3
+    queue.close()
+
+
+def test_a_lanes_requests_are_answered_in_their_order():
+    queue, order = Queue(), []
+
+    def work(job: Job) -> dict:
+        for _ in range(3):
+            queue.let_others_in(job)
+            order.append(job.doing)
+        return {}
+
+    with queue.take(Job("somebody")):
+        jobs = [queue.submit("a/b/c", doing, work) for doing in ("first", "second")]
+        jobs.append(queue.submit("a/b/other", "aside", work))
+    for job in jobs:
+        job.result.result(10)
+    assert [one for one in order if one != "aside"] == ["first"] * 3 + ["second"] * 3
+    assert order[-1] != "aside"  # which was let in between
+    queue.close()
 
 
 def test_places_in_line_are_those_in_which_jobs_are_served():

@@ -8,11 +8,10 @@ import zipfile
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 import naspix
-from naspix.app.photos import sample_image
+from naspix.app.photos import picture_of, sample_image
 from naspix.app.saving import explanation, python_lines, stem
 from naspix.app.study import Study
 
@@ -22,22 +21,16 @@ def _saved(ask, what: str) -> tuple[str, bytes]:
     return file["name"], base64.b64decode(file["data"])
 
 
-@pytest.fixture
-def photo(tmp_path, monkeypatch):
-    """A file of the name that the sample has in the page, in the working directory."""
-    monkeypatch.chdir(tmp_path)
-    Image.fromarray(sample_image("chelsea")).save("chelsea.png")
-    return tmp_path
-
-
 @pytest.mark.parametrize("algorithm", ["kmeans", "ward"])
-def test_the_lines_give_exactly_this_result(ask, cat, photo, capsys, algorithm):
+def test_the_lines_give_exactly_this_result(ask, cat, capsys, tmp_path, monkeypatch, algorithm):
+    monkeypatch.chdir(tmp_path)  # where there is no file
     state = ask("segment", algorithm=algorithm, n_clusters=6)
     ask("rank", method="grad_cam")
     ask("toggle", number=1)
     scores = ask("toggle", number=3)["scores"]
     name, lines = _saved(ask, "python")
     assert name == "chelsea-explain.py"
+    assert ask("python")["code"] == lines.decode()
     world: dict = {}
     exec(compile(lines.decode(), name, "exec"), world)
     printed = capsys.readouterr().out.splitlines()
@@ -50,6 +43,20 @@ def test_the_lines_give_exactly_this_result(ask, cat, photo, capsys, algorithm):
     means = ask("hello")["regions"]["saliency"]
     found = world["pooled"][world["seg"].superpixels == 3]
     assert float(found.mean()) == pytest.approx(means[3], rel=1e-4)
+
+
+@pytest.mark.parametrize("fitting", ["model", "squash", "pad"])
+def test_the_lines_of_an_upload_read_the_file_as_it_was_fitted(ask, tmp_path, monkeypatch, fitting):
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(sample_image("chelsea")).save("it's.png")
+    state = ask("photo", (tmp_path / "it's.png").read_bytes(), name="it's.png", fitting=fitting)
+    code = ask("python")["code"]
+    assert "keep it beside this file" in code
+    world: dict = {}
+    exec(compile(code, "lines", "exec"), world)
+    assert int(world["seg"].n_superpixels[0]) == state["regions"]["n"]
+    bar = state["scores"]["bars"][0]
+    assert float(world["before"][bar["index"]]) == pytest.approx(bar["before"], abs=1e-6)
 
 
 def test_the_segmentation_as_npz_and_coco(ask, cat, model, tmp_path):
@@ -95,7 +102,9 @@ def test_pictures_are_pngs(ask, cat, model):
 
 def test_names_cannot_leave_their_place_or_their_quotes(model):
     name = "'); import os #\n<script>.png"
-    study = Study(model, "efficientnet_lite0", torch.rand(1, 3, 64, 64), name)
+    pixels = np.zeros((64, 64, 3), np.uint8)
+    picture = picture_of(pixels, model, name=name, code=repr(name), note="a\nb")
+    study = Study(model, "efficientnet_lite0", picture)
     lines = python_lines(study, "model = None")
     assert f"[{name!r}]" in lines
     compile(lines, "lines", "exec")

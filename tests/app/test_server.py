@@ -258,10 +258,15 @@ def test_a_password_keeps_others_out():
 
         for path in ("/", "/static/page.css", "/openapi.json", HELLO):
             assert _status(address, path) == 401
-            assert _status(address, path, headers=tried("ada:guess")) == 401
-        assert _status(address, "/", headers={"Authorization": "Basic %%%"}) == 401
-        assert _status(address, "/", headers={"Authorization": "Bearer ada"}) == 401
+        wrong = ({"Authorization": "Basic %%%"}, {"Authorization": "Bearer ada"}, tried("ada:x"))
         right = tried("ada:secret: with colon")
+        for headers in wrong:
+            assert _status(address, "/", headers=headers) == 401
+        assert _status(address, "/", headers=right) == 200
+        for _ in range(4):
+            assert _status(address, "/", headers=tried("ada:guess")) == 401
+        assert _status(address, "/", headers=right) == 429  # for two seconds
+        time.sleep(2.1)
         assert _status(address, "/", headers=right) == 200
         assert _status(address, HELLO, data=b"{}", headers=right) == 200
 

@@ -42,12 +42,27 @@ def test_visitors_are_bounded_and_forgotten(model):
     first = visitor_of(backend)
     first("sample", name="chelsea")
     for _ in range(3):
-        backend.session(secrets.token_hex(16))
+        backend.session(secrets.token_hex(16))  # without a photo: these give way first
     assert backend.n_sessions == 2
+    assert first("toggle", number=0)["ok"]
+    for _ in range(2):
+        visitor_of(backend)("sample", name="coffee")
     assert "choose it again" in first("toggle", number=0)["sentence"]
     backend._forget_after = -1.0
     backend.session(secrets.token_hex(16))
     assert backend.n_sessions <= 1
+    backend.close()
+
+
+def test_who_opens_many_pages_throws_nobody_else_out(model):
+    backend = Backend(Networks({"net": lambda: model}), most_sessions=6)
+    kept = {f"visitor-{i}": f"address-{i}" for i in range(3)}
+    for key, address in kept.items():
+        backend.session(key, address)
+    for i in range(20):
+        backend.session(f"attacker-{i}", "evil")
+    assert backend.n_sessions == 6
+    assert kept.keys() <= backend._sessions.keys()
     backend.close()
 
 

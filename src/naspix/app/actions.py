@@ -10,12 +10,20 @@ from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
-from torch import Tensor
 
 from naspix import registry
 from naspix.app import comparison, saving
 from naspix.app.group import MOST_PHOTOS, Group, described, thumbnail
-from naspix.app.photos import SAMPLES, read_upload, sample_image, sample_thumbnails, shown_name
+from naspix.app.photos import (
+    SAMPLES,
+    Fitting,
+    Picture,
+    picture_of,
+    read_upload,
+    sample_image,
+    sample_thumbnails,
+    shown_name,
+)
 from naspix.app.queue import Answer, Job
 from naspix.app.regions import MOST_CLUSTERS, Algorithm, Cut
 from naspix.app.session import Backend, Session
@@ -51,8 +59,13 @@ class Action(BaseModel):
 
 
 class OnPhoto(Action):
-    """A request about the photo that the page shows; about another one it is refused."""
+    """A request about the photo that the page shows; about another one it is refused.
 
+    Attributes:
+        about_cut: Whether it is about the superpixels that are shown, and refused about others.
+    """
+
+    about_cut: ClassVar[bool] = True
     photo: str | None = Field(None, max_length=64, description="token of the photo that is shown")
     cut: int | None = Field(None, description="number of the cut that is shown")
 
@@ -60,14 +73,24 @@ class OnPhoto(Action):
         """The session's photo.
 
         Raises:
-            InputError: there is none, or the page shows another.
+            InputError: there is none, or the page shows another, or another cut of it.
         """
         study = session.study
         if study is None:
             raise InputError("the photo is not here any more; choose it again")
         if self.photo not in (None, study.token):
             raise InputError("another photo was chosen meanwhile")
+        if self.about_cut and self.cut not in (None, study.n_cuts):
+            raise InputError("the photo was cut anew meanwhile; ask again")
         return study
+
+    def answer(self, backend: Backend, session: Session, job: Job) -> Answer:
+        """Do what is asked; refuse it after all where photo or cut were changed amid the work."""
+        study = self.study(session)
+        self.photo, self.cut = study.token, study.n_cuts
+        answer = self._answer(backend, session, job)
+        self.study(session)
+        return answer
 
     def _answer(self, backend: Backend, session: Session, job: Job) -> Answer:
         study = self.study(session)
@@ -89,7 +112,7 @@ class Hello(Action):
 
     def _answer(self, backend: Backend, session: Session, job: Job) -> Answer:
         if session.study is None and (given := backend.given) is not None:
-            copy = Study(given.model, given.network, given.images, given.name, given.cut)
+            copy = Study(given.model, given.network, given.picture, given.cut)
             _begin(backend, session, copy)
         return {
             "networks": list(backend.networks.names),
@@ -104,46 +127,67 @@ class Hello(Action):
         }
 
 
-class Sample(Action):
-    """Begin with one of the samples."""
+class Choice(Action):
+    """A photo for one of the networks. It is read and fitted while others are served."""
 
     doing: ClassVar[str] = "reading the photo"
-    name: str
     network: str | None = None
+    fitting: Fitting = Field("model", description="how it is fitted into the network's size")
+
+    def read(self, backend: Backend, job: Job) -> tuple[Classifier, str, Picture]:
+        """The network, its name and the photo."""
+        network = self.network or backend.networks.names[0]
+        with backend.queue.aside(job):
+            model = backend.networks.load(network)
+            with backend.reading.take(Job(job.lane)):
+                picture = self._read(backend, model)
+        return model, network, picture
+
+    def _read(self, backend: Backend, model: Classifier) -> Picture:
+        raise NotImplementedError
+
+
+class Sample(Choice):
+    """Begin with one of the samples."""
+
+    name: str = Field(max_length=80)
 
     def _answer(self, backend: Backend, session: Session, job: Job) -> Answer:
         if self.name not in SAMPLES:
             raise UnknownNameError.among("sample", self.name, SAMPLES)
-        network = self.network or backend.networks.names[0]
-        model = backend.networks.load(network)
-        images = model.load_images([sample_image(self.name)])
-        return _begin(backend, session, Study(model, network, images, f"{self.name}.png"))
+        return _begin(backend, session, Study(*self.read(backend, job)))
+
+    def _read(self, backend: Backend, model: Classifier) -> Picture:
+        return picture_of(
+            sample_image(self.name),
+            model,
+            name=f"{self.name}.png",
+            code=f"skimage.data.{self.name}()",
+            fitting=self.fitting,
+        )
 
 
-class Upload(Action):
+class Upload(Choice):
     """A photo that is sent as the request's body; the fields come in the query."""
 
-    doing: ClassVar[str] = "reading the photo"
     name: str = Field("photo", max_length=1000, description="what it is called, for people")
-    network: str | None = None
     _content: bytes = PrivateAttr(b"")
 
     def attach(self, content: bytes) -> None:
         """Add the body."""
         self._content = content
 
-    def read(self, backend: Backend) -> tuple[Classifier, str, Tensor, str]:
-        """The network, its name, the image and what it is called."""
-        network, name = self.network or backend.networks.names[0], shown_name(self.name)
-        model = backend.networks.load(network)
-        return model, network, read_upload(self._content, model, backend.limits, name=name), name
+    def _read(self, backend: Backend, model: Classifier) -> Picture:
+        content, self._content = self._content, b""
+        name = shown_name(self.name)
+        return read_upload(content, model, backend.limits, name=name, fitting=self.fitting)
 
 
 class Photo(Upload):
     """Begin with a photo."""
 
     def _answer(self, backend: Backend, session: Session, job: Job) -> Answer:
-        return _begin(backend, session, Study(*self.read(backend)))
+        return _begin(backend, session, Study(*self.read(backend, job)))
 
 
 # --------------------------------------------------------------------- regions and scores
@@ -152,10 +196,13 @@ class Photo(Upload):
 class Segment(OnPhoto):
     """Cut the photo anew; nothing is hidden then."""
 
+    about_cut: ClassVar[bool] = False
     doing: ClassVar[str] = "cutting"
     algorithm: Algorithm = "kmeans"
     n_clusters: int = Field(5, ge=2, le=MOST_CLUSTERS)
-    levels: list[int] | None = Field(None, max_length=64, description="the network's, by number")
+    levels: list[int] | None = Field(
+        None, min_length=1, max_length=64, description="the network's, by number"
+    )
 
     def _answer(self, backend: Backend, session: Session, job: Job) -> Answer:
         study = self.study(session)
@@ -166,8 +213,7 @@ class Segment(OnPhoto):
             job.doing = "building Ward's tree, once for these levels"
             cutter.prepare(levels)
             backend.queue.wait_for(backend.trees.plan(cutter, levels, wanted=True), job)
-            if session.study is not study:
-                raise InputError("another photo was chosen meanwhile")
+            self.study(session)
         study.segment(cut)
         if cut.algorithm != "ward":
             backend.trees.plan(cutter, levels)
@@ -177,6 +223,7 @@ class Segment(OnPhoto):
 class Target(OnPhoto):
     """Explain another class; what is hidden stays so."""
 
+    about_cut: ClassVar[bool] = False
     doing: ClassVar[str] = "asking about another class"
     index: int
 
@@ -189,6 +236,7 @@ class Target(OnPhoto):
 class Rank(OnPhoto):
     """Rank superpixels by another saliency method."""
 
+    about_cut: ClassVar[bool] = False
     doing: ClassVar[str] = "ranking superpixels"
     is_long: ClassVar[bool] = True
     method: str
@@ -205,8 +253,6 @@ class Toggle(OnPhoto):
     number: int
 
     def _change(self, study: Study, job: Job) -> None:
-        if self.cut not in (None, study.n_cuts):
-            raise InputError("the photo was cut anew meanwhile; click again")
         study.hiding.toggle(self.number)
 
 
@@ -295,6 +341,7 @@ class Contrast(OnPhoto):
 class FindClass(OnPhoto):
     """The network's classes whose names hold a text, or whose number it is."""
 
+    about_cut: ClassVar[bool] = False
     doing: ClassVar[str] = "looking for classes"
     text: str = Field("", max_length=80)
 
@@ -305,6 +352,16 @@ class FindClass(OnPhoto):
         found.sort(key=lambda i: (not names[i].startswith(wanted), names[i]))
         classes = [{"index": i, "name": study.model.category(i)} for i in found[:_MOST_FOUND]]
         return {"classes": classes}
+
+
+class Python(OnPhoto):
+    """The Python lines that give what is shown."""
+
+    doing: ClassVar[str] = "writing the lines"
+
+    def _answer(self, backend: Backend, session: Session, job: Job) -> Answer:
+        study = self.study(session)
+        return {"code": saving.python_lines(study, backend.networks.line(study.network))}
 
 
 class Save(OnPhoto):
@@ -330,13 +387,13 @@ class GroupAdd(Upload):
     doing: ClassVar[str] = "reading a photo"
 
     def _answer(self, backend: Backend, session: Session, job: Job) -> Answer:
-        _, network, images, name = self.read(backend)
+        _, network, picture = self.read(backend, job)
         if session.group is None or session.group.network != network:
             session.group = Group(network)
-        session.group.add(name, images)
+        session.group.add(picture.name, picture.images)
         return {
             "n_photos": len(session.group),
-            "added": {"name": name, "picture": thumbnail(images)},
+            "added": {"name": picture.name, "picture": thumbnail(picture.images)},
         }
 
 
@@ -395,6 +452,7 @@ ACTIONS: Mapping[str, type[Action]] = {
     "compare": Compare,
     "contrast": Contrast,
     "find_class": FindClass,
+    "python": Python,
     "save": Save,
     "group_add": GroupAdd,
     "group_clear": GroupClear,

@@ -1,24 +1,21 @@
 """Methods and segmenters side by side on one photo, and why one class and not another.
 
-In: a study and names. Out: pictures and numbers for a page. A method's raw map and its pooled maps
-share one scale; the other segmenters' parameters are chosen so that they have as many superpixels
-as NAS has.
+In: a study and names. Out: pictures and numbers for a page. Each picture has its scale beside it,
+which is that of the same map in the report and in its pictures; the other segmenters' parameters
+are chosen so that they have as many superpixels as NAS has.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from naspix import registry
 from naspix.app.photos import png_url
-from naspix.app.regions import hex_colours, mean_saliency, ranks
+from naspix.app.regions import mean_saliency, ranks, told_scale
 from naspix.app.study import Study, Told
 from naspix.errors import InputError, UnknownNameError
 from naspix.plots import (
-    Scale,
     boundary_picture,
     photo_picture,
     saliency_picture,
@@ -30,7 +27,6 @@ from naspix.targets import Contrast
 
 MATCHED = ("slic", "felzenszwalb", "watershed", "quickshift")
 _ZOOM = 2
-_BEYOND = 0.005  # share of pixels beyond the last colour
 
 
 def compare(
@@ -82,8 +78,9 @@ def compare(
 def contrast(study: Study, positive: int, negative: int, method: str, told: Told) -> dict[str, Any]:
     """Which superpixels speak for one class rather than for another.
 
-    The map is the method's for the difference of both scores before the softmax. Beside it stands
-    what hiding each superpixel alone does to that difference.
+    Measured: what hiding each superpixel alone does to the difference of both scores before the
+    softmax. Beside it stands the method's map of that difference. Many methods keep what is above
+    zero only, so that their maps cannot speak for the second class.
 
     Raises:
         InputError: the classes are the same, or none.
@@ -94,56 +91,41 @@ def contrast(study: Study, positive: int, negative: int, method: str, told: Told
         raise InputError("choose two different classes; there is no contrast of one with itself")
     heat = study.heat(method, Contrast(positive, negative), told)
     pooled = superpixelify(heat, study.segmentation.superpixels)
-    scale = saliency_scale(pooled.cpu().numpy(), signed=True, outliers=_BEYOND)
     means = mean_saliency(study.segmentation, heat)
     n = len(means)
     told(n, "hiding each superpixel")
     difference = study.hiding.before[positive] - study.hiding.before[negative]
     alone = study.hiding.alone()
     falls = difference - (alone[:, positive] - alone[:, negative])
+    labels = study.segmentation.superpixels.cpu()
     return {
         "positive": {"index": positive, "name": study.model.category(positive)},
         "negative": {"index": negative, "name": study.model.category(negative)},
         "method_title": registry.title_of(method),
+        "says_against": bool(heat.min() < 0),
         "difference": float(difference),
-        "low": scale.low,
-        "high": scale.high,
-        "colours": gradient(signed=True),
         "photo": png_url(photo_picture(study.array(), zoom=_ZOOM)),
-        "picture": png_url(saliency_picture(pooled[0].cpu().numpy(), scale, zoom=_ZOOM)),
+        "maps": [
+            _map("what hiding each alone takes from the lead", falls[labels], signed=True),
+            _map(f"{registry.title_of(method)}, averaged over each", pooled, signed=True),
+        ],
         "saliency": means.tolist(),
         "rank": ranks(means).tolist(),
         "fall": falls.tolist(),
     }
 
 
-def gradient(*, signed: bool) -> list[str]:
-    """The colours from low to high, as CSS has them."""
-    from matplotlib import colormaps
-
-    colours = colormaps[Scale(0.0, 1.0, signed).colormap](np.linspace(0, 1, 9), bytes=True)
-    return hex_colours(colours[:, :3])
-
-
 def _row(method: str, heat: Tensor, cuts: dict[str, Segmentation]) -> dict[str, Any]:
-    pooled = {name: superpixelify(heat, cut.superpixels) for name, cut in cuts.items()}
-    every = torch.cat([heat, *pooled.values()]).cpu().numpy()
-    scale = saliency_scale(every, outliers=_BEYOND)
+    signed = bool(heat.min() < 0)
+    maps = [_map("as it is", heat, signed=signed, outliers=0.005)]
+    for name, cut in cuts.items():
+        pooled = superpixelify(heat, cut.superpixels)
+        maps.append(_map(f"over {registry.title_of(name)}", pooled, signed=signed))
+    return {"method": method, "title": registry.title_of(method), "maps": maps}
 
-    def drawn(values: Tensor) -> str:
-        return png_url(saliency_picture(values[0].float().cpu().numpy(), scale, zoom=_ZOOM))
 
-    return {
-        "method": method,
-        "title": registry.title_of(method),
-        "low": scale.low,
-        "high": scale.high,
-        "colours": gradient(signed=scale.signed),
-        "maps": [
-            {"title": "as it is", "picture": drawn(heat)},
-            *(
-                {"title": f"over {registry.title_of(name)}", "picture": drawn(values)}
-                for name, values in pooled.items()
-            ),
-        ],
-    }
+def _map(title: str, values: Tensor, *, signed: bool, outliers: float = 0.01) -> dict[str, Any]:
+    array = values[0].float().cpu().numpy()
+    scale = saliency_scale(array, signed=signed, outliers=outliers)
+    picture = png_url(saliency_picture(array, scale, zoom=_ZOOM))
+    return {"title": title, "picture": picture, **told_scale(scale)}

@@ -100,20 +100,18 @@ class Hiding:
         self.ends = self._ask([frozenset(), everything]) if ends is None else ends
         self._known = {frozenset(): self.ends[0], everything: self.ends[1]}
 
-    @property
-    def logits(self) -> Float[Tensor, " n_classes"]:
-        """With the hidden superpixels hidden."""
-        return self._logits([self.hidden])[0]
+    def state(self) -> tuple[frozenset[int], Curve | None, Float[Tensor, " n_classes"]]:
+        """What is hidden, the curve, and the logits with this hidden."""
+        while True:  # another request of the page may change it while the network is asked
+            hidden, curve = self.hidden, self.curve
+            logits = self._logits([hidden])[0]
+            if hidden == self.hidden and curve is self.curve:
+                return hidden, curve, logits
 
     @property
     def before(self) -> Float[Tensor, " n_classes"]:
         """The logits of the whole photo."""
         return self._known[frozenset()]
-
-    @property
-    def share(self) -> float:
-        """Of the photo that is hidden."""
-        return self._share(self.hidden)
 
     @property
     def can_undo(self) -> bool:
@@ -189,7 +187,7 @@ class Hiding:
             Curve(
                 curve.order,
                 curve.kind,
-                curve.fraction + [self._share(state) for state in states],
+                curve.fraction + [self.share(state) for state in states],
                 curve.score + further,
             ),
         )
@@ -209,18 +207,21 @@ class Hiding:
         self._past = [*self._past[-_MOST_UNDONE + 1 :], (self.hidden, self.curve)]
         self.hidden, self.curve = hidden, curve
 
-    def _share(self, hidden: frozenset[int]) -> float:
+    def share(self, hidden: frozenset[int]) -> float:
+        """Of the image that these superpixels cover."""
         return float(self._areas[sorted(hidden)].sum()) if hidden else 0.0
 
     def _logits(self, states: Sequence[frozenset[int]]) -> Float[Tensor, "n n_classes"]:
-        unknown = [state for state in dict.fromkeys(states) if state not in self._known]
+        # held here as well: another request of the page may drop what is remembered meanwhile
+        found = {state: self._known[state] for state in states if state in self._known}
+        unknown = [state for state in dict.fromkeys(states) if state not in found]
         for start in range(0, len(unknown), _AT_ONCE):
             some = unknown[start : start + _AT_ONCE]
-            self._known.update(zip(some, self._ask(some), strict=True))
-        answers = torch.stack([self._known[state] for state in states])
-        kept = [*self._ends, *(state for state in self._known if state not in self._ends)]
-        self._known = {state: self._known[state] for state in kept[:2] + kept[2:][-_MOST_UNDONE:]}
-        return answers
+            found.update(zip(some, self._ask(some), strict=True))
+        self._known.update(found)
+        for state in [state for state in self._known if state not in self._ends][:-_MOST_UNDONE]:
+            del self._known[state]
+        return torch.stack([found[state] for state in states])
 
     def _ask(self, states: Sequence[frozenset[int]]) -> Float[Tensor, "n n_classes"]:
         views = [hide(self._model, self._images, self._superpixels, state) for state in states]

@@ -5,6 +5,7 @@ what a visitor sends is looked up among these, so no path comes from outside. Ea
 is first asked for.
 """
 
+import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
@@ -12,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from naspix.errors import InputError, UnknownNameError
+from naspix.errors import InputError, NaspixError, UnknownNameError
 from naspix.models import (
     DEFAULT_MODEL,
     Classifier,
@@ -62,13 +63,19 @@ class Networks:
 
         Raises:
             UnknownNameError: there is none.
+            InputError: it cannot be loaded; why, without the folder that it lies in.
         """
         name = self.names[0] if name is None else name
         if name not in self._makers:
             raise UnknownNameError.among("network here", name, self._makers)
         with self._lock:
             if name not in self._loaded:
-                model = self._makers[name]()
+                try:
+                    model = self._makers[name]()
+                except Exception as error:
+                    reason = str(error) if isinstance(error, NaspixError) else type(error).__name__
+                    told = re.sub(r"[^\s'\"]*[/\\]", "", reason)
+                    raise InputError(f"the network {name} cannot be loaded: {told}") from error
                 self._watched.enter_context(self.watch(model))
                 self._loaded[name] = model
             return self._loaded[name]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from naspix.app.networks import Networks
+from naspix.app.photos import picture_of
 from naspix.app.session import Backend
 from naspix.app.study import Study
 from naspix.errors import InputError, MissingExtraError, NaspixWarning
@@ -80,7 +81,8 @@ def explore(model: Classifier, image: object = None, *, port: int = 0) -> "Explo
         >>> explorer.close()  # doctest: +SKIP
     """
     images = None if image is None else _one_image(model, image)
-    name = Path(image).name if isinstance(image, str | Path) else "photo"
+    is_file = isinstance(image, str | Path)
+    name, code = (Path(str(image)).name, repr(str(image))) if is_file else ("photo", "image")
     try:
         from naspix.app.server import Address, Server
     except MissingExtraError as missing:
@@ -93,7 +95,10 @@ def explore(model: Classifier, image: object = None, *, port: int = 0) -> "Explo
     backend = Backend(Networks({model.name: lambda: model}))
     try:
         if images is not None:
-            backend.given = Study(backend.networks.load(), model.name, images, name)
+            note = "" if is_file else "image is what naspix.explore was given"
+            one = image[0] if isinstance(image, list | tuple) else image
+            picture = picture_of(one, model, name=name, code=code, note=note)
+            backend.given = Study(backend.networks.load(), model.name, picture)
         return Explorer(backend, Server(backend, address, listening))
     except BaseException:
         listening.close()

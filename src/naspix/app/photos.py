@@ -1,8 +1,9 @@
 """Photos that come in: samples to begin with, and what a stranger sends, read or refused.
 
-Bytes in, an image ``(1, C, H, W)`` in [0, 1] out. What it is, its content tells. Nothing is written
-to the disk, and the name that a photo came with is text for people, never a path. The samples are
-scikit-image's, which come in its wheel.
+Bytes in, a ``Picture`` out: the image ``(1, C, H, W)`` in [0, 1] that the network gets, and the
+photo as people see it. What it is, its content tells. Nothing is written to the disk, and the name
+that a photo came with is text for people, never a path. The samples are scikit-image's, which come
+in its wheel.
 """
 
 import io
@@ -10,14 +11,17 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from naspix.errors import ImageError, NaspixError
-from naspix.images.decoding import opened
+from naspix.images import MAX_PIXELS, Resize, read_eight_bit
+from naspix.images.decoding import MODES, opened
 from naspix.models import Classifier
+from naspix.plots import photo_picture
 from naspix.report.pages import data_url
 
 # name in skimage.data -> what is seen
@@ -32,6 +36,9 @@ _SIDE = 160  # pixels of a thumbnail
 # PIL's names of formats whose decoders are built in and in wide use
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 _LONGEST_NAME = 80
+_LONGEST_SIDE = 1600  # pixels of a photo as it is shown
+
+Fitting = Resize | Literal["model"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,91 @@ class Limits:
 
     n_bytes: int = 20_000_000
     n_pixels: int = 40_000_000
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A photo, for the network and for people.
+
+    Attributes:
+        images: ``(1, C, H, W)`` in [0, 1], as the network gets it.
+        name: What it is called.
+        loading: The Python line that gives the images.
+        fitting: How it was fitted into the network's size, as for ``load_images``.
+        shown: As it came, upright and at most 1,600 pixels a side, as a data URL.
+        size: Its width and height.
+        frame: Where the image lies in it: left, top, width and height as shares of the photo.
+        told: The same in words.
+    """
+
+    images: Float[Tensor, "1 C H W"]
+    name: str
+    loading: str
+    fitting: Fitting
+    shown: str
+    size: tuple[int, int]
+    frame: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
+    told: str = ""
+
+
+def picture_of(
+    source: Any,
+    model: Classifier,
+    *,
+    name: str,
+    code: str,
+    note: str = "",
+    fitting: Fitting = "model",
+    max_pixels: int = MAX_PIXELS,
+) -> Picture:
+    """Fit a photo for the network, and keep it as it came for people.
+
+    Args:
+        source: What ``load_images`` takes, or a tensor ``(1, C, H, W)``, which is taken as it is.
+        model: Says size and channels.
+        name: What it is called.
+        code: The Python expression for the source.
+        note: A comment on it.
+        fitting: How it is fitted.
+        max_pixels: Larger photos are refused.
+
+    Example:
+        >>> import naspix
+        >>> model = naspix.load_model("efficientnet_lite0")
+        >>> wide = np.zeros((100, 400, 3), np.uint8)
+        >>> picture = picture_of(wide, model, name="wide", code="wide")
+        >>> picture.told
+        'the middle 100 x 100 of 400 x 100 pixels, at 224 x 224'
+        >>> picture.frame
+        (0.375, 0.0, 0.25, 1.0)
+        >>> picture_of(wide, model, name="wide", code="wide", fitting="squash").frame
+        (0.0, 0.0, 1.0, 1.0)
+    """
+    if isinstance(source, Tensor) and source.ndim == 4:
+        images, fit, loading = source.to(model.device), None, f"images = {code}"
+    else:
+        resize = "" if fitting == "model" else f", resize={fitting!r}"
+        loading = f"images = model.load_images([{code}]{resize})"
+        images = model.load_images([source], fitting, max_pixels=max_pixels)
+        fit = model.fitting((1, 1), fitting)
+    loading += f"  # {note}" if note else ""
+    if fit is None or model.in_channels not in MODES:  # what people see is what the network gets
+        values = images[0].permute(1, 2, 0).float().cpu().numpy()
+        shown, size = png_url(photo_picture(values)), (images.shape[3], images.shape[2])
+        return Picture(images, name, loading, fitting, shown, size)
+    whole = read_eight_bit([source], max_pixels=max_pixels)[0]
+    fit = model.fitting((whole.height, whole.width), fitting)
+    assert fit is not None
+    frame = [
+        number / side
+        for pair in (fit.corner, fit.size)
+        for number, side in zip(reversed(pair), reversed(fit.scaled), strict=True)
+    ]
+    told, size = fit.told((whole.height, whole.width)), whole.size
+    whole.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE), reducing_gap=2)
+    shown = data_url(np.asarray(whole), lossless=False)
+    left, top, width, height = frame
+    return Picture(images, name, loading, fitting, shown, size, (left, top, width, height), told)
 
 
 def sample_image(name: str) -> UInt8[np.ndarray, "H W 3"]:
@@ -73,15 +165,21 @@ def sample_thumbnails() -> list[dict[str, str]]:
 
 
 def read_upload(
-    content: bytes, model: Classifier, limits: Limits | None = None, *, name: str = "photo"
-) -> Float[Tensor, "1 C H W"]:
-    """Read a photo as the network wants it.
+    content: bytes,
+    model: Classifier,
+    limits: Limits | None = None,
+    *,
+    name: str = "photo",
+    fitting: Fitting = "model",
+) -> Picture:
+    """Read a photo that was sent.
 
     Args:
         content: The file, as it was sent.
         model: Says size and channels.
         limits: How large it may be.
-        name: What to call it in an error.
+        name: What it is called.
+        fitting: How it is fitted.
 
     Raises:
         ImageError: what is wrong with it, in a sentence.
@@ -103,7 +201,15 @@ def read_upload(
     try:
         with opened(io.BytesIO(content), FORMATS) as picture:
             width, height = picture.size
-            images: Tensor = model.load_images([picture], max_pixels=limits.n_pixels)
+            return picture_of(
+                picture,
+                model,
+                name=name,
+                code=repr(name),
+                note="the photo that you sent: keep it beside this file",
+                fitting=fitting,
+                max_pixels=limits.n_pixels,
+            )
     except NaspixError as error:
         if "too large" in str(error):
             raise ImageError(
@@ -113,7 +219,6 @@ def read_upload(
         raise ImageError(_unreadable(content, name)) from None
     except Exception:  # whatever a hostile file makes a decoder raise
         raise ImageError(_unreadable(content, name)) from None
-    return images
 
 
 def png(pixels: UInt8[np.ndarray, "H W 3"]) -> bytes:

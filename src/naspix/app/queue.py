@@ -1,17 +1,19 @@
 """One computation at a time on the device: whose turn it is, and what is not wanted any more.
 
-A job belongs to a lane: a visitor's quick requests are one, its long ones another. Lanes are served
-round robin: however many jobs a lane holds, every other lane is served once before its next. Long
-work is counted at the classifier's forward. There it also lets others in, and ends if it was
-cancelled or if nobody has asked about it for a while.
+A job belongs to a lane, which is named like a path: an address, a visitor there, a page of the
+visitor's with its quick requests or its long ones. Addresses are served round robin, so are the
+visitors of an address and the lanes of a visitor: however many jobs one of them has, every other
+one is served once before its next. Each has so many places in line at most. Long work is counted at
+the classifier's forward. There it also lets others in, and ends if it was cancelled or if nobody
+has asked about it for a while.
 """
 
 import threading
 import time
-from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import accumulate, count
 from typing import Any
 
 from torch import Tensor
@@ -39,7 +41,7 @@ class Job:
     """One request of one visitor, waiting or under way.
 
     Attributes:
-        lane: Whose it is.
+        lane: Whose it is, as ``"address/visitor/page"``.
         doing: What it is, in words, while it runs.
         number: By which its visitor asks about it.
         result: Becomes its value, or its error.
@@ -54,6 +56,9 @@ class Job:
         self.cancelled = threading.Event()
         self.began: float | None = None
         self.n_passed, self._n_expected = 0, 0
+        self.owners = [*accumulate(lane.split("/"), "{}/{}".format)]  # from the address to the lane
+        self.turn = threading.Event()  # it is served, or need not wait any more
+        self.goes_on = False  # it was served, let others in, and waits for its next turn
 
     def expect(self, n_images: int, doing: str = "") -> None:
         """Say how many images will pass the network, so that there is a bar; 0 for unknown."""
@@ -73,6 +78,8 @@ class Queue:
 
     Args:
         most_jobs: Further ones are refused.
+        most_of_address: Further ones of one address are.
+        most_of_visitor: Further ones of one visitor are.
 
     Example:
         >>> queue = Queue()
@@ -81,13 +88,17 @@ class Queue:
         >>> queue.close()
     """
 
-    def __init__(self, *, most_jobs: int = 64) -> None:
-        self._most_jobs = most_jobs
+    def __init__(
+        self, *, most_jobs: int = 128, most_of_address: int = 96, most_of_visitor: int = 12
+    ) -> None:
+        self._most_jobs, self._most_of = most_jobs, (most_of_address, most_of_visitor)
         self._jobs: set[Job] = set()
-        self._lanes: OrderedDict[str, deque[Job]] = OrderedDict()
+        self._waiting: list[Job] = []
+        self._last: dict[str, int] = {}  # when an owner was served last, or came
+        self._ticks = count()
         self._served: Job | None = None
         self._idle_since = time.monotonic()
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
         self._threads = ThreadPoolExecutor(most_jobs, thread_name_prefix="naspix-app")
 
     def submit(self, lane: str, doing: str, work: Callable[[Job], Answer]) -> Job:
@@ -97,7 +108,7 @@ class Queue:
             BusyError: too many are waiting.
         """
         job, now = Job(lane, doing), time.monotonic()
-        with self._changed:
+        with self._lock:
             for other in self._jobs:
                 if now - other.heard > LEFT_AFTER:
                     self.cancel(other)
@@ -105,6 +116,12 @@ class Queue:
                 raise BusyError(
                     f"{len(self._jobs)} computations are waiting already; try again in a minute"
                 )
+            for owner, most in zip(job.owners, self._most_of, strict=False):
+                if sum(owner in other.owners for other in self._jobs) >= most:
+                    raise BusyError(
+                        f"{most} computations from here are waiting already; try again when one "
+                        "of them is done"
+                    )
             self._jobs.add(job)
             self.line_up(job)
         self._threads.submit(self._run, job, work)
@@ -113,30 +130,30 @@ class Queue:
     @property
     def n_jobs(self) -> int:
         """How many are waiting or under way."""
-        with self._changed:
+        with self._lock:
             return len(self._jobs)
 
     @property
     def idle_for(self) -> float:
         """For how many seconds nobody has been served or has waited."""
-        with self._changed:
-            busy = self._served is not None or self._lanes
+        with self._lock:
+            busy = self._served is not None or self._waiting
             return 0.0 if busy else time.monotonic() - self._idle_since
 
     def ahead_of(self, job: Job) -> int:
         """How many will be served before this job, the one being served among them."""
-        with self._changed:
-            own = self._lanes.get(job.lane, deque())
-            if job not in own:
+        with self._lock:
+            if job not in self._waiting:
                 return 0
-            place = own.index(job)
-            ahead, later = place, False
-            for lane, waiting in self._lanes.items():
-                if lane == job.lane:
-                    later = True
-                else:
-                    ahead += min(len(waiting), place if later else place + 1)
-            return ahead + (self._served is not None)
+            waiting, last, ahead = [*self._waiting], {**self._last}, 0
+            first = self._served
+            while first is not job:
+                if first is not None:
+                    ahead += 1
+                    last.update(dict.fromkeys(first.owners, next(self._ticks)))
+                first = _longest_ago(waiting, last)
+                waiting.remove(first)
+            return ahead
 
     def standing(self, job: Job) -> Answer:
         """Where a job stands: in words, its share that is done, and for how long it has run."""
@@ -149,13 +166,17 @@ class Queue:
 
     def cancel(self, job: Job) -> None:
         """Stop waiting, or working, at the next possible moment."""
-        with self._changed:
+        with self._lock:
             job.cancelled.set()
-            self._changed.notify_all()
+            # work under way waits on, cancelled or not: it ends inside its own block
+            if job in self._waiting and not job.goes_on:
+                self._waiting.remove(job)
+                self._forget_owners(job)
+                job.turn.set()
 
     def close(self) -> None:
         """Cancel everything and let the threads end."""
-        with self._changed:
+        with self._lock:
             for job in self._jobs:
                 self.cancel(job)
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -163,9 +184,13 @@ class Queue:
     # ----------------------------------------------------------------- turns
 
     def line_up(self, job: Job) -> None:
-        """Take a place at the end of the lane; ``take`` does it where it was not done."""
-        with self._changed:
-            self._lanes.setdefault(job.lane, deque()).append(job)
+        """Take a place in line; ``take`` does it where it was not done."""
+        with self._lock:
+            for owner in job.owners:
+                self._last.setdefault(owner, next(self._ticks))
+            # a lane's requests are answered in their order: one that goes on is the first of them
+            self._waiting.insert(0 if job.goes_on else len(self._waiting), job)
+            self._serve_next()
 
     @contextmanager
     def take(self, job: Job) -> Iterator[None]:
@@ -191,7 +216,9 @@ class Queue:
         try:
             yield
         finally:
-            self._begin(job, to_keep=True)
+            job.goes_on = True
+            self._begin(job)
+            job.goes_on = False
         if job.cancelled.is_set():
             raise UnwantedError
 
@@ -213,9 +240,7 @@ class Queue:
         """
         if job.cancelled.is_set():
             raise UnwantedError
-        with self._changed:
-            nobody = not self._lanes
-        if not nobody:
+        if self._waiting:
             with self.aside(job):
                 pass
 
@@ -254,40 +279,47 @@ class Queue:
             job.result.set_result(value)
 
     def _forget(self, job: Job) -> None:
-        with self._changed:
+        with self._lock:
             self._jobs.discard(job)
 
     def _cancel_if_left(self, job: Job) -> None:
         if time.monotonic() - job.heard > LEFT_AFTER:
             self.cancel(job)
 
-    def _begin(self, job: Job, *, to_keep: bool = False) -> None:
-        with self._changed:
-            if job not in self._lanes.get(job.lane, ()):
-                self.line_up(job)
-            # work under way waits on, cancelled or not: it ends inside its own block
-            self._changed.wait_for(
-                lambda: self._is_next(job) or (job.cancelled.is_set() and not to_keep)
-            )
-            waiting, is_next = self._lanes[job.lane], self._is_next(job)
-            waiting.remove(job)
-            if not waiting:
-                del self._lanes[job.lane]
-            elif is_next:
-                self._lanes.move_to_end(job.lane)  # everybody else first
-            if job.cancelled.is_set() and not to_keep:
-                self._changed.notify_all()
+    def _begin(self, job: Job) -> None:
+        with self._lock:
+            if job.cancelled.is_set() and not job.goes_on:
+                self._end(job)  # it may have been served before it came here
                 raise UnwantedError
-            self._served = job
+            if self._served is not job and job not in self._waiting:
+                self.line_up(job)
+        job.turn.wait()
+        with self._lock:
+            job.turn.clear()
+            if self._served is not job:
+                raise UnwantedError
 
     def _end(self, job: Job) -> None:
-        with self._changed:
+        with self._lock:
             if self._served is job:
-                self._served = None
-                self._idle_since = time.monotonic()
-            self._changed.notify_all()
+                self._served, self._idle_since = None, time.monotonic()
+                self._last.update(dict.fromkeys(job.owners, next(self._ticks)))
+                self._forget_owners(job)
+                self._serve_next()
 
-    def _is_next(self, job: Job) -> bool:
-        if self._served is not None or not self._lanes:
-            return False
-        return next(iter(self._lanes.values()))[0] is job
+    def _serve_next(self) -> None:
+        if self._served is None and self._waiting:
+            job = self._served = _longest_ago(self._waiting, self._last)
+            self._waiting.remove(job)
+            job.turn.set()
+
+    def _forget_owners(self, job: Job) -> None:
+        """Those that have nothing in line any more: who comes back is a newcomer."""
+        present = {owner for one in self._waiting for owner in one.owners}
+        for owner in set(job.owners) - present:
+            self._last.pop(owner, None)
+
+
+def _longest_ago(waiting: Iterable[Job], last: Mapping[str, int]) -> Job:
+    """Of the address that was served longest ago, the visitor and the lane that were; in order."""
+    return min(waiting, key=lambda job: [last[owner] for owner in job.owners])

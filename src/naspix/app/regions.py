@@ -14,7 +14,7 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from naspix.models import Classifier
-from naspix.plots import cluster_colours, saliency_picture, saliency_scale
+from naspix.plots import Scale, cluster_colours, saliency_picture, saliency_scale
 from naspix.segmentation import NAS, Segmentation
 
 Algorithm = Literal["kmeans", "ward"]
@@ -116,7 +116,9 @@ def described(segmentation: Segmentation, saliency: Float[Tensor, "1 H W"]) -> d
     clusters = segmentation.clusters[0].cpu().numpy()
     _, first, areas = np.unique(labels, return_index=True, return_counts=True)
     means = mean_saliency(segmentation, saliency)
-    heat = saliency_picture(means[None], saliency_scale(means))[0]
+    signed = bool(saliency.min() < 0)  # as in the report and its pictures
+    scale = saliency_scale(means[labels], signed=signed, outliers=0.01)
+    heat = saliency_picture(means[None], scale)[0]
     return {
         "runs": run_lengths(labels),
         "n": len(areas),
@@ -128,7 +130,16 @@ def described(segmentation: Segmentation, saliency: Float[Tensor, "1 H W"]) -> d
         "middle": _middles(labels),
         "colours": hex_colours(cluster_colours(int(clusters.max()) + 1)),
         "heat": hex_colours(heat),
+        "scale": told_scale(scale),
     }
+
+
+def told_scale(scale: Scale) -> dict[str, Any]:
+    """Both ends of a scale, and the colours between them as CSS has them."""
+    from matplotlib import colormaps
+
+    colours = colormaps[scale.colormap](np.linspace(0, 1, 9), bytes=True)
+    return {"low": scale.low, "high": scale.high, "colours": hex_colours(colours[:, :3])}
 
 
 def mean_saliency(

@@ -123,14 +123,15 @@ def python_lines(study: Study, line: str) -> str:
     method = registry.find_method(study.method).__name__
     hidden = sorted(study.hiding.hidden)
     category = " ".join(study.model.category(study.target).split())  # fit for the rest of a line
+    imports = ["import torch", "", "import naspix"]
+    if "skimage.data" in study.picture.loading:
+        imports.insert(0, "import skimage.data")
     return "\n".join(
         [
-            "import torch",
-            "",
-            "import naspix",
+            *imports,
             "",
             line,
-            f"images = model.load_images([{study.name!r}])",
+            study.picture.loading,
             segmenter,
             segment,
             "",

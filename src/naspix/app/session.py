@@ -6,12 +6,14 @@ for a session; its answer is plain values that fit JSON: ``{"ok": true, ...}``, 
 among the session's answers, so that a page shows none that does not fit.
 """
 
+import ctypes
 import secrets
 import threading
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from concurrent.futures import CancelledError
+from contextlib import suppress
 
 from naspix.app.group import Group
 from naspix.app.networks import Networks
@@ -27,19 +29,30 @@ class Session:
 
     Attributes:
         token: Names it, so that a page tells it from one that was forgotten.
+        lane: Who asks, for the queue: address, visitor, page.
         study: Its photo.
         group: Photos of one class that it has put together.
         jobs: Its work under way, by number.
         heard: When it last asked, by ``time.monotonic``.
     """
 
-    def __init__(self) -> None:
-        self.token = secrets.token_hex(8)
+    def __init__(self, lane: str) -> None:
+        self.token, self.lane = secrets.token_hex(8), lane
         self.study: Study | None = None
         self.group: Group | None = None
         self.jobs: dict[str, Job] = {}
         self.heard = time.monotonic()
         self._n_jobs = self._n_answers = 0
+
+    @property
+    def address(self) -> str:
+        """From where it asks."""
+        return self.lane.split("/")[0]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing would be lost with it."""
+        return self.study is None and self.group is None and not self.jobs
 
     def answer(self, values: Answer) -> Answer:
         """Values with the names of what they belong to."""
@@ -81,11 +94,12 @@ class Backend:
     Args:
         networks: Those on offer.
         limits: Of uploads.
-        most_sessions: Beyond this the one that was silent for longest is forgotten.
+        most_sessions: Beyond this one is forgotten.
         forget_after: Seconds of silence after which a session is forgotten.
 
     Attributes:
         queue: Runs one computation at a time.
+        reading: Reads one photo at a time, beside the computations.
         trees: Builds Ward's trees.
         given: A photo that is there when a page opens.
     """
@@ -95,11 +109,12 @@ class Backend:
         networks: Networks,
         *,
         limits: Limits | None = None,
-        most_sessions: int = 64,
+        most_sessions: int = 128,
         forget_after: float = 3600.0,
     ) -> None:
         self.networks, self.limits = networks, limits or Limits()
         self.queue = Queue()
+        self.reading = Queue()
         self.trees = TreeBuilder(lambda: self.queue.idle_for)
         self.given: Study | None = None
         networks.watch = self.queue.counting
@@ -107,19 +122,33 @@ class Backend:
         self._sessions: OrderedDict[str, Session] = OrderedDict()
         self._lock = threading.Lock()
 
-    def session(self, key: str) -> Session:
-        """The session of this key, new or known."""
-        now = time.monotonic()
+    def session(self, key: str, address: str = "") -> Session:
+        """The session of this key, new or known.
+
+        Where there are too many, one of the address that has most gives way: an empty one, or
+        else the one that was silent for longest.
+
+        Args:
+            key: Visitor and page.
+            address: From where it asks now.
+        """
+        now, lane = time.monotonic(), f"{address}/{key}"
         with self._lock:
-            session = self._sessions.setdefault(key, Session())
-            session.heard = now
+            session = self._sessions.setdefault(key, Session(lane))
+            session.heard, session.lane = now, lane
             self._sessions.move_to_end(key)
             gone = [
                 other
-                for i, (other, one) in enumerate(self._sessions.items())
+                for other, one in self._sessions.items()
                 if one.heard < now - self._forget_after
-                or i < len(self._sessions) - self._most_sessions
             ]
+            others = [other for other in self._sessions if other != key and other not in gone]
+            if len(others) >= self._most_sessions:
+                counts = Counter(self._sessions[other].address for other in others)
+                counts[address] += 1
+                address = counts.most_common(1)[0][0]
+                own = [one for one in others if self._sessions[one].address == address]
+                gone.append(min(own or others, key=lambda one: not self._sessions[one].is_empty))
         for other in gone:
             self.forget(other)
         return session
@@ -137,6 +166,7 @@ class Backend:
             for job in session.jobs.values():
                 self.queue.cancel(job)
             session.study = session.group = None
+            give_back()
 
     def submit(
         self, session: Session, doing: str, work: Callable[[Job], Answer], *, is_long: bool = False
@@ -146,7 +176,7 @@ class Backend:
         Raises:
             BusyError: too many are waiting.
         """
-        lane = f"{session.token} {'long' if is_long else 'quick'}"
+        lane = f"{session.lane} {'long' if is_long else 'quick'}"
         if is_long:
             for job in session.jobs.values():
                 if job.lane == lane:
@@ -158,8 +188,15 @@ class Backend:
     def close(self) -> None:
         """Stop all work and leave the networks as they came."""
         self.queue.close()
+        self.reading.close()
         self.trees.close()
         self.networks.close()
+
+
+def give_back() -> None:
+    """Let the system have the memory that is free again, which glibc would keep."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def refusal(error: BaseException) -> Answer:

@@ -15,12 +15,11 @@ from torch import Tensor
 
 from naspix import registry
 from naspix.app.hiding import Hiding
-from naspix.app.photos import png_url
+from naspix.app.photos import Picture
 from naspix.app.regions import Cut, Cutter, described, mean_saliency
 from naspix.errors import InputError
 from naspix.models import Classifier
 from naspix.pipeline import Pipeline
-from naspix.plots import photo_picture
 from naspix.saliency.base import Attribution, target_for
 from naspix.segmentation import Segmentation
 from naspix.targets import Contrast
@@ -39,8 +38,7 @@ class Study:
     Args:
         model: The classifier.
         network: By which name it was chosen.
-        images: ``(1, C, H, W)`` in [0, 1].
-        name: What the photo is called, for people.
+        picture: The photo.
         cut: How it is cut first.
 
     Attributes:
@@ -56,11 +54,12 @@ class Study:
         self,
         model: Classifier,
         network: str,
-        images: Float[Tensor, "1 C H W"],
-        name: str,
+        picture: Picture,
         cut: Cut | None = None,
     ) -> None:
-        self.model, self.network, self.images, self.name = model, network, images, name
+        self.model, self.network, self.picture = model, network, picture
+        self.images, self.name = picture.images, picture.name
+        images = picture.images
         self.token = secrets.token_hex(8)
         self.cut, self.n_cuts = cut or Cut(levels=tuple(model.default_levels)), 0
         levels = model.level_names(self.cut.levels)
@@ -153,7 +152,11 @@ class Study:
             "network": self.network,
             "width": width,
             "height": height,
-            "source": png_url(photo_picture(self.array())),
+            "source": self.picture.shown,
+            "size": self.picture.size,
+            "frame": self.picture.frame,
+            "told": self.picture.told,
+            "fitting": self.picture.fitting,
             "mean": mean if len(mean) == 3 else [mean[0]] * 3,
             "levels": list(self.model.levels),
             "predicted": self._class(int(self.logits.argmax())),
@@ -177,16 +180,17 @@ class Study:
 
     def scores_state(self) -> dict[str, Any]:
         """What is hidden, and the scores before and after."""
-        before, after = self.hiding.before, self.hiding.logits
+        hiding = self.hiding
+        hidden, curve, after = hiding.state()
+        before = hiding.before
         probable = [self.model.scores.probabilities(each.double()) for each in (before, after)]
         shown = dict.fromkeys(probable[0].topk(min(N_CLASSES_SHOWN, len(before))).indices.tolist())
         for index in (self.target, int(after.argmax())):
             shown.setdefault(index)
-        curve = self.hiding.curve
         return {
-            "hidden": sorted(self.hiding.hidden),
-            "share": self.hiding.share,
-            "can_undo": self.hiding.can_undo,
+            "hidden": sorted(hidden),
+            "share": hiding.share(hidden),
+            "can_undo": hiding.can_undo,
             "predicted": self._class(int(after.argmax())),
             "target": self.target,
             "bars": [
@@ -206,8 +210,8 @@ class Study:
                 "fraction": curve.fraction,
                 "score": curve.score,
                 "area": curve.area,
-                "done": len(curve.fraction) > self.hiding.n,
-                "n": self.hiding.n,
+                "done": len(curve.fraction) > hiding.n,
+                "n": hiding.n,
             },
         }
 
