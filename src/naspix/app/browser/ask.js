@@ -7,18 +7,15 @@ const state = {
 };
 
 // A cookie tells the server who visits; in a notebook's frame, where there is none, the address does.
-// Each page has a name of its own besides.
+// Each page has a name of its own besides. It is put away only while the page is loaded again, so that a tab that
+// was duplicated, storage and all, is a page of its own.
 const visitor = new URLSearchParams(location.search).get("visitor");
-const page = (() => {
-  try {
-    const kept = sessionStorage.getItem("naspix-page");
-    if (kept) return kept;
-  } catch { /* storage may be forbidden */ }
-  const bytes = crypto.getRandomValues(new Uint8Array(16));
-  const made = Array.from(bytes, (b) => b.toString(16).padStart(2, "0")).join("");
-  try { sessionStorage.setItem("naspix-page", made); } catch { /* then a reload begins anew */ }
-  return made;
-})();
+const keep = (change) => { try { return change(sessionStorage); } catch { return null; } }; // it may be forbidden
+const page = keep((kept) => kept.getItem("naspix-page"))
+  || Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, "0")).join("");
+for (const event of ["pageshow", "pagehide"]) {
+  window.addEventListener(event, () => keep((kept) => (event === "pagehide" ? kept.setItem("naspix-page", page) : kept.removeItem("naspix-page"))));
+}
 
 async function post(path, body, more = {}) {
   const headers = { "X-Naspix-Page": page, "Content-Type": body instanceof Blob ? "application/octet-stream" : "application/json" };
@@ -38,7 +35,7 @@ const pause = (milliseconds) => new Promise((done) => setTimeout(done, milliseco
 function say(sentence) {
   const place = part("sentence");
   place.hidden = !sentence;
-  place.textContent = sentence || "";
+  part("sentence-words").textContent = sentence || "";
 }
 
 const working = new Map(); // requests that take longer -> where they stand; the last one is shown
@@ -57,6 +54,7 @@ function showWork() {
 }
 
 // Actions that are about no photo in particular; the others name the one that is shown, and its cut.
+const QUIET = new Set(["hello", "python", "find_class", "step"]); // asked by the page itself
 const FREE = new Set(["hello", "sample", "group_clear", "group_study"]);
 
 // Resolves to the answer, or to null where it was refused (and the page has said why) or cancelled.
@@ -65,6 +63,7 @@ async function ask(action, more = {}, file = null) {
     say(`${file.name || "the photo"} has ${(file.size / 1e6).toFixed(1)} MB, more than this explorer takes (${state.limits.bytes / 1e6} MB); send a smaller one`);
     return null;
   }
+  if (!QUIET.has(action)) say(""); // what was said before is answered by now
   const own = Symbol(action);
   let answer;
   try {
@@ -109,15 +108,27 @@ function fits(answer) {
   return Boolean(answer.photo) || (photo === shown.photo && (Boolean(answer.regions) || cut === shown.cut));
 }
 
+const isCurrent = ({ belongs: { session, photo, cut } }) =>
+  session === state.belongs.session && photo === state.belongs.photo && cut === state.belongs.cut;
+
 function take(answer) {
-  if (!answer) return;
-  say("");
-  if (!fits(answer)) return;
+  if (!answer || !fits(answer)) return;
+  if (!isCurrent(answer)) for (const name of ["comparison", "contrast"]) part(name).replaceChildren(); // of another cut
   state.belongs = answer.belongs;
   if (answer.photo) showPhoto(answer.photo);
   if (answer.regions) showRegions(answer.regions);
-  if (answer.scores) showScores(answer.scores);
+  if (answer.scores) { state.told = answer.scores; showScores(answer.scores); }
   if (answer.photo) suggestClasses();
+  if (!part("code").hidden) showCode();
+}
+
+// After a refusal: what the server knows, or else what it last told. A photo that it has forgotten is sent again.
+async function recover() {
+  const answer = await ask("hello");
+  if (answer?.photo) { take(answer); return; }
+  state.scores = state.told;
+  draw();
+  if (answer && sent && await send(sent)) say("The server had forgotten this photo, so it was sent again; nothing is hidden now.");
 }
 
 const percent = (share, digits = 1) => share > 0 && share < 0.001 ? "< 0.1 %" : `${(100 * share).toFixed(digits)} %`;

@@ -1,6 +1,5 @@
 // Several photos of one class: put together one by one, then asked about together.
 async function addPhotos(files) {
-  say("");
   for (const file of files) {
     const answer = await ask("group_add", { name: file.name, network: part("network").value }, file);
     if (!answer) continue; // the page says why, and the others go on
@@ -18,7 +17,6 @@ async function clearGroup() {
 async function studyGroup() {
   const answer = await ask("group_study", { n_clusters: Number(part("group-k").value), method: part("group-method").value });
   if (!answer) return;
-  say("");
   const found = answer.group, known = (value) => (value === null ? "not known" : tidy(value));
   const heads = ["cluster", "where it is strongest", "area", "in photos", "mean saliency", "more than the rest", "suspicion"];
   const rows = [...found.clusters].sort((a, b) => (b.suspicion ?? 0) - (a.suspicion ?? 0) || (b.saliency ?? 0) - (a.saliency ?? 0))

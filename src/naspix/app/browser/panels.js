@@ -18,12 +18,17 @@ let wish = null; // what the controls say, until it is answered: an answer to an
 const sendWish = latest(async (wanted) => {
   const answer = await ask("segment", wanted);
   if (wish === wanted) wish = null;
-  if (answer) take(answer); else if (!wish) showCut(state.regions); // what still holds
+  if (answer) take(answer); else if (!wish) { showCut(state.regions); await recover(); } // what still holds
 });
 
 function cutAgain() {
   const levels = [...part("levels").querySelectorAll("input:checked")].map((box) => Number(box.value));
-  if (!levels.length) { say("choose at least one level"); return; }
+  if (!levels.length) {
+    showCut(state.regions); // what still holds
+    say("At least one level is needed, so the last one stays.");
+    return;
+  }
+  setPlaying(false);
   const algorithm = nx.querySelector('[name="nx-algorithm"]:checked').value;
   wish = { algorithm, n_clusters: Number(part("k").value), levels };
   sendWish(wish);
@@ -31,17 +36,16 @@ function cutAgain() {
 
 const pictureOf = (source, words) => made("img", { src: source, alt: words });
 
-function scaleOf(row) {
-  return made("div", { class: "nx-scale" }, made("span", {}, tidy(row.low)),
-    made("i", { style: `background:linear-gradient(90deg,${row.colours.join(",")})` }), made("span", {}, tidy(row.high)));
+function scaleOf(scale) {
+  return made("span", { class: "nx-scale" }, made("span", {}, tidy(scale.low)),
+    made("i", { style: `background:linear-gradient(90deg,${scale.colours.join(",")})` }), made("span", {}, tidy(scale.high)));
 }
 
 const chosen = (name) => [...part(name).querySelectorAll("input:checked")].map((box) => box.value);
 
 async function compare() {
   const answer = await ask("compare", { methods: chosen("methods"), segmenters: chosen("segmenters") });
-  if (!answer) return;
-  say("");
+  if (!answer || !isCurrent(answer)) return;
   const found = answer.comparison, parts = [];
   const maps = { class: "nx-maps nx-side-by-side", style: `--nx-columns:${found.segmenters.length + 1}` };
   parts.push(made("div", maps,
@@ -50,10 +54,10 @@ async function compare() {
       made("div", { class: "nx-stack" }, pictureOf(one.picture, `Superpixels of ${one.title}`)),
       made("figcaption", {}, `${one.title}: ${one.n} superpixels`)))));
   for (const row of found.rows) {
-    parts.push(made("h3", {}, `${row.title} for ${found.target}`), scaleOf(row));
+    parts.push(made("h3", {}, `${row.title} for ${found.target}`));
     parts.push(made("div", maps, ...row.maps.map((map) => made("figure", {},
       made("div", { class: "nx-stack" }, pictureOf(found.photo, ""), pictureOf(map.picture, `${row.title}, ${map.title}`)),
-      made("figcaption", {}, map.title)))));
+      made("figcaption", {}, map.title, scaleOf(map))))));
   }
   part("comparison").replaceChildren(...parts);
 }
@@ -94,8 +98,7 @@ async function contrast() {
   const positive = await classOf("positive"), negative = positive === null ? null : await classOf("negative");
   if (negative === null) return;
   const answer = await ask("contrast", { positive, negative, method: part("contrast-method").value });
-  if (!answer) return;
-  say("");
+  if (!answer || !isCurrent(answer)) return;
   const found = answer.contrast;
   const order = found.fall.map((fall, number) => [fall, number]).sort((a, b) => b[0] - a[0]);
   const rounded = (value) => (Math.abs(value) < 0.005 ? 0 : value).toFixed(2);
@@ -105,27 +108,35 @@ async function contrast() {
   const table = made("div", { class: "nx-scroll", tabindex: 0, role: "region", "aria-label": "Superpixels by contrast" },
     made("table", {}, made("thead", {}, made("tr", {}, ...["super\u00adpixel", "mean contrast", "score lost if hidden", "shown?"]
       .map((name) => made("th", { scope: "col" }, name)))), made("tbody", {}, ...order.map(row))));
+  const [first, second] = [found.positive.name, found.negative.name];
+  const glass = () => made("svg", { viewBox: `0 0 ${state.photo.width} ${state.photo.height}`, "aria-hidden": "true" }, ...mark());
   part("contrast").replaceChildren(
-    made("p", {}, `${found.positive.name} leads ${found.negative.name} by ${found.difference.toFixed(2)} (scores before the softmax).`),
+    made("p", {}, `${first} leads ${second} by ${found.difference.toFixed(2)} (scores before the softmax). `
+      + `Red speaks for ${first}, blue for ${second}.`),
+    found.says_against ? null : made("p", { class: "nx-soft" }, `${found.method_title} keeps only what is above zero: its map cannot `
+      + `show what speaks for ${second}. What was measured, on the left and in the table, can.`),
     made("div", { class: "nx-two" },
-      made("figure", {}, made("div", { class: "nx-stack" }, pictureOf(found.photo, ""),
-        pictureOf(found.picture, `Red speaks for ${found.positive.name}, blue for ${found.negative.name}`),
-        made("canvas", { "data-glass": true, width: glass.width, height: glass.height, "aria-hidden": "true" })), scaleOf(found),
-      made("figcaption", { class: "nx-soft" }, `red: for ${found.positive.name}; blue: for ${found.negative.name} (${found.method_title})`)),
+      made("div", { class: "nx-maps" }, ...found.maps.map((map) => made("figure", {},
+        made("div", { class: "nx-stack" }, pictureOf(found.photo, ""), pictureOf(map.picture, `${map.title}: red for ${first}, blue for ${second}`), glass()),
+        made("figcaption", {}, map.title, scaleOf(map))))),
       table));
   showSwitches();
 }
 
+// The lines of what is shown now.
+const showCode = latest(async () => {
+  const answer = await ask("python");
+  if (!answer || !isCurrent(answer)) return;
+  part("code").textContent = answer.code;
+  part("code").hidden = false;
+});
+
 async function save(what) {
   const answer = await ask("save", { what });
   if (!answer) return;
-  say("");
   const { name, kind, data } = answer.file;
   const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
-  if (what === "python") {
-    part("code").textContent = new TextDecoder().decode(bytes);
-    part("code").hidden = false;
-  }
+  if (what === "python") await showCode();
   const link = made("a", { href: URL.createObjectURL(new Blob([bytes], { type: kind })), download: name });
   document.body.append(link);
   link.click();

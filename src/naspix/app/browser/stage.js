@@ -1,110 +1,139 @@
-// The photo with its superpixels: drawing, pointer, keyboard, and the list of all superpixels.
-const canvas = part("canvas"), glass = part("glass"), picture = part("picture"), tip = part("tip");
-const photoImage = new Image();
-let labels = null, edges = null, zoom = 1;
+// The photo as it came, and over the part that the network gets its superpixels: drawing, pointer, keyboard, list.
+const frame = part("frame"), sheet = part("sheet"), picture = part("picture"), tip = part("tip");
+let labels = null; // of each pixel that the network gets
+let paths = []; // of each superpixel, as SVG has them
 
 function showPhoto(photo) {
   state.photo = photo;
   nx.dataset.state = "ready";
-  part("main").hidden = false;
   part("name").textContent = photo.name;
   part("network").value = photo.network;
-  zoom = Math.max(1, Math.round(672 / photo.width));
-  for (const one of [canvas, glass]) { one.width = photo.width * zoom; one.height = photo.height * zoom; }
-  photoImage.onload = draw;
-  photoImage.src = photo.source;
+  part("fitting").value = photo.fitting;
+  part("told").textContent = photo.told.startsWith("the middle") ? `The network gets ${photo.told.split(" pixels")[0]}.` : "";
+  // the whole that is drawn holds the photo and what the network gets of it, in the photo's own units
+  const [left, top, width, height] = photo.frame, [x, y] = [Math.min(0, left), Math.min(0, top)];
+  const whole = [Math.max(1, left + width) - x, Math.max(1, top + height) - y];
+  picture.style.setProperty("--nx-shape", (whole[0] * photo.size[0]) / (whole[1] * photo.size[1]));
+  const lay = (node, box) => ["left", "top", "width", "height"].forEach((side, i) => { node.style[side] = `${100 * box[i] / whole[i % 2]}%`; });
+  lay(part("photo"), [-x, -y, 1, 1]);
+  lay(frame, [left - x, top - y, width, height]);
+  part("photo").src = photo.source;
+  sheet.setAttribute("viewBox", `0 0 ${photo.width} ${photo.height}`);
   const boxes = photo.levels.map((name, level) => made("label", { title: name },
     made("input", { type: "checkbox", value: level, onchange: () => cutAgain() }), `${level}`));
   part("levels").replaceChildren(...boxes);
-  part("comparison").replaceChildren();
-  part("code").hidden = true;
 }
 
 function showRegions(regions) {
-  if (`${regions.runs}` !== `${state.regions?.runs}`) { // what was found out about others
-    part("contrast").replaceChildren();
-    part("comparison").replaceChildren();
-  }
   state.regions = regions;
   state.here = null;
+  part("invitation").textContent = "";
   const { width, height } = state.photo;
   labels = new Uint16Array(width * height);
   for (let i = 0, at = 0; i < regions.runs.length; i += 2) {
     labels.fill(regions.runs[i], at, at + regions.runs[i + 1]);
     at += regions.runs[i + 1];
   }
-  edges = outline((a, b) => a !== b);
+  paths = outlines(width, height, regions.n);
+  part("regions").replaceChildren(...paths.map((d, number) => made("path", { svg: true, d, "data-number": number })));
+  for (const line of sheet.querySelectorAll(".nx-edges")) line.setAttribute("d", paths.join(""));
   picture.setAttribute("aria-label", `Photo ${state.photo.name}, cut into ${regions.n} superpixels`);
   part("list-title").textContent = `All ${regions.n} superpixels`;
   showCut(regions);
 }
 
-// The lines between pixels whose labels differ in the given sense.
-function outline(differ) {
-  const { width, height } = state.photo, path = new Path2D();
-  for (let y = 0; y < height; y++) {
-    for (let x = 0; x < width; x++) {
-      const at = y * width + x;
-      if (x + 1 < width && differ(labels[at], labels[at + 1])) {
-        path.moveTo((x + 1) * zoom, y * zoom); path.lineTo((x + 1) * zoom, (y + 1) * zoom);
+// The outline of each superpixel as an SVG path. Corners between pixels are moved until lines are smooth (Taubin's
+// smoothing, which does not shrink), except where three superpixels or the border meet; neighbours share their line.
+function outlines(width, height, n) {
+  const across = width + 1, corners = across * (height + 1);
+  const x = Float32Array.from({ length: corners }, (_, i) => i % across);
+  const y = Float32Array.from({ length: corners }, (_, i) => Math.floor(i / across));
+  const lines = new Uint8Array(corners), beside = new Int32Array(2 * corners);
+  const onward = Array.from({ length: n }, () => new Map()); // a superpixel's corners, clockwise
+  const follow = (number, from, to) => {
+    const map = onward[number], known = map.get(from);
+    if (known) known.push(to); else map.set(from, [to]);
+  };
+  const join = (a, b) => { for (const [p, q] of [[a, b], [b, a]]) { if (lines[p] < 2) beside[2 * p + lines[p]] = q; lines[p]++; } };
+  const at = (column, row) => column < 0 || row < 0 || column >= width || row >= height ? -1 : labels[row * width + column];
+  for (let row = 0; row <= height; row++) {
+    for (let column = 0; column <= width; column++) {
+      const here = at(column, row), above = at(column, row - 1), before = at(column - 1, row), corner = row * across + column;
+      if (here !== above) {
+        if (here >= 0) follow(here, corner, corner + 1);
+        if (above >= 0) follow(above, corner + 1, corner);
+        if (here >= 0 && above >= 0) join(corner, corner + 1);
       }
-      if (y + 1 < height && differ(labels[at], labels[at + width])) {
-        path.moveTo(x * zoom, (y + 1) * zoom); path.lineTo((x + 1) * zoom, (y + 1) * zoom);
+      if (here !== before) {
+        if (here >= 0) follow(here, corner + across, corner);
+        if (before >= 0) follow(before, corner, corner + across);
+        if (here >= 0 && before >= 0) join(corner, corner + across);
       }
     }
   }
-  return path;
+  const movable = [];
+  for (let i = 0; i < corners; i++) if (lines[i] === 2) movable.push(i);
+  for (let step = 0; step < 40; step++) {
+    const share = step % 2 ? -0.52 : 0.5;
+    for (const axis of [x, y]) {
+      const moved = movable.map((i) => axis[i] + share * ((axis[beside[2 * i]] + axis[beside[2 * i + 1]]) / 2 - axis[i]));
+      movable.forEach((i, k) => { axis[i] = moved[k]; });
+    }
+  }
+  const point = (i) => `${Math.round(100 * x[i]) / 100} ${Math.round(100 * y[i]) / 100}`;
+  return onward.map((map) => {
+    let path = "";
+    for (const [start, ways] of map) {
+      while (ways.length) {
+        path += `M${point(start)}`;
+        for (let i = ways.pop(); i !== start; i = map.get(i).pop()) path += `L${point(i)}`;
+        path += "Z";
+      }
+    }
+    return path;
+  });
 }
 
-const channels = (hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
-
 function draw() {
-  const { photo, regions, scores } = state;
-  if (!photo || !regions || !scores || !photoImage.complete) return;
-  const pen = canvas.getContext("2d"), { width, height } = photo;
-  pen.imageSmoothingEnabled = true;
-  pen.imageSmoothingQuality = "high";
-  pen.drawImage(photoImage, 0, 0, canvas.width, canvas.height);
+  const { photo, regions, scores, view } = state;
+  if (!photo || !regions || !scores) return;
   const hidden = new Set(scores.hidden);
-  const colours = regions.area.map((_, n) => {
-    if (hidden.has(n)) return [...photo.mean, 255];
-    if (state.view === "clusters") return [...channels(regions.colours[regions.cluster[n]]), 150];
-    if (state.view === "saliency") return [...channels(regions.heat[n]), 190];
-    return [0, 0, 0, 0];
-  });
-  const tint = new ImageData(width, height);
-  for (let at = 0; at < labels.length; at++) tint.data.set(colours[labels[at]], 4 * at);
-  const sheet = new OffscreenCanvas(width, height);
-  sheet.getContext("2d").putImageData(tint, 0, 0);
-  pen.imageSmoothingEnabled = false;
-  pen.drawImage(sheet, 0, 0, canvas.width, canvas.height);
-  if (state.view !== "photo") stroke(pen, edges, [["rgb(0 0 0 / 0.7)", 3.6], ["rgb(255 255 255 / 0.95)", 1.5]]);
+  for (const path of part("regions").children) {
+    const number = Number(path.dataset.number);
+    const [fill, opacity] = hidden.has(number) ? [`rgb(${photo.mean})`, 1]
+      : view === "clusters" ? [regions.colours[regions.cluster[number]], 0.55]
+      : view === "saliency" ? [regions.heat[number], 0.75] : ["none", 1];
+    path.style.fill = fill;
+    path.style.fillOpacity = opacity;
+  }
+  for (const line of sheet.querySelectorAll(".nx-edges")) line.style.display = view === "photo" ? "none" : "";
+  showLegend();
   point(state.here);
   if (!tip.hidden && state.here !== null) tip.replaceChildren(...lines(state.here));
 }
 
-// Lines as thick as asked on the screen, however large the sheet is shown.
-function stroke(pen, path, lines) {
-  const scale = Math.max(1, pen.canvas.width / (pen.canvas.clientWidth || pen.canvas.width));
-  for (const [colour, thickness] of lines) {
-    pen.strokeStyle = colour; pen.lineWidth = thickness * scale; pen.stroke(path);
-  }
+function showLegend() {
+  const { regions, view } = state, chip = (colour) => made("i", { class: "nx-chip", style: `background:${colour}` });
+  const legends = {
+    saliency: () => [made("span", {}, `mean saliency by ${regions.method_title} for ${regions.target.name}`), scaleOf(regions.scale)],
+    clusters: () => [...new Set(regions.cluster)].sort((a, b) => a - b).map((cluster) => made("span", {}, chip(regions.colours[cluster]), `cluster ${cluster}`)),
+    edges: () => [made("span", {}, `${regions.n} superpixels`, made("span", { class: "nx-with-mouse" }, ": click one to hide it, again to show it"))],
+    photo: () => [],
+  };
+  part("legend").replaceChildren(...legends[view]());
 }
 
-// Marks a superpixel on the photo, on the contrast's picture, and in the tables.
+// Marks a superpixel on the photo, on the contrast's pictures, and in the tables.
 function point(number) {
   state.here = number;
   const none = number === null || number === undefined;
-  const path = none ? null : outline((a, b) => (a === number) !== (b === number));
-  for (const sheet of [glass, ...nx.querySelectorAll("[data-glass]")]) {
-    const pen = sheet.getContext("2d");
-    pen.clearRect(0, 0, sheet.width, sheet.height);
-    if (path) stroke(pen, path, [["#000", 6], ["#ffd21f", 3]]);
-  }
+  for (const line of nx.querySelectorAll(".nx-marked")) line.setAttribute("d", none ? "" : paths[number]);
   for (const row of nx.querySelectorAll("tr.nx-here")) row.classList.remove("nx-here");
   if (none) tip.hidden = true;
   else for (const row of nx.querySelectorAll(`tr[data-number="${number}"]`)) row.classList.add("nx-here");
 }
+
+const mark = () => ["nx-marked nx-dark", "nx-marked"].map((kind) => made("path", { svg: true, class: kind }));
 
 function about(number) {
   const { regions, scores } = state;
@@ -117,31 +146,37 @@ function about(number) {
 
 const lines = (number) => about(number).flatMap((line) => [line, document.createElement("br")]).slice(0, -1);
 
+// Beside a place in the image that the network gets.
 function showTip(number, x, y) {
   if (number === null) { tip.hidden = true; return; }
   tip.replaceChildren(...lines(number));
   tip.hidden = false;
-  const box = picture.getBoundingClientRect();
+  const box = picture.getBoundingClientRect(), inner = frame.getBoundingClientRect();
+  x += inner.left - box.left;
+  y += inner.top - box.top;
   tip.style.left = `${Math.max(0, Math.min(x + 14, box.width - tip.offsetWidth - 4))}px`;
   tip.style.top = `${y + 18 + tip.offsetHeight > box.height ? y - tip.offsetHeight - 12 : y + 18}px`;
 }
 
-function numberAt(event) {
-  const box = canvas.getBoundingClientRect(), { width, height } = state.photo;
-  const x = Math.floor((event.clientX - box.left) / box.width * width);
-  const y = Math.floor((event.clientY - box.top) / box.height * height);
-  return x < 0 || y < 0 || x >= width || y >= height ? null : labels[y * width + x];
+// The place of an event in the image that the network gets, and the superpixel there.
+function placeOf(event) {
+  const box = frame.getBoundingClientRect(), { width, height } = state.photo;
+  const [x, y] = [event.clientX - box.left, event.clientY - box.top];
+  const [column, row] = [Math.floor(x / box.width * width), Math.floor(y / box.height * height)];
+  const inside = column >= 0 && row >= 0 && column < width && row < height;
+  return { x, y, number: inside ? labels[row * width + column] : null };
 }
 
-canvas.addEventListener("pointermove", (event) => {
-  if (!state.regions) return;
-  const number = numberAt(event), box = picture.getBoundingClientRect();
+frame.addEventListener("pointermove", (event) => {
+  if (!state.regions || event.pointerType === "touch") return;
+  const { x, y, number } = placeOf(event);
   if (number !== state.here) point(number);
-  showTip(number, event.clientX - box.left, event.clientY - box.top);
+  showTip(number, x, y);
 });
-canvas.addEventListener("pointerleave", () => point(null));
-canvas.addEventListener("click", (event) => {
-  const number = numberAt(event);
+frame.addEventListener("pointerleave", () => point(null));
+frame.addEventListener("click", (event) => {
+  if (!state.regions) return;
+  const { number } = placeOf(event);
   if (number !== null) toggle(number);
 });
 
@@ -149,21 +184,17 @@ canvas.addEventListener("click", (event) => {
 let clicks = 0;
 async function toggle(number) {
   const click = ++clicks;
-  state.playing = false;
+  setPlaying(false);
+  part("invitation").textContent = "";
+  sheet.querySelector(".nx-pulse")?.classList.remove("nx-pulse");
   const hidden = new Set(state.scores.hidden);
   if (!hidden.delete(number)) hidden.add(number);
   state.scores = { ...state.scores, hidden: [...hidden].sort((a, b) => a - b) };
   draw();
   const answer = await ask("toggle", { number });
-  if (click !== clicks) return;
-  if (answer) take(answer); else take(await ask("hello"));
+  if (!answer) await recover();
+  else if (click === clicks) take(answer);
 }
-
-window.addEventListener("resize", draw);
-// The photo stays in sight while the page is scrolled beside it; its lower end, if it is the higher one.
-const keepInSight = () => nx.style.setProperty("--nx-stick", `${Math.min(16, innerHeight - nx.querySelector(".nx-stage").offsetHeight - 16)}px`);
-new ResizeObserver(keepInSight).observe(nx.querySelector(".nx-stage"));
-window.addEventListener("resize", keepInSight);
 
 picture.addEventListener("keydown", (event) => {
   if (!state.regions) return;
@@ -172,22 +203,18 @@ picture.addEventListener("keydown", (event) => {
     change("undo");
   } else if (event.key === "Enter" || event.key === " ") {
     event.preventDefault();
-    if (state.here !== null) toggle(state.here).then(() => speak(state.here));
+    if (state.here !== null) toggle(state.here);
   } else if (event.key === "Escape") point(null);
   else if (event.key.startsWith("Arrow")) {
     event.preventDefault();
     const number = next(event.key);
     point(number);
-    const [x, y] = state.regions.middle[number], box = picture.getBoundingClientRect();
+    const [x, y] = state.regions.middle[number], box = frame.getBoundingClientRect();
     showTip(number, x / state.photo.width * box.width, y / state.photo.height * box.height);
-    speak(number);
+    part("said").textContent = about(number).join(", ");
   }
 });
 picture.addEventListener("blur", () => point(null));
-
-function speak(number) {
-  if (number !== null) part("said").textContent = about(number).join(", ");
-}
 
 // The nearest superpixel in the arrow's direction; sideways distance counts double.
 function next(arrow) {

@@ -3,11 +3,12 @@ let sent = null; // what was chosen last, to be asked about with another network
 
 async function send(photo) {
   setPlaying(false);
-  say("");
-  sent = photo;
-  const network = part("network").value;
-  if (photo.sample) { take(await ask("sample", { name: photo.sample, network })); return; }
-  take(await ask("photo", { name: photo.file.name || "pasted", network }, photo.file));
+  const choice = { network: part("network").value, fitting: part("fitting").value };
+  const answer = photo.sample ? await ask("sample", { name: photo.sample, ...choice })
+    : await ask("photo", { name: photo.file.name || "pasted", ...choice }, photo.file);
+  if (answer) { sent = photo; take(answer); }
+  else if (state.photo) for (const name of ["network", "fitting"]) part(name).value = state.photo[name]; // what still holds
+  return answer;
 }
 
 function sendFirst(files) {
@@ -34,18 +35,18 @@ for (const kind of ["dragover", "dragleave", "drop"]) {
     if (kind === "drop") sendFirst(event.dataTransfer?.files);
   });
 }
-part("network").addEventListener("change", () => {
-  if (sent) send(sent);
-  else if (state.photo) { // it came with an earlier page, and is not at hand here
-    say(`choose the photo again to ask ${part("network").value} about it`);
-    part("network").value = state.photo.network;
-  }
-});
+for (const name of ["network", "fitting"]) {
+  part(name).addEventListener("change", () => {
+    if (sent) { send(sent); return; }
+    part(name).value = state.photo[name]; // it came with an earlier page, and is not at hand here
+    say("Choose the photo again first: this page was loaded anew, and has no copy of it.");
+  });
+}
 
 const tools = {
   undo: () => change("undo"), show_all: () => change("show_all"), hide_all: () => change("hide_all"),
   invert: () => change("invert"), play, step: () => stepOnce(1), finish: () => stepOnce(100000),
-  cancel: () => post("cancel", {}), compare, contrast, paste: pasteByButton,
+  cancel: () => post("cancel", {}), close: () => say(""), compare, contrast, paste: pasteByButton,
   group_clear: clearGroup, group_study: studyGroup,
 };
 for (const button of nx.querySelectorAll("[data-do]")) button.addEventListener("click", () => tools[button.dataset.do]());
@@ -56,6 +57,7 @@ for (const radio of nx.querySelectorAll('[name="nx-view"]')) {
 for (const radio of nx.querySelectorAll('[name="nx-algorithm"]')) radio.addEventListener("change", () => cutAgain());
 part("k").addEventListener("input", () => { part("k-shown").textContent = part("k").value; cutAgain(); });
 part("method").addEventListener("change", async () => {
+  setPlaying(false);
   const answer = await ask("rank", { method: part("method").value });
   if (answer) take(answer); else part("method").value = state.regions.method; // what still holds
 });
@@ -92,6 +94,8 @@ tabs.forEach((tab, at) => {
   });
 });
 
+window.addEventListener("resize", () => { if (state.scores) showCurve(state.scores.curve); });
+
 // Work of a page that is closed is not wanted any more.
 window.addEventListener("pagehide", () => { post("cancel", {}, { keepalive: true }).catch(() => {}); });
 
@@ -115,5 +119,18 @@ window.addEventListener("pagehide", () => { post("cancel", {}, { keepalive: true
   part("methods").replaceChildren(...answer.methods.map(box([answer.default_method, "vanilla_gradient"])));
   part("segmenters").replaceChildren(...answer.segmenters.map(box(["slic", "felzenszwalb"])));
   nx.dataset.state = "open";
-  take(answer);
+  if (answer.photo) take(answer); else if (await send({ sample: answer.samples[0].name })) invite();
 })();
+
+// A first click is asked for, where it does most.
+function invite() {
+  const { regions, scores } = state, number = regions.rank.indexOf(1), [x, y] = regions.middle[number];
+  const path = part("regions").children[number], bar = scores.bars[0];
+  path.classList.add("nx-pulse");
+  const words = part("invitation"), shares = [x / state.photo.width, y / state.photo.height];
+  words.textContent = `Click here: ${bar.name} ${percent(bar.before, 0)} → ?`;
+  const [box, inner, half] = [picture.getBoundingClientRect(), frame.getBoundingClientRect(), words.offsetWidth / 2 + 4];
+  const [least, most] = [box.left - inner.left + half, box.right - inner.left - half]; // all of it in sight
+  words.style.left = `${Math.max(least, Math.min(most, shares[0] * inner.width))}px`;
+  words.style.top = `${100 * shares[1]}%`;
+}
