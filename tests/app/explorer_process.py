@@ -35,6 +35,7 @@ def explorer(*options: str, first: str = "") -> Iterator[str]:
                 break
         else:
             raise AssertionError(f"the explorer did not start: {said}")
+        assert "naspix: loading efficientnet_lite0" in said  # before it is ready
         yield line.split("the explorer is at ")[1].split()[0].rstrip("/")
     finally:
         process.send_signal(signal.SIGINT)

@@ -137,10 +137,11 @@ def test_guessing_a_password_takes_longer_and_longer_and_is_logged(caplog, monke
     from starlette.requests import Request
 
     from naspix.app import server
+    from naspix.app.address import Address
 
     now = [1000.0]
     monkeypatch.setattr(server.time, "monotonic", lambda: now[0])
-    door = server.Door(server.Address(auth=("ada", "secret")), 80)
+    door = server.Door(Address(auth=("ada", "secret")), 80)
 
     def tried(words: str, client: str = "10.0.0.1") -> int:
         headers = {"host": "localhost"}
@@ -168,7 +169,7 @@ def test_guessing_a_password_takes_longer_and_longer_and_is_logged(caplog, monke
 def test_the_server_is_called_by_its_name_on_every_interface():
     import socket
 
-    from naspix.app.server import Address
+    from naspix.app.address import Address
 
     everywhere, own = Address("0.0.0.0"), socket.gethostname().lower()
     for host in ("10.1.2.3:7860", "[fe80::1]:7860", "localhost:7860", f"{own}:7860", "10.1.2.3"):

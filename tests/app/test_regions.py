@@ -52,6 +52,15 @@ def test_ranks_and_means_are_those_of_the_ranking():
     assert (np.diff(means.round(9)[np.argsort(places)]) <= 0).all()
 
 
+def test_one_huge_superpixel_leaves_the_others_their_colours():
+    clusters = torch.zeros(1, 20, 20, dtype=torch.int64)
+    clusters[0, 3, 3], clusters[0, 9, 9] = 1, 2
+    heat = torch.tensor([0.5, 1.0, 3.0])[clusters]
+    found = described(Segmentation(clusters), heat)
+    assert (found["scale"]["low"], found["scale"]["high"]) == (0.5, 3.0)
+    assert len({*found["heat"]}) == 3
+
+
 def test_middles_lie_inside():
     segmentation = Segmentation(torch.randint(0, 3, (1, 20, 15)))
     for number, (x, y) in enumerate(described(segmentation, torch.rand(1, 20, 15))["middle"]):

@@ -8,14 +8,17 @@ are chosen so that they have as many superpixels as NAS has.
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+from jaxtyping import Float
 from torch import Tensor
 
 from naspix import registry
 from naspix.app.photos import png_url
-from naspix.app.regions import mean_saliency, ranks, told_scale
+from naspix.app.regions import mean_saliency, pooled_scale, ranks, told_scale
 from naspix.app.study import Study, Told
 from naspix.errors import InputError, UnknownNameError
 from naspix.plots import (
+    Scale,
     boundary_picture,
     photo_picture,
     saliency_picture,
@@ -106,8 +109,8 @@ def contrast(study: Study, positive: int, negative: int, method: str, told: Told
         "difference": float(difference),
         "photo": png_url(photo_picture(study.array(), zoom=_ZOOM)),
         "maps": [
-            _map("what hiding each alone takes from the lead", falls[labels], signed=True),
-            _map(f"{registry.title_of(method)}, averaged over each", pooled, signed=True),
+            _pooled_map("what hiding each alone takes from the lead", falls[labels], signed=True),
+            _pooled_map(f"{registry.title_of(method)}, averaged over each", pooled, signed=True),
         ],
         "saliency": means.tolist(),
         "rank": ranks(means).tolist(),
@@ -117,15 +120,19 @@ def contrast(study: Study, positive: int, negative: int, method: str, told: Told
 
 def _row(method: str, heat: Tensor, cuts: dict[str, Segmentation]) -> dict[str, Any]:
     signed = bool(heat.min() < 0)
-    maps = [_map("as it is", heat, signed=signed, outliers=0.005)]
+    raw = heat[0].float().cpu().numpy()
+    maps = [_map("as it is", raw, saliency_scale(raw, signed=signed, outliers=0.005))]
     for name, cut in cuts.items():
         pooled = superpixelify(heat, cut.superpixels)
-        maps.append(_map(f"over {registry.title_of(name)}", pooled, signed=signed))
+        maps.append(_pooled_map(f"over {registry.title_of(name)}", pooled, signed=signed))
     return {"method": method, "title": registry.title_of(method), "maps": maps}
 
 
-def _map(title: str, values: Tensor, *, signed: bool, outliers: float = 0.01) -> dict[str, Any]:
+def _pooled_map(title: str, values: Tensor, *, signed: bool) -> dict[str, Any]:
     array = values[0].float().cpu().numpy()
-    scale = saliency_scale(array, signed=signed, outliers=outliers)
-    picture = png_url(saliency_picture(array, scale, zoom=_ZOOM))
+    return _map(title, array, pooled_scale(array, signed=signed))
+
+
+def _map(title: str, values: Float[np.ndarray, "H W"], scale: Scale) -> dict[str, Any]:
+    picture = png_url(saliency_picture(values, scale, zoom=_ZOOM))
     return {"title": title, "picture": picture, **told_scale(scale)}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from naspix.app.address import Address
 from naspix.app.networks import Networks
 from naspix.app.photos import picture_of
 from naspix.app.session import Backend
@@ -84,7 +85,7 @@ def explore(model: Classifier, image: object = None, *, port: int = 0) -> "Explo
     is_file = isinstance(image, str | Path)
     name, code = (Path(str(image)).name, repr(str(image))) if is_file else ("photo", "image")
     try:
-        from naspix.app.server import Address, Server
+        from naspix.app.server import Server
     except MissingExtraError as missing:
         if images is None:
             raise

@@ -116,8 +116,7 @@ def described(segmentation: Segmentation, saliency: Float[Tensor, "1 H W"]) -> d
     clusters = segmentation.clusters[0].cpu().numpy()
     _, first, areas = np.unique(labels, return_index=True, return_counts=True)
     means = mean_saliency(segmentation, saliency)
-    signed = bool(saliency.min() < 0)  # as in the report and its pictures
-    scale = saliency_scale(means[labels], signed=signed, outliers=0.01)
+    scale = pooled_scale(means[labels], signed=bool(saliency.min() < 0))
     heat = saliency_picture(means[None], scale)[0]
     return {
         "runs": run_lengths(labels),
@@ -132,6 +131,16 @@ def described(segmentation: Segmentation, saliency: Float[Tensor, "1 H W"]) -> d
         "heat": hex_colours(heat),
         "scale": told_scale(scale),
     }
+
+
+def pooled_scale(pooled: Float[np.ndarray, "H W"], *, signed: bool) -> Scale:
+    """The scale of a map averaged over superpixels, as in the report and in its pictures.
+
+    Where one huge superpixel would take all of it, the others have their share, too.
+    """
+    scale = saliency_scale(pooled, signed=signed, outliers=0.01)
+    flat = np.abs(pooled) if signed else pooled
+    return saliency_scale(pooled, signed=signed) if scale.high <= flat.min() else scale
 
 
 def told_scale(scale: Scale) -> dict[str, Any]:

@@ -49,19 +49,22 @@ def explorer(
     """
     import threading
 
-    from naspix.app import Backend, networks_of
-    from naspix.app.server import Address, Server
+    from naspix.app.address import Address
 
     address = Address(host, port, _credentials(host, auth, no_auth), root_path)
-    networks = networks_of(
-        model,
-        folder=models,
-        device=device,
-        output=scores,
-        categories=categories,
-        own_code=own_code,
-    )
-    with address.listen() as listening:
+    with address.listen() as listening:  # first of all: what follows takes seconds
+        talk.say(f"loading {model[0]}")
+        from naspix.app import Backend, networks_of
+        from naspix.app.server import Server
+
+        networks = networks_of(
+            model,
+            folder=models,
+            device=device,
+            output=scores,
+            categories=categories,
+            own_code=own_code,
+        )
         backend = Backend(networks)
         try:
             networks.load()
@@ -87,7 +90,7 @@ def _end_at_once() -> None:
 
 def _credentials(host: str, auth: str | None, no_auth: bool) -> tuple[str, str] | None:
     """User and password, where they are needed or given."""
-    from naspix.app.server import LOOPBACK
+    from naspix.app.address import LOOPBACK
 
     if auth is not None and no_auth:
         raise InputError("--auth and --no-auth exclude each other; give one")

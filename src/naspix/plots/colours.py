@@ -106,7 +106,7 @@ def saliency_scale(
         signed: Whether the scale is symmetric about zero; by default where a value is negative.
         outliers: The share of pixels that may lie beyond the last colour: single pixels of a
             gradient map, or tiny superpixels, are many times its other values, and would leave
-            it black. None may where all other pixels are alike, as with one huge superpixel.
+            it black.
 
     Example:
         >>> saliency_scale(np.array([-1.0, 0.0, 4.0]))
@@ -116,10 +116,7 @@ def saliency_scale(
     if signed is None:
         signed = bool(values.min() < 0)
     if signed:
-        sizes = np.abs(values)
-        least, reach = np.quantile(sizes, [0, 1 - outliers])
-        reach = float(sizes.max() if least == reach else reach)
+        reach = float(np.quantile(np.abs(values), 1 - outliers))
         return Scale(low=-reach, high=reach, signed=True)
     low, high = np.quantile(values, [0, 1 - outliers])
-    high = values.max() if low == high else high
     return Scale(low=float(low), high=float(high), signed=False)
