@@ -240,7 +240,8 @@ def test_visitors_click_at_once_and_each_has_its_own_photo_back(address):
 
 def test_a_port_that_is_taken_is_told_before_anything_is_loaded(address):
     port = address.rpartition(":")[2]
-    command = "import sys; sys.modules.update(torch=None, fastapi=None); from naspix.cli import main; sys.exit(main(sys.argv[1:]))"
+    lacking = "import sys; sys.modules.update(torch=None, fastapi=None)"
+    command = f"{lacking}; from naspix.cli import main; sys.exit(main(sys.argv[1:]))"
     found = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", command, "app", "--port", port],
         capture_output=True,
