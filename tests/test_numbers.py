@@ -203,6 +203,8 @@ def test_one_boxs_class_score_of_a_detector(detector):
     )
     assert explanation.target_predictions[0].probability == pytest.approx(float(found["scores"][0]))
     assert explanation.target_predictions[0].name == f"class {category} in a box"
+    score = asked(detector.train(False)(images))  # under gradients nothing is warned of
+    assert score.requires_grad
     with pytest.warns(NaspixWarning, match="its score is 0"):
         assert float(targets.Detection((0, 0, 1, 1), category)([found])) == 0
     with pytest.raises(InputError, match="does not return detections"):

@@ -251,6 +251,26 @@ def test_padding_keeps_the_whole_photo_and_its_shape():
     assert float(model.load_images(white, resize="squash").min()) > 1 - 1e-5
 
 
+@pytest.mark.parametrize("crop_pct", [0, -1, 2, float("nan")])
+def test_a_share_that_is_none_is_refused(crop_pct):
+    with pytest.raises(InputError, match="above 0 and at most 1"):
+        wrap_model(torch.nn.Conv2d(3, 2, 3), input_size=64, crop_pct=crop_pct)
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        (3, "made int"),
+        (torch.rand(8, 8), r"made Tensor \(8, 8\)"),
+        (torch.rand(1, 8, 8), "3, H, W"),
+    ],
+)
+def test_preprocessing_that_makes_no_image_is_told(made, words):
+    model = wrap_model(torch.nn.Conv2d(3, 2, 3), input_size=8, preprocess=lambda picture: made)
+    with pytest.raises(InputError, match=words):
+        model.load_images(Image.new("RGB", (20, 10)))
+
+
 def test_ones_own_preprocessing_makes_the_pixels():
     model = naspix.wrap_model(
         torch.nn.Conv2d(3, 2, 3), preprocess=lambda picture: torch.full((3, 8, 8), 0.25)

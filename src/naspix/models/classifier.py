@@ -407,7 +407,16 @@ class Classifier(nn.Module):
             pictures = read_eight_bit(
                 sources, channels=self.in_channels, max_pixels=max_pixels, exif=exif
             )
-            return as_batch([self.preprocess(picture) for picture in pictures]).to(self.device)
+            images = [self.preprocess(picture) for picture in pictures]
+            for image in images:
+                if not isinstance(image, Tensor) or image.shape[:-2] != (self.in_channels,):
+                    given = type(image).__name__
+                    given += f" {tuple(image.shape)}" if isinstance(image, Tensor) else ""
+                    raise InputError(
+                        f"preprocess makes a tensor ({self.in_channels}, H, W) in [0, 1] of a "
+                        f"picture, but made {given}"
+                    )
+            return as_batch(images).to(self.device)
         batch = read_images(
             sources,
             self._input_size,

@@ -105,6 +105,15 @@ def wrap_model(
             raise InputError("forward= calls a module; a function is called with images alone")
         name = name or getattr(module, "__name__", type(module).__name__)
         module = Function(module)
+    if not isinstance(crop_pct, int | float) or not 0 < crop_pct <= 1:
+        raise InputError(
+            "crop_pct is the share of the scaled photo that is kept, above 0 and at most 1, not "
+            f"{crop_pct!r}"
+        )
+    if preprocess is not None and not callable(preprocess):
+        raise InputError(
+            f"preprocess makes a tensor of a picture, which {type(preprocess).__name__} cannot"
+        )
     network = unwrapped(module)
     channels = _n_channels(network, mean, std)
     config = getattr(network, "config", None)

@@ -191,7 +191,7 @@ class Detection:
         boxes, scores = found["boxes"], found["scores"]
         asked = boxes.new_tensor(self.box)[None]
         overlaps = box_iou(boxes, asked)[:, 0] * (found["labels"] == self.category)
-        if len(boxes) == 0 or float(overlaps.max()) < _LEAST_OVERLAP:
+        if len(boxes) == 0 or float(overlaps.detach().max()) < _LEAST_OVERLAP:
             warnings.warn(
                 f"{self.name}: no detection of it overlaps the box by half, so its score is 0",
                 NaspixWarning,
