@@ -259,6 +259,25 @@ def test_by_command_too_a_half_run_takes_another_method(
     assert "Grad-CAM++" not in report
 
 
+def test_other_weights_are_another_run(photos: Path, tmp_path: Path) -> None:
+    """Of a network that is called the same, nothing that is stored is taken."""
+    code = (
+        "import naspix, torch\n\n\ndef make():\n    torch.manual_seed({})\n"
+        "    body = [torch.nn.Conv2d(3, 8, 3, 2), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1)]\n"
+        "    network = torch.nn.Sequential(*body, torch.nn.Flatten(), torch.nn.Linear(8, 3))\n"
+        "    return naspix.wrap_model(network, mean=0.5, std=0.5, input_size=32, levels=['0'])\n"
+    )
+    mine, one = tmp_path / "mine.py", [photos / "cat-0.png"]
+    settings = PhotoSettings(model=f"{mine}:make")
+    mine.write_text(code.format(1))
+    explain_photos(settings, tmp_path / "out", paths=one)
+    before = _results(tmp_path / "out")["photos"]
+    mine.write_text(code.format(2))
+    with pytest.warns(NaspixWarning, match=r"another run .* \(other network\) are in"):
+        explain_photos(settings, tmp_path / "out", paths=one)
+    assert _results(tmp_path / "out")["photos"] != before
+
+
 def test_tiles_targets_and_greedy_orders_go_on_too(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

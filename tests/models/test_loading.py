@@ -254,7 +254,7 @@ def test_padding_keeps_the_whole_photo_and_its_shape():
 @pytest.mark.parametrize("crop_pct", [0, -1, 2, float("nan")])
 def test_a_share_that_is_none_is_refused(crop_pct):
     with pytest.raises(InputError, match="above 0 and at most 1"):
-        wrap_model(torch.nn.Conv2d(3, 2, 3), input_size=64, crop_pct=crop_pct)
+        naspix.wrap_model(torch.nn.Conv2d(3, 2, 3), input_size=64, crop_pct=crop_pct)
 
 
 @pytest.mark.parametrize(
@@ -266,7 +266,9 @@ def test_a_share_that_is_none_is_refused(crop_pct):
     ],
 )
 def test_preprocessing_that_makes_no_image_is_told(made, words):
-    model = wrap_model(torch.nn.Conv2d(3, 2, 3), input_size=8, preprocess=lambda picture: made)
+    model = naspix.wrap_model(
+        torch.nn.Conv2d(3, 2, 3), input_size=8, preprocess=lambda picture: made
+    )
     with pytest.raises(InputError, match=words):
         model.load_images(Image.new("RGB", (20, 10)))
 

@@ -22,10 +22,11 @@ from naspix.datasets import Dataset
 from naspix.errors import InputError, NaspixError
 from naspix.evaluation.measures import COMMON_COLUMNS, Measure
 from naspix.evaluation.pictures import Framing, Picture
-from naspix.evaluation.settings import EvaluationSettings, classes_of, weights_digest
+from naspix.evaluation.settings import EvaluationSettings, classes_of
 from naspix.explain import asking_number
 from naspix.images import ReadingAhead, answers_of, of_one_size
 from naspix.machine import this_machine
+from naspix.models.weights import weights_digest
 from naspix.pipeline import Pipeline, RandomRegions
 from naspix.runs import Failure, OpenRun, Part, Row, Span
 from naspix.segmentation import NAS
@@ -54,7 +55,7 @@ class Evaluation:
         self.settings = settings
         self.dataset = settings.make_dataset()
         self.model = settings.load()
-        self.digest = weights_digest(self.model)
+        self.digest = weights_digest(self.model.network)
         label_of = classes_of(self.dataset, self.model, settings.classes)
         if settings.target == "label" and not label_of:
             some = ", ".join(self.dataset.categories[:3]) or "none"

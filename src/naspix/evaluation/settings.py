@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
-import torch
 
 from naspix import registry
 from naspix.datasets import Dataset
@@ -327,18 +326,6 @@ def fingerprint(dataset: Dataset) -> dict[str, Any]:
     """What tells whether a data set is still the same: its length, and a hash of its names."""
     names = hashlib.sha256("\n".join(dataset.ids).encode())
     return {"n_pictures": len(dataset), "names_sha256": names.hexdigest()[:16]}
-
-
-def weights_digest(model: Classifier) -> str:
-    """What tells whether a network still has the same weights: a hash of all of them."""
-    digest = hashlib.blake2b(digest_size=8)
-    state: dict[str, Any] = getattr(model.network, "state_dict", dict)()
-    for name, tensor in state.items():
-        digest.update(name.encode())
-        if isinstance(tensor, torch.Tensor):
-            values = tensor.detach().cpu().contiguous().reshape(-1)
-            digest.update(values.view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def classes_of(

@@ -17,6 +17,7 @@ from naspix.folders.cutting import COCO, Segment, write_coco
 from naspix.folders.settings import PhotoSettings
 from naspix.folders.workers import Ask, Explain, MakeWorker, Worker, agreement_of
 from naspix.images import Photo, find_photos
+from naspix.models.weights import weights_digest
 from naspix.report import (
     PAGE,
     RANKING,
@@ -110,11 +111,15 @@ def _run(
 ) -> Run:
     photos, output = find_photos(paths), Path(output)
     digest = hashlib.sha256(json.dumps([photo.stamp for photo in photos]).encode())
-    plain = {**asdict(settings), "photos": {"stamps_sha256": digest.hexdigest()[:16]}}
+    plain: dict[str, Any] = {
+        **asdict(settings),
+        "photos": {"stamps_sha256": digest.hexdigest()[:16]},
+    }
     if all(isinstance(one.content, Path) and not one.content.exists() for one in photos):
         # said before a network is loaded
         raise InputError(f"there is no image file {photos[0].source!r}")
     ask = work(settings)  # what is wrong with the settings is said before anything is lost
+    plain["network"] = {"weights_sha256": weights_digest(ask.model.network)}
 
     def joined(before: Run, now: Mapping[str, Any]) -> tuple[Mapping[str, Any], Sequence[str]]:
         return now, ["photos"] if _continues(before, photos) else []

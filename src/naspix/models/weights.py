@@ -4,11 +4,14 @@ A head of another class count makes a network with that many classes. Builds not
 is `recipes.py`; reads no file, that is `checkpoints.py`.
 """
 
+import hashlib
 import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from naspix.errors import NaspixWarning, WeightsError
@@ -179,3 +182,15 @@ def _other_channels(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -
 def _first(names: Iterable[str]) -> str:
     names = list(names)
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+
+
+def weights_digest(network: object) -> str:
+    """What tells whether a network still has the same weights: a hash of all of them."""
+    digest = hashlib.blake2b(digest_size=8)
+    state: dict[str, Any] = getattr(network, "state_dict", dict)()
+    for name, tensor in state.items():
+        digest.update(name.encode())
+        if isinstance(tensor, Tensor):
+            values = tensor.detach().cpu().contiguous().reshape(-1)
+            digest.update(values.view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
