@@ -73,7 +73,9 @@ def test_scores_are_those_of_transformers(make, output, tokenizer):
 def test_a_prompt_is_a_class_and_its_regions_are_the_images(tokenizer):
     model = naspix.wrap_clip(_clip(), tokenizer, PROMPTS)
     images = torch.rand(1, 3, 32, 32)
+    assert "text_model" not in repr(model)
     assert all("vision_model" in level for level in model.levels)
+    assert "vision_model" in repr(model)
     explanation = naspix.explain(model, images, target="a photo of a cat", segmenter="nas")
     assert explanation.target_predictions[0].name == "a photo of a cat"
     assert float(explanation.raw["grad_cam_plus_plus"].max()) > 0

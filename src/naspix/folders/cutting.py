@@ -19,7 +19,7 @@ from naspix.errors import InputError
 from naspix.files import write_whole, written
 from naspix.folders.known import Known, content_of
 from naspix.folders.settings import PhotoSettings
-from naspix.folders.workers import digest_of
+from naspix.folders.workers import digest_of, made_by
 from naspix.images import Photo
 from naspix.runs import Kind, Row, Run
 from naspix.segmentation import NAS, Segmentation
@@ -58,7 +58,7 @@ class Segment:
     @property
     def asked(self) -> str:
         """A digest of the segmenter and the format."""
-        return digest_of(repr(self._segmenter), self._settings.file_format)
+        return digest_of(made_by(self.model, self._segmenter), self._settings.file_format)
 
     def __call__(
         self,
@@ -68,10 +68,10 @@ class Segment:
         told: Callable[[str], None],
     ) -> list[Row]:
         """Rows of a batch; photos whose segmentation is not known of all are cut."""
-        made_by = repr(self._segmenter)
+        maker = made_by(self.model, self._segmenter)
         entries = [of_photo[0] if of_photo else Known() for of_photo in known]
-        if all(made_by in one.segmentations for one in entries):
-            several = [one.segmentations[made_by] for one in entries]
+        if all(maker in one.segmentations for one in entries):
+            several = [one.segmentations[maker] for one in entries]
         else:
             found: Segmentation = self._segmenter(images)
             several = [found[place] for place in range(len(photos))]
@@ -86,7 +86,7 @@ class Segment:
                 "n_clusters": int(one.n_clusters),
                 "n_superpixels": int(one.n_superpixels),
             }
-            kept = Known(segmentations={**entries[place].segmentations, made_by: one})
+            kept = Known(segmentations={**entries[place].segmentations, maker: one})
             row: dict[str, Any] = {
                 "name": photo.name,
                 "told": json.dumps(line),

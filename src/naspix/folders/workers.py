@@ -76,6 +76,11 @@ class Ask(Protocol):
         ...
 
 
+def made_by(model: Classifier, ask: object) -> str:
+    """The repr of a method or segmenter; the network by its name, since its own repr grows."""
+    return repr(ask).replace(repr(model), model.name)
+
+
 def digest_of(*asked: object) -> str:
     """A few letters that stand for plain values."""
     return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
@@ -140,8 +145,8 @@ class Explain:
         """A digest of methods, segmenters, and what else may be asked of a run later."""
         settings = self._settings
         return digest_of(
-            {name: repr(method) for name, method in self._methods.items()},
-            {name: repr(segmenter) for name, segmenter in self._segmenters.items()},
+            {name: made_by(self.model, method) for name, method in self._methods.items()},
+            {name: made_by(self.model, each) for name, each in self._segmenters.items()},
             [settings.greedy, settings.sets, settings.threshold, settings.file_format],
         )
 
@@ -159,18 +164,18 @@ class Explain:
             for of_photo in known
             for one in (of_photo if len(of_photo) == n_each else [Known()] * n_each)
         ]
-        methods = {name: repr(method) for name, method in self._methods.items()}
-        segmenters = {name: repr(segmenter) for name, segmenter in self._segmenters.items()}
+        methods = {name: made_by(self.model, one) for name, one in self._methods.items()}
+        segmenters = {name: made_by(self.model, one) for name, one in self._segmenters.items()}
         new_methods = [
             self._methods[name]
-            for name, made_by in methods.items()
-            if not all(made_by in one.maps for one in entries)
+            for name, maker in methods.items()
+            if not all(maker in one.maps for one in entries)
         ]
         new_segmenters = [
             self._segmenters[name]
-            for name, made_by in segmenters.items()
+            for name, maker in segmenters.items()
             if not all(
-                made_by in one.segmentations and (made_by in one.orders or not greedy)
+                maker in one.segmentations and (maker in one.orders or not greedy)
                 for one in entries
             )
         ]

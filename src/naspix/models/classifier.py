@@ -8,7 +8,7 @@ itself is never changed: not its mode, hooks, weights, gradients or random state
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from copy import copy
-from itertools import chain
+from itertools import chain, takewhile
 from numbers import Integral
 from typing import Any, Literal, Self, TypeGuard
 
@@ -549,7 +549,8 @@ class Classifier(nn.Module):
         """Name, size, classes and levels, for ``repr``."""
         height, width = self.input_size
         classes = "unknown" if self._n_classes is None else self._n_classes
-        names = self._levels or next(family_levels(self.network), None)
+        families = list(family_levels(self.network))
+        names = self._levels or (families[0] if _in_one_place(families) else None)
         levels = "found when first needed" if names is None else ", ".join(names)
         return (
             f"{self.name}, {self.in_channels} x {height} x {width}, classes: {classes}, "
@@ -629,6 +630,20 @@ class Classifier(nn.Module):
         shape = (batch, self.in_channels, *frame)
         images = torch.rand(shape, generator=generator, dtype=torch.float32)
         return images.to(self.device)
+
+
+def _in_one_place(families: Sequence[Sequence[str]]) -> bool:
+    """Whether levels by name lie within each other's modules, as those of two encoders do not."""
+    if not families:
+        return False
+    first, *others = map(_place, families)
+    return all(place[: len(first)] == first[: len(place)] for place in others)
+
+
+def _place(names: Sequence[str]) -> list[str]:
+    """The names of the modules around levels, from the outside."""
+    shared = takewhile(lambda parts: len(set(parts)) == 1, zip(*(n.split(".") for n in names)))
+    return [parts[0] for parts in shared]
 
 
 def _is_whole(value: object) -> TypeGuard[int]:

@@ -198,6 +198,8 @@ def _staged(module: nn.Module) -> tuple[str, ...] | None:
 def _feature_info(module: nn.Module) -> tuple[str, ...] | None:
     """What timm says about a network's features."""
     info = getattr(module, "feature_info", None)
+    if callable(info):  # of blocks that describe themselves to timm
+        return None
     entries = [entry for entry in info or () if isinstance(entry, dict)]
     names = [str(entry.get("module", "")) for entry in entries]
     if not names or not all(names) or not _has(module, names):
