@@ -642,7 +642,9 @@ def _in_one_place(families: Sequence[Sequence[str]]) -> bool:
 
 def _place(names: Sequence[str]) -> list[str]:
     """The names of the modules around levels, from the outside."""
-    shared = takewhile(lambda parts: len(set(parts)) == 1, zip(*(n.split(".") for n in names)))
+    shared = takewhile(
+        lambda parts: len(set(parts)) == 1, zip(*(n.split(".") for n in names), strict=False)
+    )
     return [parts[0] for parts in shared]
 
 
