@@ -80,6 +80,10 @@ class Networks:
                 self._loaded[name] = model
             return self._loaded[name]
 
+    def loaded(self, name: str) -> Classifier | None:
+        """The network of that name, if it has been loaded."""
+        return self._loaded.get(name)
+
     def line(self, name: str) -> str:
         """The Python line that loads it."""
         return self._lines.get(name, f"model = naspix.load_model({name!r})")

@@ -8,10 +8,11 @@ in its wheel.
 
 import io
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -23,6 +24,9 @@ from naspix.images.decoding import MODES, opened
 from naspix.models import Classifier
 from naspix.plots import photo_picture
 from naspix.report.pages import data_url
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 # name in skimage.data -> what is seen
 SAMPLES: Mapping[str, str] = {
@@ -191,29 +195,41 @@ def read_upload(
         naspix.errors.ImageError: a.gif cannot be read as a picture; it is damaged or cut short
     """
     limits = limits or Limits()
+    with uploaded(content, limits, name) as picture:
+        return picture_of(
+            picture,
+            model,
+            name=name,
+            code=repr(name),
+            note="the photo that you sent: keep it beside this file",
+            fitting=fitting,
+            max_pixels=limits.n_pixels,
+        )
+
+
+@contextmanager
+def uploaded(content: bytes, limits: Limits, name: str) -> "Iterator[Image]":
+    """A photo that was sent, opened; what is wrong with it, also inside the block, in a sentence.
+
+    Raises:
+        ImageError: It is empty, too large, damaged or none.
+    """
     if not content:
         raise ImageError(f"{name} is empty (zero bytes)")
     if len(content) > limits.n_bytes:
         raise ImageError(
-            f"{name} has {len(content) / 1e6:.1f} MB, more than this explorer takes "
+            f"{name} has {len(content) / 1e6:.1f} MB, more than is taken "
             f"({limits.n_bytes / 1e6:.3g} MB); send a smaller one"
         )
+    width = height = 0
     try:
         with opened(io.BytesIO(content), FORMATS) as picture:
             width, height = picture.size
-            return picture_of(
-                picture,
-                model,
-                name=name,
-                code=repr(name),
-                note="the photo that you sent: keep it beside this file",
-                fitting=fitting,
-                max_pixels=limits.n_pixels,
-            )
+            yield picture
     except NaspixError as error:
         if "too large" in str(error):
             raise ImageError(
-                f"{name} has {width} x {height} pixels, more than this explorer reads "
+                f"{name} has {width} x {height} pixels, more than are read "
                 f"({limits.n_pixels / 1e6:.3g} million); scale it down"
             ) from None
         raise ImageError(_unreadable(content, name)) from None

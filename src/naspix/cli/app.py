@@ -24,6 +24,7 @@ from naspix.cli.models import levels, models
 from naspix.cli.render import render
 from naspix.cli.reproduce import reproduce
 from naspix.cli.segment import segment
+from naspix.cli.serve import serve
 from naspix.errors import InputError, NaspixError
 
 app = App(
@@ -46,6 +47,7 @@ app.command(reproduce)
 app.command(render)
 app.command(data)
 app.command(explorer, name="app")
+app.command(serve)
 app.command(finetune)
 app.register_install_completion_command(help="Let the shell complete commands and choices.")
 

@@ -8,7 +8,7 @@ import io
 import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +40,7 @@ class Known:
     def packed(self) -> bytes:
         """All of it as bytes, for the store."""
         names = {name: list(getattr(self, name)) for name in ("maps", "segmentations", "orders")}
-        sets = {name: asdict(one) for name, one in self.sets.items()}
+        sets = {name: one.to_plain() for name, one in self.sets.items()}
         arrays: dict[str, np.ndarray] = {
             "names": np.array(json.dumps(names)),
             "sets": np.array(json.dumps(sets)),

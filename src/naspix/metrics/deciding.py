@@ -58,16 +58,45 @@ class DecidingSets:
     necessary: RegionSet | None
     n_forwards: int
 
-    @classmethod
-    def from_plain(cls, plain: Mapping[str, Any]) -> "DecidingSets":
-        """What ``dataclasses.asdict`` made of one, also by way of JSON."""
+    def to_plain(self) -> dict[str, Any]:
+        """Both as values that fit JSON; `from_plain` reads them."""
 
-        def one(found: Mapping[str, Any] | None) -> RegionSet | None:
+        def plain(found: RegionSet | None) -> dict[str, Any] | None:
             if found is None:
                 return None
-            return RegionSet(**{**found, "superpixels": tuple(found["superpixels"])})
+            return {
+                "superpixels": list(found.superpixels),
+                "share": found.share,
+                "probability": found.probability,
+                "predicted": {"index": found.predicted, "name": found.category},
+            }
 
-        return cls(one(plain["sufficient"]), one(plain["necessary"]), plain["n_forwards"])
+        sets = {"sufficient": plain(self.sufficient), "necessary": plain(self.necessary)}
+        return {**sets, "n_forwards": self.n_forwards}
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any]) -> "DecidingSets":
+        """What `to_plain` made values of.
+
+        Example:
+            >>> sets = DecidingSets(RegionSet((3,), 0.25, 0.5, 1, "cat"), None, 7)
+            >>> DecidingSets.from_plain(sets.to_plain()) == sets
+            True
+        """
+
+        def read(found: Mapping[str, Any] | None) -> RegionSet | None:
+            if found is None:
+                return None
+            predicted = found["predicted"]
+            return RegionSet(
+                tuple(found["superpixels"]),
+                found["share"],
+                found["probability"],
+                predicted["index"],
+                predicted["name"],
+            )
+
+        return cls(read(plain["sufficient"]), read(plain["necessary"]), plain["n_forwards"])
 
 
 def deciding_sets(

@@ -178,7 +178,7 @@ class PhotoExplanation:
                     "method": method,
                     "segmenter": segmenter,
                     "superpixels": _ranking_json(ranking, self.cluster_of(segmenter)),
-                    **_deciding_json(self.deciding.get((method, segmenter))),
+                    **(sets.to_plain() if (sets := self.deciding.get((method, segmenter))) else {}),
                 }
                 for (method, segmenter), ranking in self.ranking.items()
             ],
@@ -188,23 +188,6 @@ class PhotoExplanation:
             **({"fitting": self.fitting} if self.fitting else {}),
             **({"tiles": [dict(tile) for tile in self.tiles]} if self.tiles else {}),
         }
-
-
-def _deciding_json(sets: DecidingSets | None) -> dict[str, object]:
-    if sets is None:
-        return {}
-    entries = {
-        kind: None
-        if found is None
-        else {
-            "superpixels": list(found.superpixels),
-            "share": round(found.share, 6),
-            "probability": round(found.probability, 6),
-            "predicted": {"index": found.predicted, "name": found.category},
-        }
-        for kind, found in (("sufficient", sets.sufficient), ("necessary", sets.necessary))
-    }
-    return {**entries, "n_forwards": sets.n_forwards}
 
 
 def _prediction_json(prediction: Prediction) -> dict[str, object]:
