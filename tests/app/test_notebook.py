@@ -33,7 +33,7 @@ def test_without_the_extra_there_is_a_figure_and_a_hint(without_the_extra, model
 
 def test_without_the_extra_the_command_says_how_to_get_it(without_the_extra, capsys):
     assert main(["app", "--port", "0"]) == 1
-    assert "pip install 'naspix[app]'" in capsys.readouterr().err
+    assert "pip install '.[app]'" in capsys.readouterr().err
 
 
 def test_the_rest_needs_no_extra():

@@ -291,7 +291,9 @@ def test_another_process_in_the_folder_is_said(tmp_path):
 
 
 def test_a_cluster_that_cannot_be_reached_leaves_the_folder_to_others(tmp_path):
-    pytest.importorskip("ray", reason="Ray is not installed: pip install 'naspix[ray]'")
+    pytest.importorskip(
+        "ray", reason="Ray is not installed: pip install '.[ray]' in the folder of naspix"
+    )
     from naspix.runs import Ray
 
     with pytest.raises(DeviceError, match=r"the Ray cluster 127\.0\.0\.1:9 cannot be reached"):

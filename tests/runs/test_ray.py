@@ -39,7 +39,9 @@ run(Path(sys.argv[1]), int(sys.argv[3]), engine)
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
     """The address of a cluster of two workers, and of a GPU that it only believes to have."""
-    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'naspix[ray]'")
+    ray = pytest.importorskip(
+        "ray", reason="Ray is not installed: pip install '.[ray]' in the folder of naspix"
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", PATHS["PYTHONPATH"])
         context = ray.init(num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False)
@@ -127,7 +129,7 @@ def test_without_ray_it_is_said_how_to_install_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'naspix\[ray\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install '.\[ray\]'"):
         compute(tmp_path, engine=TWO)
 
 

@@ -360,6 +360,6 @@ def test_one_run_at_a_time(run, colours):
 
 def test_without_lightning(colours, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "lightning.fabric", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'naspix\[train\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install '.\[train\]'"):
         finetune(open_splits("folder", colours), tmp_path / "run", TINY)
     assert not (tmp_path / "run").exists()

@@ -29,7 +29,7 @@ try:
     from fastapi.staticfiles import StaticFiles
 except ImportError:
     raise MissingExtraError(
-        "the explorer needs FastAPI and uvicorn, which are not installed; pip install 'naspix[app]'"
+        "the explorer needs FastAPI and uvicorn, which are not installed; pip install '.[app]'"
     ) from None
 
 from naspix.app.actions import ACTIONS, Action, Upload

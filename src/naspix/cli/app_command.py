@@ -30,7 +30,7 @@ def explorer(
 ) -> int:
     """Open a page on which people touch the regions that a network sees.
 
-    Needs the extra app: pip install 'naspix[app]'. Ctrl-C ends it.
+    Needs the extra app: pip install '.[app]' in the folder of naspix. Ctrl-C ends it.
 
     Args:
         port: Where it listens; 0 takes any free port.

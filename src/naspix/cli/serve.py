@@ -30,7 +30,8 @@ def serve(
 ) -> int:
     """Answer programs: photos in by HTTP, regions and explanations out as JSON.
 
-    Needs the extra app: pip install 'naspix[app]'. Ctrl-C ends it. /docs tells what can be asked.
+    Needs the extra app: pip install '.[app]' in the folder of naspix. Ctrl-C ends it; its page
+    /docs tells what can be asked.
 
     Args:
         port: Where it listens; 0 takes any free port.

@@ -359,7 +359,7 @@ def _imported_ray() -> Any:
         import ray.data
     except ImportError:
         raise MissingExtraError(
-            "--engine ray needs Ray; install it with pip install 'naspix[ray]'"
+            "--engine ray needs Ray; install it with pip install '.[ray]' in the folder of naspix"
         ) from None
     return ray
 

@@ -118,7 +118,8 @@ def _launched(settings: Finetuning, device: torch.device) -> "Fabric":
         from lightning.fabric import Fabric
     except ImportError:
         raise MissingExtraError(
-            "fine-tuning needs Lightning; install it with pip install 'naspix[train]'"
+            "fine-tuning needs Lightning; install it with pip install '.[train]' in the folder of "
+            "naspix"
         ) from None
     there = torch.cuda.device_count() if device.type == "cuda" else settings.devices
     if settings.devices > there:
