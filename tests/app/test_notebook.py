@@ -22,7 +22,7 @@ def without_the_extra(monkeypatch):
 
 
 def test_without_the_extra_there_is_a_figure_and_a_hint(without_the_extra, model):
-    with pytest.warns(NaspixWarning, match=r"pip install 'naspix\[app\]'"):
+    with pytest.warns(NaspixWarning, match=r"pip install '.\[app\]'"):
         figure = naspix.explore(model, sample_image("chelsea"))
     assert isinstance(figure, Figure)
     assert len(figure.axes) > 2
