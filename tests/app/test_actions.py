@@ -195,6 +195,19 @@ def test_contrast_tells_what_speaks_against(ask, cat):
     assert ask("contrast", **fields)["contrast"]["says_against"]
 
 
+def test_what_hiding_each_alone_does_is_looked_up_ahead(model, ask, cat):
+    found = ask("alone")["alone"]
+    assert found["target"] == 282
+    assert found["before"] == pytest.approx(cat["scores"]["bars"][0]["before"], abs=1e-6)
+    large = [n for n, area in enumerate(cat["regions"]["area"]) if area >= 0.001]
+    assert sorted(found["of"]) == large
+    for number in large[:3]:
+        expected = float(_hidden_by_hand(model, "chelsea", [number])[282])
+        assert found["of"][number]["after"] == pytest.approx(expected, abs=1e-5)
+    ask("segment", n_clusters=40, levels=[0, 1, 2])
+    assert len(ask("alone")["alone"]["of"]) <= 60
+
+
 def test_contrast_is_the_difference_of_both_scores(model, ask, cat):
     found = ask("contrast", positive=282, negative=285)["contrast"]
     images = model.load_images([sample_image("chelsea")])

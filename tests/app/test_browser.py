@@ -203,6 +203,30 @@ def test_the_pointer_tells_what_lies_below(page, model):
     assert re.search(r"rank \d+ of \d+", words)
 
 
+def test_it_asks_for_a_first_click_and_tells_ahead_what_it_does(page):
+    invitation = page.tab.locator("[data-part=invitation]")
+    assert re.fullmatch(r"Click here: tiger cat \d+ % → \?", invitation.inner_text())
+    page.tab.wait_for_function("state.alone")
+    alone = page.tab.evaluate("state.alone")
+    number = min(alone["of"], key=lambda one: alone["of"][one]["after"])
+    assert page.tab.get_attribute(".nx-pulse", "data-number") == number
+    x, y = page.tab.evaluate(f"state.regions.middle[{number}]")
+    box = page.tab.locator("[data-part=frame]").bounding_box()
+    page.tab.mouse.move(
+        box["x"] + (x + 0.5) / 224 * box["width"], box["y"] + (y + 0.5) / 224 * box["height"]
+    )
+    after = alone["of"][number]["after"]
+    tip = page.tab.locator("[data-part=tip]")
+    points = round(100 * (alone["before"] - after))
+    assert f"→ {100 * after:.1f} % (\u2212{points} points)" in tip.inner_text()
+    page.click_superpixel((x + 0.5) / 224, (y + 0.5) / 224)
+    page.wait_hidden([int(number)])
+    assert page.bars()[282] == pytest.approx(after, abs=1e-5)
+    assert invitation.inner_text() == ""
+    page.tab.check("[name=nx-view][value=alone]", force=True)
+    assert "takes from tiger cat" in page.tab.inner_text("[data-part=legend]")
+
+
 def test_upload_drop_and_paste(page, tmp_path):
     path = tmp_path / "<b>my rocket<b>.jpg"
     Image.fromarray(sample_image("rocket")).save(path)

@@ -54,6 +54,24 @@ def test_addresses_are_served_in_turn_however_many_visitors_one_has():
     assert _served(Queue(), jobs) == served
 
 
+def test_what_is_computed_ahead_comes_after_everything_else():
+    queue, order = Queue(), []
+
+    def work(job: Job) -> dict:
+        for _ in range(2):
+            queue.let_others_in(job)
+            order.append(job.doing)
+        return {}
+
+    with queue.take(Job("somebody")):
+        jobs = [queue.submit("a/b/ahead", "ahead", work, is_ahead=True)]
+        jobs += [queue.submit(f"a/{i}/c", f"{i}", work) for i in range(2)]
+    for job in jobs:
+        job.result.result(10)
+    assert order[-2:] == ["ahead"] * 2
+    queue.close()
+
+
 def test_nobody_takes_all_places():
     queue, done = Queue(most_jobs=10, most_of_address=4, most_of_visitor=2), threading.Event()
     waits = lambda job: {"": done.wait(10)}  # noqa: E731

@@ -24,7 +24,7 @@ def lined_up(backend: Backend, key: str, action: str, content: bytes = b"", **fi
         session,
         request.doing,
         lambda job: request.answer(backend, session, job),
-        is_long=request.is_long,
+        pace=request.pace,
     )
 
 

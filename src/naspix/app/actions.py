@@ -26,8 +26,9 @@ from naspix.app.photos import (
 )
 from naspix.app.queue import Answer, Job
 from naspix.app.regions import MOST_CLUSTERS, Algorithm, Cut
-from naspix.app.session import Backend, Session
+from naspix.app.session import Backend, Pace, Session
 from naspix.app.study import DEFAULT_METHOD, Study
+from naspix.app.trees import give_back
 from naspix.errors import InputError, UnknownNameError
 from naspix.models import Classifier
 
@@ -39,12 +40,12 @@ class Action(BaseModel):
 
     Attributes:
         doing: What it is called while it runs.
-        is_long: Whether it may take long; a page has one long request at a time.
+        pace: How long it takes; a page has one request at a time that is not quick.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True)
     doing: ClassVar[str] = "asking the network"
-    is_long: ClassVar[bool] = False
+    pace: ClassVar[Pace] = "quick"
 
     def answer(self, backend: Backend, session: Session, job: Job) -> Answer:
         """Do what is asked, in the queue, and say what came of it.
@@ -238,7 +239,7 @@ class Rank(OnPhoto):
 
     about_cut: ClassVar[bool] = False
     doing: ClassVar[str] = "ranking superpixels"
-    is_long: ClassVar[bool] = True
+    pace: ClassVar[Pace] = "long"
     method: str
 
     def _answer(self, backend: Backend, session: Session, job: Job) -> Answer:
@@ -310,7 +311,7 @@ class Compare(OnPhoto):
     """Saliency methods and segmenters side by side."""
 
     doing: ClassVar[str] = "comparing"
-    is_long: ClassVar[bool] = True
+    pace: ClassVar[Pace] = "long"
     methods: list[str] = Field(max_length=100)
     segmenters: list[str] = Field([], max_length=100)
 
@@ -324,7 +325,7 @@ class Contrast(OnPhoto):
     """Which superpixels speak for one class rather than for another."""
 
     doing: ClassVar[str] = "comparing two classes"
-    is_long: ClassVar[bool] = True
+    pace: ClassVar[Pace] = "long"
     positive: int
     negative: int
     method: str = DEFAULT_METHOD
@@ -336,6 +337,16 @@ class Contrast(OnPhoto):
                 study, self.positive, self.negative, self.method, job.expect
             )
         }
+
+
+class Alone(OnPhoto):
+    """What hiding each of the larger superpixels alone does to the class that is explained."""
+
+    doing: ClassVar[str] = "looking ahead"
+    pace: ClassVar[Pace] = "ahead"
+
+    def _answer(self, backend: Backend, session: Session, job: Job) -> Answer:
+        return {"alone": self.study(session).alone_state()}
 
 
 class FindClass(OnPhoto):
@@ -368,7 +379,7 @@ class Save(OnPhoto):
     """A file to keep, as base64: report, pictures, segmentation, coco or python."""
 
     doing: ClassVar[str] = "making the file"
-    is_long: ClassVar[bool] = True
+    pace: ClassVar[Pace] = "long"
     what: str
 
     def _answer(self, backend: Backend, session: Session, job: Job) -> Answer:
@@ -411,7 +422,7 @@ class GroupStudy(Action):
     """The clusters that the photos of a class share, and which of them are suspect."""
 
     doing: ClassVar[str] = "finding what they share"
-    is_long: ClassVar[bool] = True
+    pace: ClassVar[Pace] = "long"
     n_clusters: int = 6
     method: str = DEFAULT_METHOD
 
@@ -427,6 +438,7 @@ class GroupStudy(Action):
 def _begin(backend: Backend, session: Session, study: Study) -> Answer:
     session.study = study
     backend.trees.plan(study.cutter, study.cut.levels)
+    give_back()
     return study.state()
 
 
@@ -451,6 +463,7 @@ ACTIONS: Mapping[str, type[Action]] = {
     "step": Step,
     "compare": Compare,
     "contrast": Contrast,
+    "alone": Alone,
     "find_class": FindClass,
     "python": Python,
     "save": Save,

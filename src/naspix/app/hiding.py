@@ -193,9 +193,22 @@ class Hiding:
         )
         return stop < self.n
 
-    def alone(self) -> Float[Tensor, "n n_classes"]:
-        """The logits with each superpixel hidden alone."""
-        return self._logits([frozenset({number}) for number in range(self.n)])
+    def alone(
+        self, numbers: Sequence[int] | None = None, at_once: int = _AT_ONCE
+    ) -> Float[Tensor, "n n_classes"]:
+        """The logits with each superpixel hidden alone.
+
+        Args:
+            numbers: Of which superpixels; all by default.
+            at_once: Images a forward; others are let in between two.
+        """
+        chosen = range(self.n) if numbers is None else numbers
+        return self._logits([frozenset({number}) for number in chosen], at_once)
+
+    def largest(self, n: int, least: float) -> list[int]:
+        """The largest superpixels: so many at most, each of this share of the image at least."""
+        order = self._areas.argsort(descending=True, stable=True)[:n].tolist()
+        return [number for number in order if self._areas[number] >= least]
 
     @property
     def _ends(self) -> tuple[frozenset[int], frozenset[int]]:
@@ -211,12 +224,14 @@ class Hiding:
         """Of the image that these superpixels cover."""
         return float(self._areas[sorted(hidden)].sum()) if hidden else 0.0
 
-    def _logits(self, states: Sequence[frozenset[int]]) -> Float[Tensor, "n n_classes"]:
+    def _logits(
+        self, states: Sequence[frozenset[int]], at_once: int = _AT_ONCE
+    ) -> Float[Tensor, "n n_classes"]:
         # held here as well: another request of the page may drop what is remembered meanwhile
         found = {state: self._known[state] for state in states if state in self._known}
         unknown = [state for state in dict.fromkeys(states) if state not in found]
-        for start in range(0, len(unknown), _AT_ONCE):
-            some = unknown[start : start + _AT_ONCE]
+        for start in range(0, len(unknown), at_once):
+            some = unknown[start : start + at_once]
             found.update(zip(some, self._ask(some), strict=True))
         self._known.update(found)
         for state in [state for state in self._known if state not in self._ends][:-_MOST_UNDONE]:

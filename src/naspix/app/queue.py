@@ -24,6 +24,7 @@ from naspix.models import Classifier
 Answer = dict[str, Any]
 
 LEFT_AFTER = 15.0  # seconds without a question about a job, after which its visitor has left
+_SLICE = 0.05  # seconds of a turn in which nobody else is let in
 _GLANCE = 0.1  # seconds between two looks whether work is still wanted
 
 _current = threading.local()
@@ -58,6 +59,8 @@ class Job:
         self.n_passed, self._n_expected = 0, 0
         self.owners = [*accumulate(lane.split("/"), "{}/{}".format)]  # from the address to the lane
         self.turn = threading.Event()  # it is served, or need not wait any more
+        self.served_since = 0.0
+        self.is_ahead = False  # all other work comes first
         self.goes_on = False  # it was served, let others in, and waits for its next turn
 
     def expect(self, n_images: int, doing: str = "") -> None:
@@ -101,13 +104,22 @@ class Queue:
         self._lock = threading.RLock()
         self._threads = ThreadPoolExecutor(most_jobs, thread_name_prefix="naspix-app")
 
-    def submit(self, lane: str, doing: str, work: Callable[[Job], Answer]) -> Job:
+    def submit(
+        self, lane: str, doing: str, work: Callable[[Job], Answer], *, is_ahead: bool = False
+    ) -> Job:
         """Line up work.
+
+        Args:
+            lane: Whose it is.
+            doing: What it is, in words.
+            work: Does it.
+            is_ahead: Whether all other work comes first.
 
         Raises:
             BusyError: too many are waiting.
         """
         job, now = Job(lane, doing), time.monotonic()
+        job.is_ahead = is_ahead
         with self._lock:
             for other in self._jobs:
                 if now - other.heard > LEFT_AFTER:
@@ -252,7 +264,10 @@ class Queue:
             job: Job | None = getattr(_current, "job", None)
             if job is not None and arguments and isinstance(arguments[0], Tensor):
                 self._cancel_if_left(job)
-                self.let_others_in(job)
+                if job.cancelled.is_set() or (
+                    job.is_ahead or time.monotonic() - job.served_since > _SLICE
+                ):
+                    self.let_others_in(job)
                 job.n_passed += len(arguments[0])
 
         handle = model.register_forward_pre_hook(count)
@@ -311,6 +326,7 @@ class Queue:
         if self._served is None and self._waiting:
             job = self._served = _longest_ago(self._waiting, self._last)
             self._waiting.remove(job)
+            job.served_since = time.monotonic()
             job.turn.set()
 
     def _forget_owners(self, job: Job) -> None:
@@ -321,5 +337,8 @@ class Queue:
 
 
 def _longest_ago(waiting: Iterable[Job], last: Mapping[str, int]) -> Job:
-    """Of the address that was served longest ago, the visitor and the lane that were; in order."""
-    return min(waiting, key=lambda job: [last[owner] for owner in job.owners])
+    """Of the address that was served longest ago, the visitor and the lane that were; in order.
+
+    What is computed ahead comes after all others.
+    """
+    return min(waiting, key=lambda job: (job.is_ahead, [last[owner] for owner in job.owners]))

@@ -204,7 +204,7 @@ def _routes(backend: Backend) -> APIRouter:
                     session,
                     kind.doing,
                     lambda job: action.answer(backend, session, job),
-                    is_long=kind.is_long,
+                    pace=kind.pace,
                 )
             except BusyError as error:
                 await asyncio.sleep(_PAUSE)

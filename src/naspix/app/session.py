@@ -6,22 +6,24 @@ for a session; its answer is plain values that fit JSON: ``{"ok": true, ...}``, 
 among the session's answers, so that a page shows none that does not fit.
 """
 
-import ctypes
 import secrets
 import threading
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from concurrent.futures import CancelledError
-from contextlib import suppress
+from typing import Literal
 
 from naspix.app.group import Group
 from naspix.app.networks import Networks
 from naspix.app.photos import Limits
 from naspix.app.queue import Answer, Job, Queue, UnwantedError
 from naspix.app.study import Study
-from naspix.app.trees import TreeBuilder
+from naspix.app.trees import TreeBuilder, give_back
 from naspix.errors import InputError, NaspixError
+
+# how long work takes; "ahead" is what nobody has asked for yet, which yields to everything else
+Pace = Literal["quick", "long", "ahead"]
 
 
 class Session:
@@ -169,19 +171,26 @@ class Backend:
             give_back()
 
     def submit(
-        self, session: Session, doing: str, work: Callable[[Job], Answer], *, is_long: bool = False
+        self,
+        session: Session,
+        doing: str,
+        work: Callable[[Job], Answer],
+        *,
+        pace: Pace = "quick",
     ) -> Job:
-        """Line up work for a session; of long work it has one at a time, the last.
+        """Line up work for a session; of what is not quick it has one at a time, the last.
 
         Raises:
             BusyError: too many are waiting.
         """
-        lane = f"{session.lane} {'long' if is_long else 'quick'}"
-        if is_long:
+        lane = f"{session.lane} {pace}"
+        if pace != "quick":
             for job in session.jobs.values():
                 if job.lane == lane:
                     self.queue.cancel(job)
-        job = self.queue.submit(lane, doing, lambda job: session.answer(work(job)))
+        job = self.queue.submit(
+            lane, doing, lambda job: session.answer(work(job)), is_ahead=pace == "ahead"
+        )
         session.add(job)
         return job
 
@@ -191,12 +200,6 @@ class Backend:
         self.reading.close()
         self.trees.close()
         self.networks.close()
-
-
-def give_back() -> None:
-    """Let the system have the memory that is free again, which glibc would keep."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def refusal(error: BaseException) -> Answer:

@@ -16,10 +16,18 @@ from torch import Tensor
 from naspix import registry
 from naspix.app.hiding import Hiding
 from naspix.app.photos import Picture
-from naspix.app.regions import Cut, Cutter, described, mean_saliency
+from naspix.app.regions import (
+    Cut,
+    Cutter,
+    described,
+    hex_colours,
+    mean_saliency,
+    told_scale,
+)
 from naspix.errors import InputError
 from naspix.models import Classifier
 from naspix.pipeline import Pipeline
+from naspix.plots import saliency_picture, saliency_scale
 from naspix.saliency.base import Attribution, target_for
 from naspix.segmentation import Segmentation
 from naspix.targets import Contrast
@@ -27,6 +35,7 @@ from naspix.targets import Contrast
 N_CLASSES_SHOWN = 5
 DEFAULT_METHOD = "grad_cam_plus_plus"
 _MOST_HEATS = 40  # maps remembered
+_MOST_AHEAD, _LEAST_AHEAD = 60, 0.001  # superpixels looked at ahead, and their least share
 _BATCH = 8  # images a forward of long methods: others are let in between two forwards
 
 Told = Callable[[int, str], None]  # how many images will pass the network, and what is done
@@ -212,6 +221,26 @@ class Study:
                 "area": curve.area,
                 "done": len(curve.fraction) > hiding.n,
                 "n": hiding.n,
+            },
+        }
+
+    def alone_state(self) -> dict[str, Any]:
+        """What hiding each superpixel alone does to the explained class; the largest ones only."""
+        hiding, target = self.hiding, self.target
+        numbers = hiding.largest(_MOST_AHEAD, _LEAST_AHEAD)
+        alone = hiding.alone(numbers, at_once=1)
+        after = self.model.scores.probabilities(alone.double())[:, target]
+        before = self.model.scores.probabilities(hiding.before.double())[target]
+        falls = (before - after).cpu().numpy()
+        scale = saliency_scale(falls, signed=True)
+        colours = hex_colours(saliency_picture(falls[None], scale)[0])
+        return {
+            "target": target,
+            "before": float(before),
+            "scale": told_scale(scale),
+            "of": {
+                number: {"after": float(probability), "colour": colour}
+                for number, probability, colour in zip(numbers, after, colours, strict=True)
             },
         }
 

@@ -6,6 +6,7 @@ photo that nobody looks at any more is let go, and the tree that it might have h
 """
 
 import contextlib
+import ctypes
 import threading
 import weakref
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from naspix.app.regions import Cutter
 
 _QUIET_FOR = 0.4  # seconds in which the device is free, before a tree is built unasked
+_MOST_AHEAD = 8  # trees to come that nobody waits for
 _GLANCE = 0.05  # seconds between two looks
 
 
@@ -80,6 +82,9 @@ class TreeBuilder:
                 tree.done.set()
             elif not same:
                 self._planned.append(tree)
+                ahead = [tree for tree in self._planned if not tree.wanted]
+                for oldest in ahead[:-_MOST_AHEAD]:  # built when somebody asks for it
+                    self._planned.remove(oldest)
             if self._thread is None and not self._closed:
                 # no daemon, whatever the thread that asks is: one that ends amid C++ code aborts
                 self._thread = threading.Thread(
@@ -112,6 +117,7 @@ class TreeBuilder:
                 with contextlib.suppress(Exception):  # told to whoever asks for the tree itself
                     cutter.build_tree(tree.levels)
             del cutter  # no photo is kept while this waits
+            give_back()
             with self._changed:
                 self.is_building = False
                 if tree in self._planned:
@@ -134,3 +140,9 @@ class TreeBuilder:
 
     def _drop_abandoned(self) -> None:
         self._planned = [tree for tree in self._planned if tree.cutter() is not None]
+
+
+def give_back() -> None:
+    """Let the system have the memory that is free again, which glibc would keep."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)

@@ -54,7 +54,7 @@ function showWork() {
 }
 
 // Actions that are about no photo in particular; the others name the one that is shown, and its cut.
-const QUIET = new Set(["hello", "python", "find_class", "step"]); // asked by the page itself
+const QUIET = new Set(["hello", "python", "find_class", "step", "alone"]); // asked by the page itself
 const FREE = new Set(["hello", "sample", "group_clear", "group_study"]);
 
 // Resolves to the answer, or to null where it was refused (and the page has said why) or cancelled.
@@ -73,9 +73,8 @@ async function ask(action, more = {}, file = null) {
       answer = await post(action, FREE.has(action) || !photo ? more : { photo, cut, ...more });
     }
     while (answer.ok && answer.job) {
-      working.set(own, answer);
-      showWork();
-      await pause(120);
+      if (action !== "alone") { working.set(own, answer); showWork(); }
+      await pause(action === "alone" ? 400 : 120);
       answer = await post(`follow?job=${answer.job}`, {});
     }
   } catch (error) {
@@ -84,7 +83,7 @@ async function ask(action, more = {}, file = null) {
   working.delete(own);
   showWork();
   if (answer.ok) return answer;
-  if (!answer.cancelled) say(answer.sentence);
+  if (!answer.cancelled && action !== "alone") say(answer.sentence);
   return null;
 }
 
@@ -119,6 +118,7 @@ function take(answer) {
   if (answer.regions) showRegions(answer.regions);
   if (answer.scores) { state.told = answer.scores; showScores(answer.scores); }
   if (answer.photo) suggestClasses();
+  if (answer.regions) lookAhead();
   if (!part("code").hidden) showCode();
 }
 

@@ -100,14 +100,14 @@ async function contrast() {
   const answer = await ask("contrast", { positive, negative, method: part("contrast-method").value });
   if (!answer || !isCurrent(answer)) return;
   const found = answer.contrast;
-  const order = found.fall.map((fall, number) => [fall, number]).sort((a, b) => b[0] - a[0]);
+  const order = listed(found.fall.map((fall, number) => [fall, number])).sort((a, b) => b[0] - a[0]);
   const rounded = (value) => (Math.abs(value) < 0.005 ? 0 : value).toFixed(2);
   const row = ([fall, number]) => made("tr", { "data-number": number, onmouseenter: () => point(number), onmouseleave: () => point(null) },
     made("td", {}, `${number}`), made("td", {}, tidy(found.saliency[number])), made("td", {}, rounded(fall)),
     made("td", {}, made("button", { type: "button", class: "nx-button", onclick: () => toggle(number), onfocus: () => point(number) })));
   const table = made("div", { class: "nx-scroll", tabindex: 0, role: "region", "aria-label": "Superpixels by contrast" },
     made("table", {}, made("thead", {}, made("tr", {}, ...["super\u00adpixel", "mean contrast", "score lost if hidden", "shown?"]
-      .map((name) => made("th", { scope: "col" }, name)))), made("tbody", {}, ...order.map(row))));
+      .map((name) => made("th", { scope: "col" }, name)))), made("tbody", {}, ...order.map(row), theRest(4))));
   const [first, second] = [found.positive.name, found.negative.name];
   const glass = () => made("svg", { viewBox: `0 0 ${state.photo.width} ${state.photo.height}`, "aria-hidden": "true" }, ...mark());
   part("contrast").replaceChildren(

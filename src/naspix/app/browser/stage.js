@@ -26,7 +26,7 @@ function showPhoto(photo) {
 
 function showRegions(regions) {
   state.regions = regions;
-  state.here = null;
+  state.here = state.alone = null;
   part("invitation").textContent = "";
   const { width, height } = state.photo;
   labels = new Uint16Array(width * height);
@@ -102,7 +102,8 @@ function draw() {
     const number = Number(path.dataset.number);
     const [fill, opacity] = hidden.has(number) ? [`rgb(${photo.mean})`, 1]
       : view === "clusters" ? [regions.colours[regions.cluster[number]], 0.55]
-      : view === "saliency" ? [regions.heat[number], 0.75] : ["none", 1];
+      : view === "saliency" ? [regions.heat[number], 0.75]
+      : view === "alone" && state.alone?.of[number] ? [state.alone.of[number].colour, 0.75] : ["none", 1];
     path.style.fill = fill;
     path.style.fillOpacity = opacity;
   }
@@ -118,6 +119,9 @@ function showLegend() {
     saliency: () => [made("span", {}, `mean saliency by ${regions.method_title} for ${regions.target.name}`), scaleOf(regions.scale)],
     clusters: () => [...new Set(regions.cluster)].sort((a, b) => a - b).map((cluster) => made("span", {}, chip(regions.colours[cluster]), `cluster ${cluster}`)),
     edges: () => [made("span", {}, `${regions.n} superpixels`, made("span", { class: "nx-with-mouse" }, ": click one to hide it, again to show it"))],
+    alone: () => (state.alone
+      ? [made("span", {}, `what hiding each alone takes from ${regions.target.name}`), scaleOf(state.alone.scale)]
+      : [made("span", {}, "hiding each alone, one after the other …")]),
     photo: () => [],
   };
   part("legend").replaceChildren(...legends[view]());
@@ -141,7 +145,25 @@ function about(number) {
     `superpixel ${number}${scores.hidden.includes(number) ? " (hidden)" : ""}`,
     `${percent(regions.area[number])} of the photo, cluster ${regions.cluster[number]}`,
     `mean saliency ${tidy(regions.saliency[number])}, rank ${regions.rank[number]} of ${regions.n}`,
+    ...(state.alone?.of[number] ? [`hidden alone: ${effect(state.alone.before, state.alone.of[number].after)}`] : []),
   ];
+}
+
+const effect = (before, after) => (state.photo.are_probabilities
+  ? `${state.regions.target.name} ${percent(before)} → ${percent(after)} (${after < before ? "−" : "+"}${Math.abs(100 * (after - before)).toFixed(0)} points)`
+  : `${state.regions.target.name} ${tidy(before)} → ${tidy(after)}`);
+
+// What hiding each superpixel alone does, asked before anybody does; the server answers when it has nothing else to do.
+let ahead = null;
+function lookAhead() {
+  clearTimeout(ahead);
+  ahead = setTimeout(async () => {
+    const answer = await ask("alone");
+    if (!answer || !isCurrent(answer) || answer.alone.target !== state.scores.target) return;
+    state.alone = answer.alone;
+    draw();
+    if (part("invitation").textContent) invite();
+  }, 300);
 }
 
 const lines = (number) => about(number).flatMap((line) => [line, document.createElement("br")]).slice(0, -1);
@@ -231,16 +253,24 @@ function next(arrow) {
   return best;
 }
 
+// Fragments are counted, not listed one by one.
+const SMALL = 0.001;
+const listed = (pairs) => pairs.filter(([, number]) => state.regions.area[number] >= SMALL);
+function theRest(columns) {
+  const { length } = state.regions.area.filter((area) => area < SMALL);
+  return length ? made("tr", {}, made("td", { colspan: columns }, `and ${length} smaller than 0.1 % each`)) : "";
+}
+
 function showList() {
   const { regions } = state;
-  const order = regions.rank.map((rank, number) => [rank, number]).sort((a, b) => a[0] - b[0]);
+  const order = listed(regions.rank.map((rank, number) => [rank, number])).sort((a, b) => a[0] - b[0]);
   const rows = order.map(([rank, number]) => made("tr", { "data-number": number, onmouseenter: () => point(number) },
     made("td", {}, `${rank}`), made("td", {}, `${number}`),
     made("td", {}, made("i", { class: "nx-chip", style: `background:${regions.colours[regions.cluster[number]]}` }), `${regions.cluster[number]}`),
     made("td", {}, percent(regions.area[number])), made("td", {}, tidy(regions.saliency[number])),
     made("td", {}, made("button", { type: "button", class: "nx-button", onclick: () => toggle(number), onfocus: () => point(number) }))));
   const focused = part("list").contains(document.activeElement) && document.activeElement.closest("tr")?.dataset.number;
-  part("list").replaceChildren(...rows);
+  part("list").replaceChildren(...rows, theRest(6));
   if (focused) part("list").querySelector(`[data-number="${focused}"] button`)?.focus();
   showSwitches();
 }

@@ -122,11 +122,13 @@ window.addEventListener("pagehide", () => { post("cancel", {}, { keepalive: true
   if (answer.photo) take(answer); else if (await send({ sample: answer.samples[0].name })) invite();
 })();
 
-// A first click is asked for, where it does most.
+// A first click is asked for, where it does most as far as is known.
 function invite() {
-  const { regions, scores } = state, number = regions.rank.indexOf(1), [x, y] = regions.middle[number];
-  const path = part("regions").children[number], bar = scores.bars[0];
-  path.classList.add("nx-pulse");
+  const { regions, scores, alone } = state, bar = scores.bars[0];
+  const [number] = alone ? Object.entries(alone.of).sort(([, a], [, b]) => a.after - b.after)[0] : [regions.rank.indexOf(1)];
+  const [x, y] = regions.middle[number];
+  sheet.querySelector(".nx-pulse")?.classList.remove("nx-pulse");
+  part("regions").children[number].classList.add("nx-pulse");
   const words = part("invitation"), shares = [x / state.photo.width, y / state.photo.height];
   words.textContent = `Click here: ${bar.name} ${percent(bar.before, 0)} → ?`;
   const [box, inner, half] = [picture.getBoundingClientRect(), frame.getBoundingClientRect(), words.offsetWidth / 2 + 4];
