@@ -55,7 +55,7 @@ function showCurve(curve) {
     put("path", { class: "nx-area", d: `M${x(0)} ${y(0)}L${points.join("L")}L${x(curve.fraction.at(-1))} ${y(0)}Z` });
     put("path", { class: "nx-line", d: `M${points.join("L")}` });
     put("circle", { cx: lastX, cy: lastY, r: 4.5, fill: "var(--nx-fill)" });
-    put("text", { class: "nx-name", x: lastX + (ahead ? 10 : -8), y: Math.max(top + 12, lastY - 8), "text-anchor": ahead ? "start" : "end" },
+    put("text", { class: "nx-name", x: lastX + (ahead ? 10 : -8), y: lastY < top + 24 ? lastY + 20 : lastY - 8, "text-anchor": ahead ? "start" : "end" },
       `${curve.kind === "lerf" ? "LeRF" : "MoRF"} of ${part("target").textContent}`);
     words = curve.done
       ? `Area under the curve: ${curve.area.toFixed(3)}`
