@@ -5,7 +5,7 @@ and clustered, one image at a time; the connected parts of the clusters are the 
 In: images ``(B, C, H, W)`` in [0, 1], or activations already at hand. Out: a ``Segmentation``.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar, Literal, final
 
@@ -26,6 +26,7 @@ from naspix.models.finite import why_not_finite
 from naspix.models.functions import check_seen_into
 from naspix.models.seen import crops
 from naspix.segmentation.segmentation import Segmentation
+from naspix.segmentation.tracking import Tracker
 
 _ALGORITHMS = ("kmeans", "ward")
 
@@ -189,16 +190,74 @@ class NAS:
             )
         exactly = torch.autocast(activations[0].device.type, enabled=False)
         with exactly, torch.inference_mode(self.algorithm == "kmeans"), torch.no_grad():
-            features = features_of(
-                self.model,
-                self.levels,
-                activations,
-                frame,
-                normalize=self.normalize,
-                weight=self.weight,
-            )
+            features = self._features(activations, frame)
         with exactly, torch.no_grad():
             return self._cluster(features)
+
+    def _features(self, activations: Sequence[Tensor], frame: tuple[int, int]) -> UpsampledFeatures:
+        return features_of(
+            self.model,
+            self.levels,
+            activations,
+            frame,
+            normalize=self.normalize,
+            weight=self.weight,
+        )
+
+    def track(self, frames: Iterable[Tensor]) -> Iterator[Segmentation]:
+        """Segment the frames of a film so that regions keep their numbers.
+
+        The centres of a frame start the next one, so that clusters keep their number; superpixels
+        are matched to those of the frame before by the pixels that they share, and their lasting
+        numbers are the segmentation's `tracks`. After a cut, which is noticed by how badly the
+        centres before fit, numbers go on with new ones. Memory is that of one frame.
+
+        Args:
+            frames: Images ``(1, C, H, W)`` in [0, 1], one after the other.
+
+        Yields:
+            The segmentation of each frame, of one image.
+
+        Raises:
+            InputError: A frame is no single image, or the algorithm is Ward's.
+
+        Example:
+            >>> import naspix
+            >>> nas = NAS(naspix.load_model("efficientnet_lite0"), n_clusters=3)
+            >>> frame = torch.rand(1, 3, 64, 64)
+            >>> first, second = nas.track([frame, frame])
+            >>> torch.equal(first.tracks, second.tracks)
+            True
+        """
+        if self.algorithm != "kmeans":
+            raise InputError("frames are tracked by k-means; make NAS with algorithm='kmeans'")
+        tracker = Tracker(
+            self.n_clusters,
+            n_init=self.n_init,
+            max_iter=self.max_iter,
+            tol=self.tol,
+            seed=self.seed,
+            connectivity=self.connectivity,
+            min_size=self.min_size,
+        )
+        return (self._next(tracker, frame) for frame in frames)
+
+    def _next(self, tracker: Tracker, frame: Tensor) -> Segmentation:
+        if frame.ndim != 4 or len(frame) != 1:
+            raise InputError(
+                f"a frame is an image (1, C, H, W), not {tuple(frame.shape)}; give one at a time"
+            )
+        activations = self.model.activations(frame, self.levels)
+        size = self.size or (frame.shape[2], frame.shape[3])
+        with torch.autocast(frame.device.type, enabled=False), torch.no_grad():
+            clusters, superpixels, tracks = tracker(self._features(activations, size))
+        return Segmentation(
+            clusters,
+            superpixels,
+            source=repr(self),
+            connectivity=self.connectivity,
+            tracks=tracks,
+        )
 
     def as_lime(self, *, input_size: tuple[int, int] | None = None) -> ArraySegmenter:
         """Return this segmenter as the ``segmentation_fn`` of LIME's ``LimeImageExplainer``.

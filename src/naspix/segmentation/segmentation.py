@@ -38,6 +38,8 @@ class Segmentation:
         source: What made it: the repr of the segmenter.
         tree: One tree an image where Ward's linkage made it, for ``cut``.
         connectivity: 4 or 8, how pixels hang together in a superpixel.
+        tracks: ``(n_superpixels,)``, the lasting number of each superpixel of a film's frame
+            (`NAS.track`); None elsewhere.
 
     Example:
         >>> seg = Segmentation(torch.tensor([[[0, 1, 0], [0, 1, 1]]]))
@@ -51,6 +53,7 @@ class Segmentation:
     source: str
     tree: tuple[WardTree, ...] | None
     connectivity: Literal[4, 8]
+    tracks: Int64[Tensor, " n"] | None
 
     def __init__(
         self,
@@ -60,6 +63,7 @@ class Segmentation:
         source: str = "",
         tree: Sequence[WardTree] | None = None,
         connectivity: Literal[4, 8] = 4,
+        tracks: Tensor | None = None,
     ) -> None:
         """Hold label maps, computing the superpixels later if they are not given.
 
@@ -70,6 +74,7 @@ class Segmentation:
             source: What made it.
             tree: One tree an image.
             connectivity: 4 joins pixels that share a side, 8 also those that share a corner.
+            tracks: A number for each superpixel of one image.
 
         Raises:
             InputError: If a map is not ``(B, H, W)`` int64, ids have gaps, or there is not one tree
@@ -85,6 +90,7 @@ class Segmentation:
             "source": source,
             "tree": None if tree is None else tuple(tree),
             "connectivity": connectivity,
+            "tracks": tracks,
         }
         if superpixels is not None:
             _check_superpixels(superpixels, clusters)
