@@ -557,6 +557,8 @@ def test_on_a_phone_there_is_one_column_and_the_verdict_stays(chromium, address)
         for one in (".nx-stage", ".nx-says", ".nx-steps", ".nx-cut")
     ]
     assert len({round(box["x"]) for box in boxes}) == 1
+    views = page.tab.locator(".nx-stage fieldset").bounding_box()
+    assert views["x"] + views["width"] <= boxes[0]["x"] + boxes[0]["width"]
     tops = [box["y"] for box in boxes]
     assert tops == sorted(tops)  # the bars come right below the photo
     for part in _TOGETHER:

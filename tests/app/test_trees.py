@@ -75,7 +75,7 @@ def test_nothing_is_built_unasked_while_the_device_is_used(model):
     assert _has_tree(wanted)
     time.sleep(0.5)
     assert not _has_tree(planned)
-    idle_for[0] = 1.0
+    idle_for[0] = 3.0
     _until(lambda: _has_tree(planned))
     builder.close()
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from naspix.app.regions import Cutter
 
-_QUIET_FOR = 0.4  # seconds in which the device is free, before a tree is built unasked
+_QUIET_FOR = 2.0  # seconds in which the device is free, before a tree is built unasked
 _MOST_AHEAD = 8  # trees to come that nobody waits for
 _GLANCE = 0.05  # seconds between two looks
 
