@@ -63,6 +63,11 @@ def test_who_opens_many_pages_throws_nobody_else_out(model):
         backend.session(f"attacker-{i}", "evil")
     assert backend.n_sessions == 6
     assert kept.keys() <= backend._sessions.keys()
+    backend._sessions["visitor-0"].heard -= 600  # but a team takes the places of those who left
+    backend._sessions.move_to_end("visitor-0", last=False)
+    backend.session("another", "evil")
+    assert "visitor-0" not in backend._sessions
+    assert {"visitor-1", "visitor-2", "attacker-19"} <= backend._sessions.keys()
     backend.close()
 
 

@@ -28,7 +28,6 @@ from naspix.app.queue import Answer, Job
 from naspix.app.regions import MOST_CLUSTERS, Algorithm, Cut
 from naspix.app.session import Backend, Pace, Session
 from naspix.app.study import DEFAULT_METHOD, Study
-from naspix.app.trees import give_back
 from naspix.errors import InputError, UnknownNameError
 from naspix.models import Classifier
 
@@ -438,7 +437,6 @@ class GroupStudy(Action):
 def _begin(backend: Backend, session: Session, study: Study) -> Answer:
     session.study = study
     backend.trees.plan(study.cutter, study.cut.levels)
-    give_back()
     return study.state()
 
 

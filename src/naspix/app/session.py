@@ -19,9 +19,10 @@ from naspix.app.networks import Networks
 from naspix.app.photos import Limits
 from naspix.app.queue import Answer, Job, Queue, UnwantedError
 from naspix.app.study import Study
-from naspix.app.trees import TreeBuilder, give_back
+from naspix.app.trees import TreeBuilder, give_back, keep_little
 from naspix.errors import InputError, NaspixError
 
+_SILENT = 300.0  # seconds after which a page has no claim on its place
 # how long work takes; "ahead" is what nobody has asked for yet, which yields to everything else
 Pace = Literal["quick", "long", "ahead"]
 
@@ -115,6 +116,7 @@ class Backend:
         forget_after: float = 3600.0,
     ) -> None:
         self.networks, self.limits = networks, limits or Limits()
+        keep_little()
         self.queue = Queue()
         self.reading = Queue()
         self.trees = TreeBuilder(lambda: self.queue.idle_for)
@@ -127,8 +129,8 @@ class Backend:
     def session(self, key: str, address: str = "") -> Session:
         """The session of this key, new or known.
 
-        Where there are too many, one of the address that has most gives way: an empty one, or
-        else the one that was silent for longest.
+        Where there are too many, the one gives way that was silent for longest, if that is some
+        minutes; else one of the address that has most, an empty one first.
 
         Args:
             key: Visitor and page.
@@ -145,7 +147,12 @@ class Backend:
                 if one.heard < now - self._forget_after
             ]
             others = [other for other in self._sessions if other != key and other not in gone]
-            if len(others) >= self._most_sessions:
+            oldest = others[0] if others else key
+            if len(others) < self._most_sessions:
+                pass
+            elif self._sessions[oldest].heard < now - _SILENT:
+                gone.append(oldest)
+            else:
                 counts = Counter(self._sessions[other].address for other in others)
                 counts[address] += 1
                 address = counts.most_common(1)[0][0]

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from naspix.app.regions import Cutter
 
 _QUIET_FOR = 2.0  # seconds in which the device is free, before a tree is built unasked
+_ARENA_MAX = -8  # malloc.h
 _MOST_AHEAD = 8  # trees to come that nobody waits for
 _GLANCE = 0.05  # seconds between two looks
 
@@ -146,3 +147,9 @@ def give_back() -> None:
     """Let the system have the memory that is free again, which glibc would keep."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def keep_little() -> None:
+    """Let threads share their free memory: glibc keeps some for each of them otherwise."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(_ARENA_MAX, 2)
