@@ -39,7 +39,7 @@ from naspix.metrics.boxes import box_ious
 from naspix.models import Classifier
 from naspix.paper.evaluations import METHODS
 from naspix.paper.lerf import pooling_raises, slic_and_nas_alike, stays_below_maximum
-from naspix.paper.localisation import CLAIMS
+from naspix.paper.localisation import LocalisationTable
 from naspix.runs import read_run
 from naspix.segmentation import NAS, SLIC, Felzenszwalb
 
@@ -380,7 +380,7 @@ def print_tables(given: argparse.Namespace, name: str) -> None:
         for score in scores_of(run):
             print(score)
         if part == "boxes":
-            for claim, of_scores in CLAIMS.items():
+            for claim, of_scores in LocalisationTable.claims.items():
                 print(claim, of_scores({name: scores_of(run)}))
         if part == "lerf":
             for test in (pooling_raises, stays_below_maximum, slic_and_nas_alike):

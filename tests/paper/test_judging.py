@@ -20,7 +20,7 @@ from naspix.paper.data import AtHand, Conditions, views
 from naspix.paper.evaluations import METHODS
 from naspix.paper.experiment import subruns
 from naspix.paper.lerf import pooling_raises, slic_and_nas_alike, stays_below_maximum
-from naspix.paper.localisation import CLAIMS
+from naspix.paper.localisation import LocalisationTable
 from naspix.paper.segmentations import read_photos
 from naspix.paper.semantics import as_salient_as_in_the_paper
 from naspix.runs import Part, Run, Span, open_run, read_run
@@ -273,7 +273,7 @@ SLIC = {"integrated_gradients": UP, "rise": UP, "xrai": UP, "lrp": DOWN}
 def test_a_claim_about_boxes_holds_fails_or_cannot_be_told(
     claim: str, scores: list[Score], holds: bool | None, words: str
 ) -> None:
-    found, why = CLAIMS[claim]({"net": scores})
+    found, why = LocalisationTable.claims[claim]({"net": scores})
     assert found is holds, why
     assert words in why
 

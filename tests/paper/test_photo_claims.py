@@ -5,9 +5,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from naspix.paper import appendix, maps, region_claims, semantics
+from naspix.paper import maps, semantics
 from naspix.paper.evaluations import METHODS
 from naspix.paper.published import published
+from naspix.paper.running import EXPERIMENTS
 from naspix.paper.segmentations import KeptCut, KeptPhoto
 
 _SIDE = 40
@@ -118,19 +119,14 @@ RECORDS: dict[str, tuple[Cuts, Cuts]] = {  # of which it holds, of which it does
     "deterministic": (trees(refines=True, same=True), trees(refines=True, same=False)),
 }
 EXACT = ("vit_unmoved", "refines", "deterministic")  # one counterexample refutes them
-TESTS = {
-    name: test
-    for tests in (region_claims.CLAIMS, appendix.CLAIMS)
-    for several in tests.values()
-    for name, test in several.items()
-}
+FIGURES = ("figure1", "figure3", "figure7", "figure8", "figure9")
+TESTS = {name: test for figure in FIGURES for name, test in EXPERIMENTS[figure].claims.items()}
 
 
 def test_every_claim_at_hand_is_tried() -> None:
     assert set(TESTS) == set(RECORDS)
-    for tests in (region_claims.CLAIMS, appendix.CLAIMS):
-        for figure, several in tests.items():
-            assert list(several) == list(published(figure).claims)
+    for figure in FIGURES:
+        assert list(EXPERIMENTS[figure].claims) == list(published(figure).claims)
 
 
 @pytest.mark.parametrize("name", TESTS)
@@ -189,7 +185,7 @@ def test_levels_are_compared_one_after_the_other() -> None:
 
 def explained(
     inside: float, *, first: bool = False, three: float = 0.0, n: int = 24
-) -> list[maps.KeptPhoto]:
+) -> list[maps.ExplainedPhoto]:
     """Photos whose maps are higher in the left half, where the box is, or lower."""
     halves, draw = stripes(2), np.random.default_rng(0)
     found = []
@@ -205,7 +201,7 @@ def explained(
             raw[method] = np.where(np.arange(_SIDE) < 0, 0, values[superpixels]).astype(np.float32)
         order = np.where(superpixels == 0, 0 if first else 2, 1)
         found.append(
-            maps.KeptPhoto(
+            maps.ExplainedPhoto(
                 f"{i}", np.zeros((_SIDE, _SIDE, 3)), raw, {"nas": superpixels}, {"nas": order},
                 halves == 0,
             )

@@ -11,13 +11,14 @@ import torch
 from claims import all_entries
 from PIL import Image
 
-from naspix.paper import experiment, run_time_table, running, segmentations
+from naspix.paper import experiment, run_times, running, segmentations
 from naspix.paper.appendix import Figure9
 from naspix.paper.data import AtHand, Conditions
-from naspix.paper.experiment import Shown, Table, Verdict
-from naspix.paper.page import Drawn
-from naspix.paper.published import published
+from naspix.paper.experiment import Shown
+from naspix.paper.published import Table, published
+from naspix.paper.running import Drawn
 from naspix.paper.segmentations import Cut
+from naspix.paper.verdicts import Verdict
 from naspix.segmentation import Segmentation
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -92,7 +93,7 @@ def _times(n: int = 24, **changed: float) -> dict[str, np.ndarray]:
     """Milliseconds of the twelve cells, of Ward and of others, with a little noise."""
     draw = np.random.default_rng(0)
     first = "NAS, VGG16, levels 2 to 4, K = 5"
-    medians = dict.fromkeys(run_time_table._GRID, 60.0) | {first: 40.0}
+    medians = dict.fromkeys(run_times._GRID, 60.0) | {first: 40.0}
     medians |= {"NAS by Ward, ResNet18, levels 2 to 4, K = 5": 3600.0}
     medians |= {"SLIC": 2.0, "Felzenszwalb": 2.0}
     names = {name.replace(" ", "_"): name for name in medians}
@@ -122,10 +123,10 @@ VGG_FIRST = "VGG16,_levels_2_to_4,_K_=_5"
     ],
 )
 def test_a_claim_about_times_holds_does_not_or_cannot_be_told(claim, changed, holds):
-    found, why = run_time_table.CLAIMS[claim](_times(**changed))
+    found, why = run_times.Table5.claims[claim](_times(**changed))
     assert found is holds, why
     assert "24 pictures" in why
-    assert run_time_table.CLAIMS[claim](_times(19, **changed))[0] is None
+    assert run_times.Table5.claims[claim](_times(19, **changed))[0] is None
 
 
 def test_table_5_has_the_papers_form():
@@ -133,7 +134,7 @@ def test_table_5_has_the_papers_form():
         {"row": name, "column": "96 x 96, CPU", "times_ms": times}
         for name, times in _times().items()
     ]
-    table = run_time_table.papers_form(rates, 96)
+    table = run_times.papers_form(rates, 96)
     printed = published("table5")
     assert [row[:3] for row in table.rows] == [list(row[:3]) for row in printed.cells]
     assert re.fullmatch(r"60\.\d \(3[56]\d\d\.\d\)", table.rows[2][4])  # Ward in brackets

@@ -2,7 +2,7 @@
 
 `running` computes and draws any of them, `experiment` says what each consists of:
 
-    regions        figures 1, 2, 3         photos cut (`overlays`, `segmentations`)
+    regions        figures 1, 2, 3         photos cut (`segmentations`)
     appendix       figures 7, 8, 9         the same
     semantics      table 1, figure 4       clusters that the pictures of a class share
     lerf           table 2, figure 6       the least relevant hidden first (`evaluations`)
@@ -11,5 +11,5 @@
     run_times      table 5                 images a second (`timing`, `bench`)
 
 `data` and `networks` find what there is to run on, `published` has the paper's numbers and claims,
-`page` is what people read.
+`verdicts` tells whether these hold.
 """

@@ -1,39 +1,36 @@
 """Figures 7, 8 and 9 (appendices A to C): lines 10 and 11, how k-means varies, Ward's tree."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import final
+from typing import ClassVar, final
 
 import numpy as np
 from jaxtyping import Int64
 
 from naspix import plots
 from naspix.paper.data import Conditions
-from naspix.paper.experiment import Shown, Table, Value, sentences_on
+from naspix.paper.experiment import Drawing
 from naspix.paper.networks import PAPERS, TITLES
-from naspix.paper.overlays import (
+from naspix.paper.published import Table, Value
+from naspix.paper.segmentations import (
     ALL_LEVELS,
     LAST_THREE,
-    Overlays,
-    Panel,
-    drawing,
-    grids,
-    levels_of,
-    mean,
-    verdicts_on,
-)
-from naspix.paper.segmentations import (
     ZOOM,
     Cut,
     Image,
     KeptPhoto,
     Networks,
+    Overlays,
+    Panel,
+    agreement,
+    drawing,
+    grids,
+    levels_of,
+    mean,
     named_as,
-    read_photos,
 )
-from naspix.paper.verdicts import FEWEST, Part, Told, told
-from naspix.runs import Run
+from naspix.paper.verdicts import FEWEST, Gains, Told, told, too_few
 from naspix.segmentation import NAS, consensus
 
 Photos = Sequence[KeptPhoto]
@@ -52,6 +49,55 @@ _STANDS = TITLES["vgg16"]
 _FADE = (TITLES["resnet18"], TITLES["resnet50"])
 _FADED = 0.5  # adjusted Rand index with the full algorithm, under which a partition has faded
 _WARD, _KMEANS, _AGAIN = "Ward", "k-means", "Ward again"
+
+
+def _kept(photos: Photos, row: str, column: str) -> list[float]:
+    """How a variant's clusters agree with the whole algorithm's, of each photo."""
+    return [
+        agreement(photo.cuts[row, _WHOLE].clusters, photo.cuts[row, column].clusters)
+        for photo in photos
+    ]
+
+
+def vgg_stands(photos: Photos) -> Told:
+    """Whether VGG16 keeps its partition without line 10, line 11, and both."""
+    parts = {
+        f"{row}, {column}": Gains(np.array(_kept(photos, row, column)) - _FADED)
+        for row in photos[0].rows
+        for column in _VARIANTS
+        if row.startswith(f"{_STANDS},") and column != _WHOLE
+    }
+    words = "Adjusted Rand index with the whole algorithm, less 0.5."
+    return told(parts, words, unit="hundredths") if parts else _absent(_STANDS)
+
+
+def resnets_fade(photos: Photos) -> Told:
+    """Whether the ResNets' partitions have faded where both lines are left out."""
+    parts = {
+        row: Gains(_FADED - np.array(_kept(photos, row, "without both")))
+        for row in photos[0].rows
+        if row.startswith(tuple(f"{name}," for name in _FADE))
+    }
+    words = "0.5 less the adjusted Rand index with the whole algorithm, without both lines."
+    return told(parts, words, unit="hundredths") if parts else _absent(" and ".join(_FADE))
+
+
+def vit_unmoved(photos: Photos) -> Told:
+    """Whether leaving out line 11 changes no pixel of ViT16's partitions; line 10 is measured."""
+    rows = [row for row in photos[0].rows if row.startswith(f"{_VIT},")]
+    if not rows:
+        return _absent(_VIT)
+    same = [kept == 1.0 for row in rows for kept in _kept(photos, row, "without line 11")]
+    left = mean(kept for row in rows for kept in _kept(photos, row, "without line 10"))
+    words = (
+        f"Without line 11 {sum(same)} of {len(same)} partitions are the same to the last pixel; "
+        f"without line 10 the adjusted Rand index is {left:.2f} in the mean."
+    )
+    return too_few(len(photos), words) if len(photos) < FEWEST else (all(same), words)
+
+
+def _absent(network: str) -> Told:
+    return None, f"Weights of {network} were not at hand: 0 photos."
 
 
 @final
@@ -73,6 +119,11 @@ class Figure7(Overlays):
         "the most channels, decides alone."
     )
     networks = PAPERS
+    claims: ClassVar = {
+        "vgg_stands": vgg_stands,
+        "resnets_fade": resnets_fade,
+        "vit_unmoved": vit_unmoved,
+    }
 
     def cuts(self, image: Image, networks: Networks, conditions: Conditions) -> Iterator[Cut]:
         """Cut one photo by each network, set of levels and variant, with one forward pass each."""
@@ -92,12 +143,11 @@ class Figure7(Overlays):
                     chosen = [activations[level] for level in levels]
                     yield Cut(f"{TITLES[name]}, {which}", column, nas.segment(chosen, frame))
 
-    def show(self, run: Run) -> Shown:
+    def draw(self, photos: Photos) -> tuple[list[Table], list[Drawing]]:
         """How much of the whole algorithm's partition each variant keeps; a figure a network.
 
         On the left of each all levels, on the right the last three.
         """
-        photos = read_photos(run)
         rows: list[list[Value]] = []
         for row in photos[0].rows:
             for column in _VARIANTS:
@@ -127,8 +177,7 @@ class Figure7(Overlays):
             title = f"{self.title}, {network}"
             name = f"figure7_{place + 1}"
             drawings.append(drawing(name, title, columns, panels, f"{network}. {words}"))
-        verdicts = verdicts_on(run, photos, CLAIMS)
-        return Shown(sentences_on(run), [table], drawings, verdicts)
+        return [table], drawings
 
     def _row(self, photo: KeptPhoto, network: str) -> list[Panel]:
         panels: list[Panel] = [(photo.picture(), "")]
@@ -148,61 +197,15 @@ def _networks_in(photos: Photos) -> list[str]:
     return list(dict.fromkeys(row.rpartition(", ")[0] for row in photos[0].rows))
 
 
-def _kept(photos: Photos, row: str, column: str) -> list[float]:
-    """How a variant's clusters agree with the whole algorithm's, of each photo."""
-    from sklearn.metrics import adjusted_rand_score
-
-    return [
-        float(
-            adjusted_rand_score(
-                photo.cuts[row, _WHOLE].clusters.ravel(), photo.cuts[row, column].clusters.ravel()
-            )
-        )
-        for photo in photos
-    ]
-
-
-def vgg_stands(photos: Photos) -> Told:
-    """Whether VGG16 keeps its partition without line 10, line 11, and both."""
-    parts = {
-        f"{row}, {column}": Part(np.array(_kept(photos, row, column)) - _FADED)
-        for row in photos[0].rows
-        for column in _VARIANTS
-        if row.startswith(f"{_STANDS},") and column != _WHOLE
-    }
-    words = "Adjusted Rand index with the whole algorithm, less 0.5."
-    return told(parts, words, unit="hundredths") if parts else _absent(_STANDS)
-
-
-def resnets_fade(photos: Photos) -> Told:
-    """Whether the ResNets' partitions have faded where both lines are left out."""
-    parts = {
-        row: Part(_FADED - np.array(_kept(photos, row, "without both")))
-        for row in photos[0].rows
-        if row.startswith(tuple(f"{name}," for name in _FADE))
-    }
-    words = "0.5 less the adjusted Rand index with the whole algorithm, without both lines."
-    return told(parts, words, unit="hundredths") if parts else _absent(" and ".join(_FADE))
-
-
-def vit_unmoved(photos: Photos) -> Told:
-    """Whether leaving out line 11 changes no pixel of ViT16's partitions; line 10 is measured."""
-    rows = [row for row in photos[0].rows if row.startswith(f"{_VIT},")]
-    if not rows:
-        return _absent(_VIT)
-    same = [kept == 1.0 for row in rows for kept in _kept(photos, row, "without line 11")]
-    left = mean(kept for row in rows for kept in _kept(photos, row, "without line 10"))
-    words = (
-        f"Without line 11 {sum(same)} of {len(same)} partitions are the same to the last pixel; "
-        f"without line 10 the adjusted Rand index is {left:.2f} in the mean."
-    )
-    if len(photos) < FEWEST:
-        return None, f"{len(photos)} pictures are too few to tell ({FEWEST} at least). {words}"
-    return all(same), words
-
-
-def _absent(network: str) -> Told:
-    return None, f"Weights of {network} were not at hand: 0 photos."
+def mean_exists(photos: Photos) -> Told:
+    """Whether the ten agree with their consensus more than with each other."""
+    parts = {}
+    for place in photos[0].cuts:
+        found = [photo.cuts[place] for photo in photos]
+        gains = [float(np.mean(c.aris)) - float(c.cluster_ari or 0) for c in found]  # type: ignore[arg-type]
+        parts[", ".join(place)] = Gains(np.array(gains))
+    words = "Adjusted Rand index of the ten with their consensus less that of any two."
+    return told(parts, words, unit="hundredths")
 
 
 @final
@@ -227,6 +230,7 @@ class Figure8(Overlays):
         "each pixel is a boundary, and the partition that the ten agree on."
     )
     networks = PAPERS
+    claims: ClassVar = {"mean_exists": mean_exists}
 
     def cuts(self, image: Image, networks: Networks, conditions: Conditions) -> Iterator[Cut]:
         """Cut one photo again and again by each network, with one forward pass each."""
@@ -243,9 +247,8 @@ class Figure8(Overlays):
                 agreed = consensus(found)
                 yield Cut(TITLES[name], f"K = {n_clusters}", agreed.mean, agreed, of=found)
 
-    def show(self, run: Run) -> Shown:
+    def draw(self, photos: Photos) -> tuple[list[Table], list[Drawing]]:
         """How much any two agree, and with the consensus; a row a network, overlay beside it."""
-        photos = read_photos(run)
         rows: list[list[Value]] = []
         drawings = []
         for place, photo in enumerate(photos):
@@ -285,85 +288,7 @@ class Figure8(Overlays):
             "consensus. 1 is the same partition, 0 chance."
         )
         table = Table("agreement", "How much any two agree", headings, rows, words)
-        verdicts = verdicts_on(run, photos, CLAIMS)
-        return Shown(sentences_on(run), [table], drawings, verdicts)
-
-
-def mean_exists(photos: Photos) -> Told:
-    """Whether the ten agree with their consensus more than with each other."""
-    parts = {}
-    for place in photos[0].cuts:
-        found = [photo.cuts[place] for photo in photos]
-        gains = [float(np.mean(c.aris)) - float(c.cluster_ari or 0) for c in found]  # type: ignore[arg-type]
-        parts[", ".join(place)] = Part(np.array(gains))
-    words = "Adjusted Rand index of the ten with their consensus less that of any two."
-    return told(parts, words, unit="hundredths")
-
-
-@final
-@dataclass(frozen=True)
-class Figure9(Overlays):
-    """Ward's tree of a photo, cut again and again; k-means beside it, started anew for each K.
-
-    Attributes:
-        levels: Of NAS in the paper's network; the default network has its own.
-        numbers: Of clusters, a row each.
-    """
-
-    levels: tuple[int, ...] = LAST_THREE
-    numbers: tuple[int, ...] = (2, 3, 5, 8, 12, 20)
-    n_drawn: int = 2
-
-    title = "Figure 9: Ward's refinements"
-    words = (
-        "Each cut of Ward's tree into more clusters splits clusters of the one before and moves no "
-        "other boundary; k-means starts anew for each number. At most 96 x 96 pixels are leaves of "
-        "the tree; a larger photo's tree is built on a smaller frame, which its pixels descend."
-    )
-
-    def cuts(self, image: Image, networks: Networks, conditions: Conditions) -> Iterator[Cut]:
-        """Cut one photo's tree, and cluster it by k-means, with one forward pass."""
-        name, model = next(iter(networks.items()))
-        levels = levels_of(name, model, self.levels)
-        activations = model.activations(image.to(model.device), levels)
-        frame = (image.shape[2], image.shape[3])
-        ward = NAS(model, levels=levels, algorithm="ward")
-        tree, again = (ward.segment(activations, frame) for _ in range(2))
-        for n_clusters in self.numbers:
-            row = f"K = {n_clusters}"
-            nas = NAS(model, levels=levels, n_clusters=n_clusters, seed=conditions.seed)
-            yield Cut(row, _WARD, tree.cut(n_clusters))
-            yield Cut(row, _KMEANS, nas.segment(activations, frame))
-            yield Cut(row, _AGAIN, again.cut(n_clusters))
-
-    def show(self, run: Run) -> Shown:
-        """Share of pixels in clusters that lie within one of the cut before; K down, two columns.
-
-        A figure has a photo's.
-        """
-        photos = read_photos(run)
-        steps = list(pairwise(photos[0].rows))
-        shares = {
-            column: np.array([_shares(photo, column) for photo in photos]).mean(0)
-            for column in (_WARD, _KMEANS)
-        }
-        names = (f"{a.removeprefix('K = ')} to {b.removeprefix('K = ')}" for a, b in steps)
-        table = Table(
-            "refinement",
-            "How far each refines the one before",
-            ("algorithm", *names),
-            [(column, *map(float, found)) for column, found in shares.items()],
-            "For each step to more clusters, the share of the pixels whose cluster lies within one "
-            "cluster of the step before; 1 is a refinement.",
-        )
-        words = (
-            "K grows down the columns. Below each picture its number of superpixels. From row to "
-            "row the largest part of a cluster keeps its colour, and new parts get new ones."
-        )
-        shown, columns = photos[: self.n_drawn], (_WARD, _KMEANS)
-        drawings = grids("figure9", self.title, shown, columns, words)
-        verdicts = verdicts_on(run, photos, CLAIMS)
-        return Shown(sentences_on(run), [table], drawings, verdicts)
+        return [table], drawings
 
 
 def _shares(photo: KeptPhoto, column: str) -> list[float]:
@@ -414,13 +339,69 @@ def _exactly(answers: Sequence[bool], photos: Photos, words: str) -> Told:
     """What holds of all pixels of all photos, which one counterexample refutes."""
     if not all(answers):
         return False, words
-    if len(photos) < FEWEST:
-        return None, f"{len(photos)} pictures are too few to tell ({FEWEST} at least). {words}"
-    return True, words
+    return too_few(len(photos), words) if len(photos) < FEWEST else (True, words)
 
 
-CLAIMS: Mapping[str, Mapping[str, Callable[[Photos], Told]]] = {
-    "figure7": {"vgg_stands": vgg_stands, "resnets_fade": resnets_fade, "vit_unmoved": vit_unmoved},
-    "figure8": {"mean_exists": mean_exists},
-    "figure9": {"refines": ward_refines, "deterministic": ward_is_deterministic},
-}
+@final
+@dataclass(frozen=True)
+class Figure9(Overlays):
+    """Ward's tree of a photo, cut again and again; k-means beside it, started anew for each K.
+
+    Attributes:
+        levels: Of NAS in the paper's network; the default network has its own.
+        numbers: Of clusters, a row each.
+    """
+
+    levels: tuple[int, ...] = LAST_THREE
+    numbers: tuple[int, ...] = (2, 3, 5, 8, 12, 20)
+    n_drawn: int = 2
+
+    title = "Figure 9: Ward's refinements"
+    words = (
+        "Each cut of Ward's tree into more clusters splits clusters of the one before and moves no "
+        "other boundary; k-means starts anew for each number. At most 96 x 96 pixels are leaves of "
+        "the tree; a larger photo's tree is built on a smaller frame, which its pixels descend."
+    )
+    claims: ClassVar = {"refines": ward_refines, "deterministic": ward_is_deterministic}
+
+    def cuts(self, image: Image, networks: Networks, conditions: Conditions) -> Iterator[Cut]:
+        """Cut one photo's tree, and cluster it by k-means, with one forward pass."""
+        name, model = next(iter(networks.items()))
+        levels = levels_of(name, model, self.levels)
+        activations = model.activations(image.to(model.device), levels)
+        frame = (image.shape[2], image.shape[3])
+        ward = NAS(model, levels=levels, algorithm="ward")
+        tree, again = (ward.segment(activations, frame) for _ in range(2))
+        for n_clusters in self.numbers:
+            row = f"K = {n_clusters}"
+            nas = NAS(model, levels=levels, n_clusters=n_clusters, seed=conditions.seed)
+            yield Cut(row, _WARD, tree.cut(n_clusters))
+            yield Cut(row, _KMEANS, nas.segment(activations, frame))
+            yield Cut(row, _AGAIN, again.cut(n_clusters))
+
+    def draw(self, photos: Photos) -> tuple[list[Table], list[Drawing]]:
+        """Share of pixels in clusters that lie within one of the cut before; K down, two columns.
+
+        A figure has a photo's.
+        """
+        steps = list(pairwise(photos[0].rows))
+        shares = {
+            column: np.array([_shares(photo, column) for photo in photos]).mean(0)
+            for column in (_WARD, _KMEANS)
+        }
+        names = (f"{a.removeprefix('K = ')} to {b.removeprefix('K = ')}" for a, b in steps)
+        table = Table(
+            "refinement",
+            "How far each refines the one before",
+            ("algorithm", *names),
+            [(column, *map(float, found)) for column, found in shares.items()],
+            "For each step to more clusters, the share of the pixels whose cluster lies within one "
+            "cluster of the step before; 1 is a refinement.",
+        )
+        words = (
+            "K grows down the columns. Below each picture its number of superpixels. From row to "
+            "row the largest part of a cluster keeps its colour, and new parts get new ones."
+        )
+        shown, columns = photos[: self.n_drawn], (_WARD, _KMEANS)
+        drawings = grids("figure9", self.title, shown, columns, words)
+        return [table], drawings

@@ -26,8 +26,9 @@ from naspix.metrics import clever_hans_audit, cluster_saliency
 from naspix.metrics.per_cluster import ClusterSaliency
 from naspix.models import Classifier
 from naspix.paper.data import Conditions, Source
+from naspix.paper.experiment import Work
 from naspix.paper.networks import load_network
-from naspix.paper.segmentations import eight_bit
+from naspix.paper.segmentations import agreement, eight_bit
 from naspix.saliency import GradCAMPlusPlus
 from naspix.segmentation import ClassClustering, ClassClusters
 
@@ -66,14 +67,11 @@ class Fitted:
         return asdict(self)
 
 
-def fit_class(
-    output: Path, conditions: Conditions, source: Source, network: str, weights: str
-) -> Fitted:
+def fit_class(work: Work, source: Source, network: str, weights: str) -> Fitted:
     """Find the clusters of a class, or take those that another experiment has found.
 
     Args:
-        output: The folder of all experiments.
-        conditions: What is asked.
+        work: On what; what is found is kept in the folder of all experiments.
         source: Pictures with classes that are to be shown and scored.
         network: Its activations are clustered.
         weights: As `find_networks` found them.
@@ -81,9 +79,12 @@ def fit_class(
     Raises:
         InputError: The network knows none of the classes, or there is no such cluster.
     """
+    conditions = work.conditions
     asked = json.dumps([conditions.to_plain(), source.to_plain(), network, weights], sort_keys=True)
     path = (
-        output.absolute() / _FOLDER / f"{network}-{hashlib.sha256(asked.encode()).hexdigest()[:8]}"
+        work.output.absolute()
+        / _FOLDER
+        / f"{network}-{hashlib.sha256(asked.encode()).hexdigest()[:8]}"
     )
     facts = path.with_suffix(".json")
     if facts.exists() and path.with_suffix(".npz").exists():
@@ -195,10 +196,8 @@ def _agreement(
     one: ClassClusters, other: ClassClusters, model: Classifier, photos: Sequence[np.ndarray]
 ) -> float:
     """Mean adjusted Rand index of two samples' clusters over some pictures together."""
-    from sklearn.metrics import adjusted_rand_score
-
     labels: Mapping[int, list[Tensor]] = {0: [], 1: []}
     for images in _batches(model, photos[:_N_AUDITED]):
         for place, each in enumerate((one, other)):
             labels[place].append(each(images).clusters.flatten().cpu())
-    return float(adjusted_rand_score(*(torch.cat(each).numpy() for each in labels.values())))
+    return agreement(*(torch.cat(each).numpy() for each in labels.values()))

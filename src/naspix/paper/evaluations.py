@@ -20,20 +20,11 @@ from naspix.evaluation.tables import FIGURES, asked_instead, setting_title, titl
 from naspix.files import written
 from naspix.models.saved import is_saved
 from naspix.paper.data import Conditions, Source
-from naspix.paper.experiment import (
-    Experiment,
-    Progress,
-    Table,
-    Value,
-    found_data,
-    sentences_on,
-    subfolder,
-    subruns,
-)
+from naspix.paper.experiment import Experiment, Work, sentences_on, subruns
 from naspix.paper.networks import TITLES
-from naspix.paper.published import published
+from naspix.paper.published import Table, Value, published
 from naspix.pipeline import RAW
-from naspix.runs import Engine, OpenRun, Run, read_run
+from naspix.runs import Run, read_run
 from naspix.runs.file import STORE
 from naspix.settings import settable
 
@@ -123,37 +114,30 @@ class Evaluated(Experiment):
     absolute: ClassVar[tuple[str, ...]] = ("auc",)  # figures of pooled maps that are no differences
 
     @final
-    def compute(
-        self, opened: OpenRun, conditions: Conditions, *, engine: Engine, progress: Progress
-    ) -> None:
+    def compute(self, work: Work) -> None:
         """Evaluate each network, or go on where that was interrupted."""
-        look = getattr(conditions.at_hand, self.pictures)
-        source, found = found_data(opened, conditions, self.networks, look)
+        conditions = work.conditions
+        source = work.source(getattr(conditions.at_hand, self.pictures))
         limit = conditions.limit or (self.n_quick if conditions.quick else self.n_pictures)
-        n_networks = len(found["weights"])
-        for network, weights in found["weights"].items():
-            settings = self.settings(opened, source, network, weights, conditions, limit)
-            folder = subfolder(opened, network)
-            _take_over(settings, opened.run.folder, folder)
+        weights_of = work.networks(self.networks, source)["weights"]
+        for network, weights in weights_of.items():
+            asked = self.question.settings(source, network, weights, conditions, limit)
+            settings = self.prepared(asked, work, source, network, weights)
+            folder = work.subfolder(network)
+            _take_over(settings, work.opened.run.folder, folder)
             evaluate_run(
                 settings,
                 folder,
-                engine=engine,
-                progress=lambda n_more, n_items: progress(n_more, n_networks * n_items),
+                engine=work.engine,
+                progress=lambda n_more, n: work.progress(n_more, len(weights_of) * n),
                 render=False,
             )
 
-    def settings(
-        self,
-        opened: OpenRun,
-        source: Source,
-        network: str,
-        weights: str,
-        conditions: Conditions,
-        limit: int | None,
+    def prepared(
+        self, asked: EvaluationSettings, work: Work, source: Source, network: str, weights: str
     ) -> EvaluationSettings:
         """The evaluation of one network; what it needs beforehand is put into its folder."""
-        return self.question.settings(source, network, weights, conditions, limit)
+        return asked
 
     @final
     def sentences(self, run: Run) -> list[str]:

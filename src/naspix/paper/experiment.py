@@ -2,8 +2,8 @@
 
 An experiment is a frozen dataclass, listed in `running.EXPERIMENTS`:
 
-    compute(opened, conditions, ...)   leaves records; the only part that knows a network
-    show(run) -> Shown                 what a page shows of them, as plain values:
+    compute(work)      leaves records; the only part that knows a network
+    show(run) -> Shown what a page shows of them, as plain values:
         sentences   what it ran on
         tables      plain values -> csv files, and the page
         drawings    matplotlib figures -> png and pdf files, and the page
@@ -13,54 +13,32 @@ An experiment is a frozen dataclass, listed in `running.EXPERIMENTS`:
 without computing. ``run.folder`` is ``OUTPUT/NAME``. An experiment writes its records
 
 - into the opened run itself (`segmentations.py` does so for photos that are cut), or
-- as runs of their own below it, one a network (`evaluations.py`): ``subfolder(opened, "resnet18")``
-  is a folder for `naspix.evaluation.evaluate`, ``subruns(run)`` reads them.
+- as runs of their own below it, one a network (`evaluations.py`): ``work.subfolder("resnet18")`` is
+  a folder for `naspix.evaluation.evaluate`, ``subruns(run)`` reads them.
 
 What is decided once for the whole run (which networks have weights, what data there is) is kept by
 ``opened.find(name, look)`` and read back from ``run.header["found"]``.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, final
 
 from naspix.paper.data import Conditions, Source
 from naspix.paper.networks import find_networks, sentence_on
-from naspix.runs import Engine, OpenRun, Run, read_run
+from naspix.paper.published import Table, published
+from naspix.paper.verdicts import Told, Verdict
+from naspix.runs import Engine, MakeWorker, OpenRun, Run, carry_out, read_run
 from naspix.runs.file import STORE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Value = str | int | float | None
 Progress = Callable[[int, int], None]
 
 _RUNS = "runs"
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table as plain values.
-
-    Attributes:
-        name: Of its csv file.
-        title: Above it.
-        columns: Headings.
-        rows: A value a column; None is empty.
-        words: What has to be known to read it.
-        marked: Places (row, column) that are set in bold.
-        underlined: Places that are underlined.
-    """
-
-    name: str
-    title: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[Value]]
-    words: str = ""
-    marked: frozenset[tuple[int, int]] = frozenset()
-    underlined: frozenset[tuple[int, int]] = frozenset()
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,23 +58,6 @@ class Drawing:
     words: str = ""
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """Whether a claim of the paper holds here.
-
-    Attributes:
-        claim: A sentence.
-        holds: None where it cannot be told from what is at hand.
-        why: The test and its numbers, or what is missing.
-        source: Where the claim is from.
-    """
-
-    claim: str
-    holds: bool | None
-    why: str
-    source: str = ""
-
-
 @dataclass(frozen=True, eq=False)
 class Shown:
     """What a page shows of a run.
@@ -114,6 +75,65 @@ class Shown:
     verdicts: Sequence[Verdict] = ()
 
 
+@dataclass(frozen=True, eq=False)
+class Work:
+    """An experiment's run while it is computed.
+
+    Attributes:
+        opened: Where, held by this process alone.
+        conditions: What is asked.
+        engine: Who computes.
+        progress: Told how many items are done more, and how many there are.
+    """
+
+    opened: OpenRun
+    conditions: Conditions
+    engine: Engine
+    progress: Progress
+
+    @property
+    def output(self) -> Path:
+        """The folder of all experiments."""
+        return self.opened.run.folder.parent
+
+    def source(self, look: Callable[[Path], Source], name: str = "source") -> Source:
+        """The pictures that the run began with, looked for where it begins now.
+
+        Args:
+            look: A method of `AtHand`; it is given the folder of all experiments.
+            name: Under which they are kept.
+        """
+        return Source(**self.opened.find(name, lambda: look(self.output).to_plain()))
+
+    def networks(self, names: Sequence[str], source: Source) -> dict[str, Any]:
+        """What `find_networks` found when the run began, looked for where it begins now.
+
+        Args:
+            names: The paper's that are wanted.
+            source: Of pictures whose classes they should know.
+        """
+        return dict(
+            self.opened.find(
+                "networks", lambda: find_networks(names, self.conditions, source.open().categories)
+            )
+        )
+
+    def carry_out(self, make_worker: MakeWorker, n_items: int) -> None:
+        """Compute what is missing of so many items, one at a time."""
+        carry_out(
+            self.opened,
+            make_worker,
+            n_items=n_items,
+            batch_size=1,
+            engine=self.engine,
+            progress=lambda n_more: self.progress(n_more, n_items),
+        )
+
+    def subfolder(self, name: str) -> Path:
+        """The folder of a run below the experiment's, to be made by whoever writes it."""
+        return self.opened.run.folder / _RUNS / name
+
+
 class Experiment(ABC):
     """A table or figure of the paper; see the module's words.
 
@@ -121,53 +141,32 @@ class Experiment(ABC):
         title: What people call it, such as "Figure 1: ...".
         words: What it shows, in one or two sentences.
         items: What its progress counts.
+        claims: The test of each claim of the paper about it, by the claim's id.
     """
 
     title: ClassVar[str]
     words: ClassVar[str]
     items: ClassVar[str] = "pictures"
+    claims: ClassVar[Mapping[str, Callable[..., Told]]] = {}
 
     @abstractmethod
-    def compute(
-        self, opened: OpenRun, conditions: Conditions, *, engine: Engine, progress: Progress
-    ) -> None:
-        """Write what is missing of its records.
-
-        Args:
-            opened: Where, held by this process alone.
-            conditions: What is asked.
-            engine: Who computes.
-            progress: Told how many items are done more, and how many there are.
-        """
+    def compute(self, work: Work) -> None:
+        """Write what is missing of its records."""
 
     @abstractmethod
     def show(self, run: Run) -> Shown:
         """What a page shows of its records."""
 
+    @final
+    def verdicts(self, run: Run, *evidence: Any) -> list[Verdict]:
+        """Whether the paper's claims about it hold here.
 
-def found_data(
-    opened: OpenRun,
-    conditions: Conditions,
-    networks: Sequence[str],
-    look: Callable[[Path], Source],
-) -> tuple[Source, dict[str, Any]]:
-    """The pictures and the networks that a run began with, looked for where it begins now.
-
-    Args:
-        opened: The experiment's run.
-        conditions: What is asked.
-        networks: The paper's that are wanted.
-        look: A method of `AtHand`; it is given the folder of all experiments.
-
-    Returns:
-        The pictures, and what `find_networks` found.
-    """
-    spare = opened.run.folder.parent
-    source = Source(**opened.find("source", lambda: look(spare).to_plain()))
-    found = opened.find(
-        "networks", lambda: find_networks(networks, conditions, source.open().categories)
-    )
-    return source, found
+        Args:
+            run: Its own.
+            *evidence: What the tests are given.
+        """
+        claims = published(run.kind).claims
+        return [claim.verdict(*self.claims[name](*evidence)) for name, claim in claims.items()]
 
 
 def sentences_on(run: Run) -> list[str]:
@@ -176,11 +175,6 @@ def sentences_on(run: Run) -> list[str]:
     computed = list(subruns(run).values()) or [run]
     n = max(each.n_items - len(each.failures) for each in computed)
     return [Source(**found["source"]).counted(n), sentence_on(found["networks"])]
-
-
-def subfolder(opened: OpenRun, name: str) -> Path:
-    """The folder of a run below an experiment's, to be made by whoever writes it."""
-    return opened.run.folder / _RUNS / name
 
 
 def subruns(run: Run) -> dict[str, Run]:

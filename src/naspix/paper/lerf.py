@@ -6,7 +6,7 @@ corrected by Holm what cannot be told from the best.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, ClassVar, final
 
 import numpy as np
 
@@ -23,9 +23,9 @@ from naspix.paper.evaluations import (
     scores_below,
     title_of_network,
 )
-from naspix.paper.experiment import Drawing, Shown, Table, Value, subruns
-from naspix.paper.published import published
-from naspix.paper.verdicts import Part, Told, told
+from naspix.paper.experiment import Drawing, Shown, subruns
+from naspix.paper.published import Table, Value
+from naspix.paper.verdicts import Gains, Told, told
 from naspix.pipeline import RAW
 from naspix.runs import Run
 
@@ -38,6 +38,61 @@ _EXCEPTED = ("integrated_gradients", "rise")  # methods that the paper says pool
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")
 _DASHES = {RAW: ":", "nas": "-", "slic": "--"}
 _EVERY = 10  # of the curves' 101 points, in the table
+
+
+def pooling_raises(run: Run) -> Told:
+    """Whether pooling raises the area for every method but those that the paper excepts.
+
+    Args:
+        run: Of LeRF.
+
+    Returns:
+        True where it surely does for the others and surely for none of those, False where one goes
+        surely the other way, None where that cannot be told; and the numbers.
+    """
+    kept = _areas(run)
+    parts = {}
+    for method, segmenter in kept:
+        if segmenter != RAW and method != GREEDY:
+            excepted = method in _EXCEPTED
+            gains = kept[method, segmenter] - kept[method, RAW]
+            name = setting_title(method, segmenter)
+            parts[f"{name} (not raised)" if excepted else name] = Gains(
+                -gains if excepted else gains, is_asked=not excepted
+            )
+    return told(parts, "The area over superpixels less that of the map as it is.")
+
+
+def stays_below_maximum(run: Run) -> Told:
+    """Whether pooled maps stay ten points or more below the greedy maximum on the same regions."""
+    kept = _areas(run)
+    parts = {
+        setting_title(m, s): Gains(kept[GREEDY, s] - kept[m, s] - _MARGIN)
+        for m, s in kept
+        if s != RAW and m != GREEDY and (GREEDY, s) in kept
+    }
+    words = "The greedy maximum's area over the same superpixels less the map's, less 10 points."
+    return told(parts, words)
+
+
+def slic_and_nas_alike(run: Run) -> Told:
+    """Whether the areas over SLIC and over NAS are within ten points in the mean, each method's."""
+    kept = _areas(run)
+    parts = {}
+    for method, segmenter in kept:
+        if segmenter == "nas" and method != GREEDY and (method, "slic") in kept:
+            apart = kept[method, "nas"] - kept[method, "slic"]
+            parts[f"{title_of(method)} above -10"] = Gains(_MARGIN + apart)
+            parts[f"{title_of(method)} below 10"] = Gains(_MARGIN - apart)
+    return told(parts, "The area over NAS less that over SLIC, and its distance to 10 points.")
+
+
+def _areas(run: Run, *, greedy: bool = True) -> "DataFrame":
+    """A row a picture that has a curve in all settings, a column a method and segmenter."""
+    frame = run.records(["index", "method", "segmenter", "auc"])
+    if not greedy:
+        frame = frame[frame["method"] != GREEDY]
+    return frame.pivot(index="index", columns=["method", "segmenter"], values="auc").dropna()
 
 
 @dataclass(frozen=True)
@@ -65,6 +120,11 @@ class Table2(LeRFCurves):
         "better the map knows what is irrelevant. The greedy maximum always hides the "
         "superpixel that leaves the highest score."
     )
+    claims: ClassVar = {
+        "raised": pooling_raises,
+        "below": stays_below_maximum,
+        "alike": slic_and_nas_alike,
+    }
 
     def show(self, run: Run) -> Shown:
         """The paper's form, everything with its interval, and the tests behind the bold print.
@@ -79,15 +139,8 @@ class Table2(LeRFCurves):
         tables = [_papers_form(network, each) for network, each in below.items()]
         tables.append(interval_table(scores, ["auc"], factor=100, words=words))
         tables += [table for network, each in below.items() for table in _tests(network, each)]
-        paper = published(run.kind)
         tables += self.beside(run, {"auc": ("AUC-LeRF", 100.0)})
-        first = next(iter(below.values()))
-        tests = {
-            "raised": pooling_raises,
-            "below": stays_below_maximum,
-            "alike": slic_and_nas_alike,
-        }
-        verdicts = [paper.claims[name].verdict(*test(first)) for name, test in tests.items()]
+        verdicts = self.verdicts(run, next(iter(below.values())))
         return Shown(self.sentences(run), tables, verdicts=verdicts)
 
 
@@ -173,61 +226,6 @@ def _tests(network: str, run: Run) -> list[Table]:
     words = f"Each beside the best, {found.best}, on {found.n_images} pictures."
     title = f"What cannot be told from the best, {title_of_network(network)}"
     return [Table(f"tests_{network}", title, columns, rows, words)]
-
-
-def pooling_raises(run: Run) -> Told:
-    """Whether pooling raises the area for every method but those that the paper excepts.
-
-    Args:
-        run: Of LeRF.
-
-    Returns:
-        True where it surely does for the others and surely for none of those, False where one goes
-        surely the other way, None where that cannot be told; and the numbers.
-    """
-    kept = _areas(run)
-    parts = {}
-    for method, segmenter in kept:
-        if segmenter != RAW and method != GREEDY:
-            excepted = method in _EXCEPTED
-            gains = kept[method, segmenter] - kept[method, RAW]
-            name = setting_title(method, segmenter)
-            parts[f"{name} (not raised)" if excepted else name] = Part(
-                -gains if excepted else gains, is_asked=not excepted
-            )
-    return told(parts, "The area over superpixels less that of the map as it is.")
-
-
-def stays_below_maximum(run: Run) -> Told:
-    """Whether pooled maps stay ten points or more below the greedy maximum on the same regions."""
-    kept = _areas(run)
-    parts = {
-        setting_title(m, s): Part(kept[GREEDY, s] - kept[m, s] - _MARGIN)
-        for m, s in kept
-        if s != RAW and m != GREEDY and (GREEDY, s) in kept
-    }
-    words = "The greedy maximum's area over the same superpixels less the map's, less 10 points."
-    return told(parts, words)
-
-
-def slic_and_nas_alike(run: Run) -> Told:
-    """Whether the areas over SLIC and over NAS are within ten points in the mean, each method's."""
-    kept = _areas(run)
-    parts = {}
-    for method, segmenter in kept:
-        if segmenter == "nas" and method != GREEDY and (method, "slic") in kept:
-            apart = kept[method, "nas"] - kept[method, "slic"]
-            parts[f"{title_of(method)} above -10"] = Part(_MARGIN + apart)
-            parts[f"{title_of(method)} below 10"] = Part(_MARGIN - apart)
-    return told(parts, "The area over NAS less that over SLIC, and its distance to 10 points.")
-
-
-def _areas(run: Run, *, greedy: bool = True) -> "DataFrame":
-    """A row a picture that has a curve in all settings, a column a method and segmenter."""
-    frame = run.records(["index", "method", "segmenter", "auc"])
-    if not greedy:
-        frame = frame[frame["method"] != GREEDY]
-    return frame.pivot(index="index", columns=["method", "segmenter"], values="auc").dropna()
 
 
 def _curve_figure(lines: Lines, segmenters: Sequence[str]) -> "Figure":

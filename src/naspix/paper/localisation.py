@@ -1,9 +1,9 @@
 """Tables 3 and 4: MaxBoxAccV2 of five methods raw, over SLIC and over NAS (K = 10)."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import final
+from typing import ClassVar, final
 
 import numpy as np
 
@@ -17,95 +17,13 @@ from naspix.paper.evaluations import (
     scores_below,
     title_of_network,
 )
-from naspix.paper.experiment import Drawing, Shown, Table, Value, subruns
-from naspix.paper.published import published
+from naspix.paper.experiment import Drawing, Shown, subruns
+from naspix.paper.published import Table, Value, published
 from naspix.paper.verdicts import Interval, Told, told_by_intervals
 from naspix.runs import Run
 
 _MOST_RAISED = "grad_cam_plus_plus"
 _SHOWN = ("mean", "iou_30", "iou_50", "iou_70")  # in the paper's order
-
-
-@dataclass(frozen=True)
-class LocalisationTable(Evaluated):
-    """MaxBoxAccV2 by some networks."""
-
-    words = (
-        "Maps are cut at a threshold and give boxes; an object is found if a box overlaps the true "
-        "one by at least 30, 50 or 70 % (MaxBoxAccV2). Pooling over NAS makes a map's parts end "
-        "where the object ends."
-    )
-    question = Question(
-        "wsol", parameters={"nas": {"n_clusters": 10}}, quick={"nas": {"n_clusters": 5}}
-    )
-    pictures = "boxed"
-    papers_data = "cub"
-
-    def show(self, run: Run) -> Shown:
-        """The paper's form, everything with its interval, beside the paper's numbers.
-
-        Drawn is what is found over the threshold, a panel a method; tested are the claims of
-        section 4.3.3 and appendix D.
-        """
-        scores = scores_below(run)
-        words = (
-            "In %. 95 % intervals over pictures, paired for differences; each resample its own "
-            "threshold."
-        )
-        tables = [_papers_form(run), interval_table(scores, _SHOWN, factor=100, words=words)]
-        paper = published(run.kind)
-        tables += self.beside(run, {figure: (FIGURES[figure], 100.0) for figure in _SHOWN})
-        drawings = []
-        for name, each in subruns(run).items():
-            figure = curves_figure(each)
-            assert figure is not None
-            words = (
-                f"{title_of_network(name)}: share of objects found over the threshold; dots mark "
-                "the best threshold."
-            )
-            drawings.append(Drawing(f"{run.kind}_{name}", self.title, figure, words))
-        verdicts = [claim.verdict(*CLAIMS[name](scores)) for name, claim in paper.claims.items()]
-        return Shown(self.sentences(run), tables, drawings, verdicts)
-
-
-@final
-@dataclass(frozen=True)
-class Table3(LocalisationTable):
-    """MaxBoxAccV2 by ResNet18."""
-
-    title = "Table 3: localisation, ResNet18"
-
-
-@final
-@dataclass(frozen=True)
-class Table4(LocalisationTable):
-    """MaxBoxAccV2 by three networks."""
-
-    title = "Table 4: localisation by three networks"
-    items = "pictures for all networks"
-    networks = ("vgg16", "resnet18", "resnet50")
-
-
-def _papers_form(run: Run) -> Table:
-    """A row a network, method and segmenter: absolute for raw maps, differences for pooled ones."""
-    rows: list[list[Value]] = []
-    marked: set[tuple[int, int]] = set()
-    for network, each in subruns(run).items():
-        by_figure = {table.figure: table for table in tables_of(each)}
-        several = [by_figure[figure] for figure in _SHOWN]
-        for down, (method, *_) in enumerate(several[0].rows):
-            for across, segmenter in enumerate(several[0].columns[1:], start=1):
-                cells = [table.rows[down][across] for table in several]
-                marked |= {(len(rows), 3 + place) for place, c in enumerate(cells) if c.clear}
-                texts = (cell.text for cell in cells)
-                kind = segmenter.removeprefix("+")
-                rows.append([title_of_network(network), method.text, kind, *texts])
-    columns = ("network", "method", "map", *(FIGURES[figure] for figure in _SHOWN))
-    words = (
-        "In %: the map as it is, and what pooling adds to it. Bold: differences whose 95 % "
-        "interval over pictures leaves out zero."
-    )
-    return Table("localisation", "Objects found", columns, rows, words, frozenset(marked))
 
 
 Scores = Mapping[str, Sequence[Score]]  # network -> its scores
@@ -196,11 +114,89 @@ def _fewest(scores: Scores) -> int:
     return min((score.n_pictures for several in scores.values() for score in several), default=0)
 
 
-CLAIMS: Mapping[str, Callable[[Scores], Told]] = {
-    "raises_mean": partial(nas_raises, figure="mean"),
-    "slic_raises_three": slic_raises_three,
-    "raises_iou_70": partial(nas_raises, figure="iou_70"),
-    "most_for_grad_cam": most_for_grad_cam,
-    "lowers_iou_30": nas_lowers_iou_30,
-    "slic_inconsistent": slic_inconsistent,
-}
+@dataclass(frozen=True)
+class LocalisationTable(Evaluated):
+    """MaxBoxAccV2 by some networks."""
+
+    words = (
+        "Maps are cut at a threshold and give boxes; an object is found if a box overlaps the true "
+        "one by at least 30, 50 or 70 % (MaxBoxAccV2). Pooling over NAS makes a map's parts end "
+        "where the object ends."
+    )
+    question = Question(
+        "wsol", parameters={"nas": {"n_clusters": 10}}, quick={"nas": {"n_clusters": 5}}
+    )
+    pictures = "boxed"
+    papers_data = "cub"
+    claims: ClassVar = {
+        "raises_mean": partial(nas_raises, figure="mean"),
+        "slic_raises_three": slic_raises_three,
+        "raises_iou_70": partial(nas_raises, figure="iou_70"),
+        "most_for_grad_cam": most_for_grad_cam,
+        "lowers_iou_30": nas_lowers_iou_30,
+        "slic_inconsistent": slic_inconsistent,
+    }
+
+    def show(self, run: Run) -> Shown:
+        """The paper's form, everything with its interval, beside the paper's numbers.
+
+        Drawn is what is found over the threshold, a panel a method; tested are the claims of
+        section 4.3.3 and appendix D.
+        """
+        scores = scores_below(run)
+        words = (
+            "In %. 95 % intervals over pictures, paired for differences; each resample its own "
+            "threshold."
+        )
+        tables = [_papers_form(run), interval_table(scores, _SHOWN, factor=100, words=words)]
+        tables += self.beside(run, {figure: (FIGURES[figure], 100.0) for figure in _SHOWN})
+        drawings = []
+        for name, each in subruns(run).items():
+            figure = curves_figure(each)
+            assert figure is not None
+            words = (
+                f"{title_of_network(name)}: share of objects found over the threshold; dots mark "
+                "the best threshold."
+            )
+            drawings.append(Drawing(f"{run.kind}_{name}", self.title, figure, words))
+        return Shown(self.sentences(run), tables, drawings, self.verdicts(run, scores))
+
+
+@final
+@dataclass(frozen=True)
+class Table3(LocalisationTable):
+    """MaxBoxAccV2 by ResNet18."""
+
+    title = "Table 3: localisation, ResNet18"
+
+
+@final
+@dataclass(frozen=True)
+class Table4(LocalisationTable):
+    """MaxBoxAccV2 by three networks."""
+
+    title = "Table 4: localisation by three networks"
+    items = "pictures for all networks"
+    networks = ("vgg16", "resnet18", "resnet50")
+
+
+def _papers_form(run: Run) -> Table:
+    """A row a network, method and segmenter: absolute for raw maps, differences for pooled ones."""
+    rows: list[list[Value]] = []
+    marked: set[tuple[int, int]] = set()
+    for network, each in subruns(run).items():
+        by_figure = {table.figure: table for table in tables_of(each)}
+        several = [by_figure[figure] for figure in _SHOWN]
+        for down, (method, *_) in enumerate(several[0].rows):
+            for across, segmenter in enumerate(several[0].columns[1:], start=1):
+                cells = [table.rows[down][across] for table in several]
+                marked |= {(len(rows), 3 + place) for place, c in enumerate(cells) if c.clear}
+                texts = (cell.text for cell in cells)
+                kind = segmenter.removeprefix("+")
+                rows.append([title_of_network(network), method.text, kind, *texts])
+    columns = ("network", "method", "map", *(FIGURES[figure] for figure in _SHOWN))
+    words = (
+        "In %: the map as it is, and what pooling adds to it. Bold: differences whose 95 % "
+        "interval over pictures leaves out zero."
+    )
+    return Table("localisation", "Objects found", columns, rows, words, frozenset(marked))

@@ -5,11 +5,11 @@ step the greedy search hides each. Pooled maps are made of these when they are d
 """
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, ClassVar, final
 
 import numpy as np
 import torch
@@ -23,24 +23,14 @@ from naspix.evaluation.pictures import Picture
 from naspix.evaluation.tables import title_of
 from naspix.metrics import greedy_lerf
 from naspix.models import DEFAULT_MODEL, Classifier
-from naspix.paper.data import Conditions
 from naspix.paper.evaluations import METHODS, Question
-from naspix.paper.experiment import (
-    Drawing,
-    Experiment,
-    Progress,
-    Shown,
-    Table,
-    Value,
-    found_data,
-    sentences_on,
-)
-from naspix.paper.published import published
-from naspix.paper.segmentations import by_area, eight_bit, inside_boxes
-from naspix.paper.verdicts import FEWEST, Part, Told, told
+from naspix.paper.experiment import Drawing, Experiment, Shown, Work, sentences_on
+from naspix.paper.published import Table, Value
+from naspix.paper.segmentations import ALL_LEVELS, by_area, eight_bit, inside_boxes
+from naspix.paper.verdicts import FEWEST, Gains, Told, told, too_few
 from naspix.pipeline import RAW, Answers
 from naspix.plots.colours import unit_scale
-from naspix.runs import Engine, Kind, OpenRun, Row, Run, carry_out
+from naspix.runs import Kind, Row, Run
 from naspix.superpixelify import superpixelify
 
 if TYPE_CHECKING:
@@ -51,7 +41,91 @@ _OUTLIERS = 0.01
 _WIDTH = 1.05  # inches of a picture, seven beside each other
 _THREE = ("grad_cam_plus_plus", "rise", "xrai")  # that the paper finds to set objects off most
 _ENOUGH_FOR_NONE = 60
-_ALL_LEVELS = (0, 1, 2, 3, 4)
+
+
+@dataclass(frozen=True, eq=False)
+class ExplainedPhoto:
+    """A photo with its maps, read from records.
+
+    Attributes:
+        id: Its name.
+        image: Values in [0, 1].
+        raw: Method -> its map.
+        superpixels: Segmenter -> its superpixels.
+        orders: Segmenter -> at each pixel the step at which the greedy search hides it.
+        inside: Which pixels lie within boxes; None without boxes.
+    """
+
+    id: str
+    image: np.ndarray
+    raw: Mapping[str, np.ndarray]
+    superpixels: Mapping[str, np.ndarray]
+    orders: Mapping[str, np.ndarray]
+    inside: np.ndarray | None
+
+    def pooled(self, method: str, segmenter: str) -> np.ndarray:
+        """A method's map, averaged over a segmenter's superpixels."""
+        heat = torch.from_numpy(self.raw[method])[None]
+        superpixels = torch.from_numpy(self.superpixels[segmenter])[None]
+        values: np.ndarray = superpixelify(heat, superpixels)[0].numpy()
+        return values
+
+
+# claims: each is asked of photos with boxes
+
+
+def sets_object_off(photos: Sequence[ExplainedPhoto]) -> Told:
+    """Whether each method's map over NAS is higher within the boxes than outside."""
+    parts = {title_of(m): Gains(_contrasts(photos, m)) for m in photos[0].raw}
+    words = "Mean of the map over NAS, scaled from 0 to 1, within boxes less that outside them."
+    return told(parts, words, unit="hundredths")
+
+
+def most_for_three(photos: Sequence[ExplainedPhoto]) -> Told:
+    """Whether Grad-CAM++, RISE and XRAI set the object off more than the others in the mean."""
+    found = {m: _contrasts(photos, m) for m in photos[0].raw}
+    rest = np.mean([found[m] for m in found if m not in _THREE], axis=0)
+    parts = {title_of(m): Gains(found[m] - rest) for m in _THREE if m in found}
+    words = "The same of three methods, less the mean of the others."
+    return told(parts, words, unit="hundredths")
+
+
+def hides_object_first(photos: Sequence[ExplainedPhoto]) -> Told:
+    """Whether the greedy order over NAS hides the object before the rest in some pictures.
+
+    One such picture is enough; that there is none is told by sixty, of which a share of 5 % would
+    show itself nineteen times in twenty.
+    """
+    known = [p for p in photos if p.inside is not None and "nas" in p.orders and p.inside.any()]
+    first = [
+        p.orders["nas"][p.inside].mean() < p.orders["nas"][~p.inside].mean()  # type: ignore[operator]
+        for p in known
+        if not p.inside.all()  # type: ignore[union-attr]
+    ]
+    words = (
+        f"In {sum(first)} of {len(first)} pictures the mean step at which the boxes' pixels are "
+        "hidden is earlier than that of the others."
+    )
+    if len(first) < FEWEST:
+        return too_few(len(first), words)
+    if any(first):
+        return True, words
+    if len(first) >= _ENOUGH_FOR_NONE:
+        return False, words
+    return None, f"{words} {_ENOUGH_FOR_NONE} pictures would tell."
+
+
+def _contrasts(photos: Sequence[ExplainedPhoto], method: str) -> np.ndarray:
+    found = []
+    for photo in photos:
+        heat = photo.pooled(method, "nas").astype(float)
+        reach = heat.max() - heat.min()
+        if photo.inside is None or photo.inside.all() or not photo.inside.any() or not reach:
+            found.append(np.nan)
+        else:
+            apart = heat[photo.inside].mean() - heat[~photo.inside].mean()
+            found.append(float(apart / reach))
+    return np.array(found)
 
 
 @final
@@ -82,29 +156,26 @@ class Figure5(Experiment):
         "to the score: blue first, red last."
     )
     networks = ("resnet18",)
+    claims: ClassVar = {
+        "sets_off": sets_object_off,
+        "most_for_three": most_for_three,
+        "object_first": hides_object_first,
+    }
 
-    def compute(
-        self, opened: OpenRun, conditions: Conditions, *, engine: Engine, progress: Progress
-    ) -> None:
+    def compute(self, work: Work) -> None:
         """Explain the photos by every method, and search the greedy orders."""
-        source, found = found_data(opened, conditions, self.networks, conditions.at_hand.photos)
+        conditions, source = work.conditions, work.source(work.conditions.at_hand.photos)
+        found = work.networks(self.networks, source)
         n_photos = self.n_drawn // 2 if conditions.quick else self.n_photos
         n_items = min(len(source.open()), conditions.limit or n_photos)
         name, weights = next(iter(found["weights"].items()))
         nas: dict[str, Any] = {"n_clusters": self.n_clusters}
         if not (conditions.quick or name == DEFAULT_MODEL):
-            nas["levels"] = _ALL_LEVELS
+            nas["levels"] = ALL_LEVELS
         question = Question("lerf", parameters={"nas": nas})
         settings = question.settings(source, name, weights, conditions, n_items)
-        make_evaluator = Evaluation(settings).begin(opened, n_items)
-        carry_out(
-            opened,
-            partial(_make_worker, make_evaluator, self.most_ordered),
-            n_items=n_items,
-            batch_size=1,
-            engine=engine,
-            progress=lambda n_more: progress(n_more, n_items),
-        )
+        make_evaluator = Evaluation(settings).begin(work.opened, n_items)
+        work.carry_out(partial(_make_worker, make_evaluator, self.most_ordered), n_items)
 
     def show(self, run: Run) -> Shown:
         """How many superpixels each photo has, and of how many an order was searched; the maps."""
@@ -120,11 +191,9 @@ class Figure5(Experiment):
                 drawings.append(Drawing(f"figure5_{place}", title, figure, f"{photo.id}."))
         columns = ("photo", "segmenter", "superpixels", "order searched")
         table = Table("superpixels", "Superpixels", columns, rows)
-        claims = published(run.kind).claims
-        verdicts = [claims[name].verdict(*test(photos)) for name, test in CLAIMS.items()]
-        return Shown(sentences_on(run), [table], drawings, verdicts)
+        return Shown(sentences_on(run), [table], drawings, self.verdicts(run, photos))
 
-    def _figure(self, photo: "KeptPhoto") -> "Figure":
+    def _figure(self, photo: ExplainedPhoto) -> "Figure":
         """A row for the maps as they are, and one a segmenter, the order last."""
         methods = list(photo.raw)
 
@@ -146,98 +215,6 @@ class Figure5(Experiment):
         columns = ["photo", *map(title_of, methods), "greedy order"]
         names = ["as they are", *(f"over {title_of(each)}" for each in photo.superpixels)]
         return plots.grid_figure(pictures, columns, names, width=_WIDTH)
-
-
-@dataclass(frozen=True, eq=False)
-class KeptPhoto:
-    """A photo with its maps, read from records.
-
-    Attributes:
-        id: Its name.
-        image: Values in [0, 1].
-        raw: Method -> its map.
-        superpixels: Segmenter -> its superpixels.
-        orders: Segmenter -> at each pixel the step at which the greedy search hides it.
-        inside: Which pixels lie within boxes; None without boxes.
-    """
-
-    id: str
-    image: np.ndarray
-    raw: Mapping[str, np.ndarray]
-    superpixels: Mapping[str, np.ndarray]
-    orders: Mapping[str, np.ndarray]
-    inside: np.ndarray | None
-
-    def pooled(self, method: str, segmenter: str) -> np.ndarray:
-        """A method's map, averaged over a segmenter's superpixels."""
-        heat = torch.from_numpy(self.raw[method])[None]
-        superpixels = torch.from_numpy(self.superpixels[segmenter])[None]
-        values: np.ndarray = superpixelify(heat, superpixels)[0].numpy()
-        return values
-
-
-# claims: each is asked of photos with boxes
-
-
-def sets_object_off(photos: Sequence[KeptPhoto]) -> Told:
-    """Whether each method's map over NAS is higher within the boxes than outside."""
-    parts = {title_of(m): Part(_contrasts(photos, m)) for m in photos[0].raw}
-    words = "Mean of the map over NAS, scaled from 0 to 1, within boxes less that outside them."
-    return told(parts, words, unit="hundredths")
-
-
-def most_for_three(photos: Sequence[KeptPhoto]) -> Told:
-    """Whether Grad-CAM++, RISE and XRAI set the object off more than the others in the mean."""
-    found = {m: _contrasts(photos, m) for m in photos[0].raw}
-    rest = np.mean([found[m] for m in found if m not in _THREE], axis=0)
-    parts = {title_of(m): Part(found[m] - rest) for m in _THREE if m in found}
-    words = "The same of three methods, less the mean of the others."
-    return told(parts, words, unit="hundredths")
-
-
-def hides_object_first(photos: Sequence[KeptPhoto]) -> Told:
-    """Whether the greedy order over NAS hides the object before the rest in some pictures.
-
-    One such picture is enough; that there is none is told by sixty, of which a share of 5 % would
-    show itself nineteen times in twenty.
-    """
-    known = [p for p in photos if p.inside is not None and "nas" in p.orders and p.inside.any()]
-    first = [
-        p.orders["nas"][p.inside].mean() < p.orders["nas"][~p.inside].mean()  # type: ignore[operator]
-        for p in known
-        if not p.inside.all()  # type: ignore[union-attr]
-    ]
-    words = (
-        f"In {sum(first)} of {len(first)} pictures the mean step at which the boxes' pixels are "
-        "hidden is earlier than that of the others."
-    )
-    if len(first) < FEWEST:
-        return None, f"{len(first)} pictures are too few to tell ({FEWEST} at least). {words}"
-    if any(first):
-        return True, words
-    if len(first) >= _ENOUGH_FOR_NONE:
-        return False, words
-    return None, f"{words} {_ENOUGH_FOR_NONE} pictures would tell."
-
-
-def _contrasts(photos: Sequence[KeptPhoto], method: str) -> np.ndarray:
-    found = []
-    for photo in photos:
-        heat = photo.pooled(method, "nas").astype(float)
-        reach = heat.max() - heat.min()
-        if photo.inside is None or photo.inside.all() or not photo.inside.any() or not reach:
-            found.append(np.nan)
-        else:
-            apart = heat[photo.inside].mean() - heat[~photo.inside].mean()
-            found.append(float(apart / reach))
-    return np.array(found)
-
-
-CLAIMS: Mapping[str, Callable[[Sequence[KeptPhoto]], Told]] = {
-    "sets_off": sets_object_off,
-    "most_for_three": most_for_three,
-    "object_first": hides_object_first,
-}
 
 
 @final
@@ -299,7 +276,7 @@ def _make_worker(make_evaluator: MakeEvaluator, most_ordered: int) -> Evaluator:
     return evaluator
 
 
-def _read(run: Run) -> list[KeptPhoto]:
+def _read(run: Run) -> list[ExplainedPhoto]:
     """The photos of a run, in order."""
     found = []
     frame = run.records()
@@ -314,7 +291,7 @@ def _read(run: Run) -> list[KeptPhoto]:
             if row["order"] is not None
         }
         found.append(
-            KeptPhoto(
+            ExplainedPhoto(
                 id=str(rows["id"].iloc[0]),
                 image=arrays[_PHOTO, RAW].astype(np.float32) / 255,
                 raw={name: arrays[name, RAW].astype(np.float32) for name in METHODS},

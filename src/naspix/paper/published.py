@@ -7,18 +7,43 @@ A cell is what the paper prints, with its sign and its brackets. ``**1.0**`` is 
 import csv
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from naspix.paper.experiment import Table, Value, Verdict
+from naspix.paper.verdicts import Verdict
+
+Value = str | int | float | None
 
 PAPER = "paper"  # the column of its numbers where ours stand beside them
 
 _MARKS = re.compile(r"^\*\*(.*)\*\*$|^_(.*)_$")
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as plain values.
+
+    Attributes:
+        name: Of its csv file.
+        title: Above it.
+        columns: Headings.
+        rows: A value a column; None is empty.
+        words: What has to be known to read it.
+        marked: Places (row, column) that are set in bold.
+        underlined: Places that are underlined.
+    """
+
+    name: str
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Value]]
+    words: str = ""
+    marked: frozenset[tuple[int, int]] = frozenset()
+    underlined: frozenset[tuple[int, int]] = frozenset()
 
 
 @dataclass(frozen=True)

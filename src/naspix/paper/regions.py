@@ -1,43 +1,45 @@
-"""Figures 1, 2 and 3: what networks tell apart, the steps of the method, levels and K."""
+"""Figures 1, 2 and 3: what networks tell apart, the steps of the method, levels and K.
 
-from collections.abc import Iterator, Sequence
+With the claims of sections 4.2.1 and 4.2.2. *Edges followed* is boundary recall: the share of a
+photo's edges (Canny's) that lie within two pixels of a superpixel's boundary.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import final
+from functools import partial
+from itertools import pairwise
+from typing import ClassVar, final
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 from torch.nn import functional
 
 from naspix import plots
 from naspix.paper.data import Conditions
-from naspix.paper.experiment import Shown, Table, Value, sentences_on
+from naspix.paper.experiment import Drawing
 from naspix.paper.networks import PAPERS, TITLES
-from naspix.paper.overlays import (
+from naspix.paper.published import Table, Value
+from naspix.paper.segmentations import (
     ALL_LEVELS,
     LAST_THREE,
-    Overlays,
-    Panel,
-    drawing,
-    grids,
-    levels_of,
-    mean,
-    verdicts_on,
-)
-from naspix.paper.region_claims import CLAIMS, OTHERS, edges_followed
-from naspix.paper.segmentations import (
     Cut,
     Image,
     KeptPhoto,
     Networks,
+    Overlays,
+    Panel,
     Step,
     by_area,
+    drawing,
+    grids,
+    levels_of,
+    mean,
     named_as,
-    read_photos,
 )
+from naspix.paper.verdicts import Gains, Told, told
 from naspix.plots.colours import saliency_scale
-from naspix.runs import Run
 from naspix.saliency import GradCAMPlusPlus
 from naspix.segmentation import NAS, SLIC, Felzenszwalb
 from naspix.segmentation.matching import Match
@@ -46,6 +48,141 @@ from naspix.superpixelify import superpixelify
 # of the mean superpixel's area: smaller specks are merged by Felzenszwalb; the first that will do
 _LEAST_SHARES = (1 / 4, 1 / 16, 1 / 64)
 _CLOSE = 0.15  # of the number wanted
+OTHERS = ("SLIC", "Felzenszwalb")
+_VIT = TITLES["vit_b_16"]
+_EDGES, _NUMBERS = "points of edges followed", "superpixels"
+_REACH = 2  # pixels from an edge that a boundary may lie
+
+Photos = Sequence[KeptPhoto]
+_Measure = Callable[[Photos, str, str], np.ndarray]  # of photos, a row and a column: one a photo
+
+
+def others_follow_edges(photos: Photos) -> Told:
+    """Whether SLIC and Felzenszwalb follow edges more than the networks do in the mean."""
+    names = [name for name in photos[0].columns if name not in OTHERS]
+    own = np.mean([edges_followed(photos, "", name) for name in names], axis=0)
+    parts = {name: Gains(edges_followed(photos, "", name) - own) for name in OTHERS}
+    return told(parts, "Edges followed, less the mean over NAS by the networks.")
+
+
+def most_outside(photos: Photos) -> Told:
+    """Whether Felzenszwalb has more superpixels outside the object's box than all others."""
+    own = _outside(photos, "Felzenszwalb")
+    parts = {
+        name: Gains(own - _outside(photos, name))
+        for name in photos[0].columns
+        if name != "Felzenszwalb"
+    }
+    words = "Felzenszwalb's superpixels that lie outside the boxes for the most part, less others'."
+    return told(parts, words, unit="superpixels", scale=1)
+
+
+def vit_is_first(photos: Photos, measure: _Measure, words: str, scale: float) -> Told:
+    """Whether ViT16 has more of what is measured than each other network.
+
+    Args:
+        photos: Cut by networks.
+        measure: Of a photo's cut.
+        words: What was measured, and its unit.
+        scale: From what is measured to that unit.
+    """
+    if _VIT not in photos[0].columns:
+        return None, f"{_VIT}'s weights were not at hand: 0 photos."
+    own = measure(photos, "", _VIT)
+    parts = {
+        name: Gains(own - measure(photos, "", name))
+        for name in photos[0].columns
+        if name not in (_VIT, *OTHERS)
+    }
+    return told(parts, f"By {_VIT} less by the others.", unit=words, scale=scale)
+
+
+def shallow_have_more(photos: Photos, measure: _Measure, words: str, scale: float) -> Told:
+    """Whether of single levels each shallower one has more of what is measured than the next.
+
+    Args:
+        photos: Cut by single levels.
+        measure: Of a photo's cut.
+        words: What was measured, and its unit.
+        scale: From what is measured to that unit.
+    """
+    parts = {}
+    for shallow, deep in pairwise(_single_levels(photos)):
+        apart = [measure(photos, k, shallow) - measure(photos, k, deep) for k in photos[0].rows]
+        parts[f"{shallow} and {deep}"] = Gains(np.mean(apart, axis=0))
+    said = "The shallower level less the deeper one, mean over K."
+    return told(parts, said, unit=words, scale=scale)
+
+
+def first_level_sees_colour(photos: Photos) -> Told:
+    """Whether level 0's clusters explain more of a photo's colours than the deepest level's."""
+    first, *_, last = _single_levels(photos)
+    parts = {
+        k: Gains(_colour_explained(photos, k, first) - _colour_explained(photos, k, last))
+        for k in photos[0].rows
+    }
+    return told(parts, f"Share of the colours' variance between clusters, {first} less {last}.")
+
+
+def _single_levels(photos: Photos) -> list[str]:
+    return [name for name in photos[0].columns if name.startswith("level ")]
+
+
+def _counts(photos: Photos, row: str, column: str) -> np.ndarray:
+    return np.array([photo.cuts[row, column].n_superpixels for photo in photos], float)
+
+
+def _outside(photos: Photos, column: str) -> np.ndarray:
+    """Superpixels that lie outside the boxes for the most part; NaN where there are no boxes."""
+    found = []
+    for photo in photos:
+        labels = photo.cuts["", column].superpixels.ravel()
+        if photo.inside is None:
+            found.append(np.nan)
+            continue
+        inside = np.bincount(labels, photo.inside.ravel()) / np.bincount(labels)
+        found.append(float((inside < 0.5).sum()))
+    return np.array(found)
+
+
+def _colour_explained(photos: Photos, row: str, column: str) -> np.ndarray:
+    found = []
+    for photo in photos:
+        clusters = photo.cuts[row, column].clusters.ravel()
+        colours = photo.image.reshape(-1, 3).astype(float)
+        counts = np.bincount(clusters)[:, None]
+        sums = np.stack([np.bincount(clusters, channel) for channel in colours.T], axis=1)
+        middle = colours.mean(0)
+        between = (counts * (sums / np.maximum(counts, 1) - middle) ** 2).sum()
+        total = ((colours - middle) ** 2).sum()
+        found.append(between / total if total else np.nan)
+    return np.array(found)
+
+
+def edges_followed(photos: Photos, row: str, column: str) -> np.ndarray:
+    """Boundary recall of a cut of each photo."""
+    return np.array([boundary_recall(p.edges, p.cuts[row, column].superpixels) for p in photos])
+
+
+def boundary_recall(edges: Bool[np.ndarray, "H W"], superpixels: Int64[np.ndarray, "H W"]) -> float:
+    """Share of edges within two pixels of a superpixel's boundary; NaN where there are none.
+
+    Example:
+        >>> halves = np.array([[0] * 5 + [1] * 5] * 3)
+        >>> edges = np.zeros((3, 10), bool)
+        >>> edges[:, [4, 9]] = True
+        >>> boundary_recall(edges, halves)
+        0.5
+    """
+    from scipy.ndimage import distance_transform_edt
+    from skimage.segmentation import find_boundaries
+
+    if not edges.any():
+        return float("nan")
+    boundaries = find_boundaries(superpixels, mode="thick")
+    if not boundaries.any():
+        return 0.0
+    return float((distance_transform_edt(~boundaries)[edges] <= _REACH).mean())
 
 
 @final
@@ -67,6 +204,12 @@ class Figure1(Overlays):
         "Felzenszwalb, matched to them in number, follow the photo's colours."
     )
     networks = PAPERS
+    claims: ClassVar = {
+        "others_follow_edges": others_follow_edges,
+        "felzenszwalb_outside": most_outside,
+        "vit_edges": partial(vit_is_first, measure=edges_followed, words=_EDGES, scale=100),
+        "vit_fragments": partial(vit_is_first, measure=_counts, words=_NUMBERS, scale=1),
+    }
 
     def cuts(self, image: Image, networks: Networks, conditions: Conditions) -> Iterator[Cut]:
         """Cut one photo by each network, then by the others into as many superpixels on average."""
@@ -81,9 +224,8 @@ class Figure1(Overlays):
         yield Cut("", "SLIC", SLIC().match(image, wanted)(image))
         yield Cut("", "Felzenszwalb", _match_felzenszwalb(image, wanted)(image))
 
-    def show(self, run: Run) -> Shown:
+    def draw(self, photos: Sequence[KeptPhoto]) -> tuple[list[Table], list[Drawing]]:
         """Number of superpixels by photo and column; the photos in rows."""
-        photos = read_photos(run)
         columns = photos[0].columns
         rows: list[list[Value]] = []
         panels: list[list[Panel]] = []
@@ -116,12 +258,8 @@ class Figure1(Overlays):
             "a colour each."
         )
         names = ["photo", *columns]
-        return Shown(
-            sentences_on(run),
-            [table, _edge_table(photos, "", columns)],
-            [drawing("figure1", self.title, names, panels[: self.n_drawn], words)],
-            verdicts_on(run, photos, CLAIMS),
-        )
+        figure = drawing("figure1", self.title, names, panels[: self.n_drawn], words)
+        return [table, _edge_table(photos, "", columns)], [figure]
 
 
 def _match_felzenszwalb(image: Float[Tensor, "1 3 H W"], wanted: float) -> Match:
@@ -181,9 +319,9 @@ class Figure2(Overlays):
             picture = plots.saliency_picture(values, saliency_scale(values, outliers=0.0))
             yield Step("saliency", column, picture, "Grad-CAM++")
 
-    def show(self, run: Run) -> Shown:
+    def draw(self, photos: Sequence[KeptPhoto]) -> tuple[list[Table], list[Drawing]]:
         """A row a step, as the method goes."""
-        (photo,) = read_photos(run)[:1]
+        photo = photos[0]
         steps = photo.steps
         levels = [row for row, column in steps if column == "activations"]
         (cut,) = photo.cuts.values()
@@ -210,7 +348,7 @@ class Figure2(Overlays):
         counts.append(["superpixels", f"{cut.n_superpixels} of {n_clusters} clusters"])
         table = Table("steps", "The steps in numbers", ("step", "size"), counts)
         figure = drawing("figure2", self.title, names, panels, words, rows)
-        return Shown(sentences_on(run), [table], [figure])
+        return [table], [figure]
 
 
 def _in_colours(
@@ -264,6 +402,13 @@ class Figure3(Overlays):
         "Shallow levels cut along edges and colours, deep ones along objects and their parts; "
         "together they do both. More clusters cut finer."
     )
+    claims: ClassVar = {
+        "shallow_edges": partial(
+            shallow_have_more, measure=edges_followed, words=_EDGES, scale=100
+        ),
+        "deep_fewer": partial(shallow_have_more, measure=_counts, words=_NUMBERS, scale=1),
+        "level_0_colour": first_level_sees_colour,
+    }
 
     def cuts(self, image: Image, networks: Networks, conditions: Conditions) -> Iterator[Cut]:
         """Cut one photo in every way, with one forward pass."""
@@ -276,9 +421,8 @@ class Figure3(Overlays):
                 chosen = [activations[level] for level in levels]
                 yield Cut(f"K = {n_clusters}", _named(levels), nas.segment(chosen, frame))
 
-    def show(self, run: Run) -> Shown:
+    def draw(self, photos: Sequence[KeptPhoto]) -> tuple[list[Table], list[Drawing]]:
         """Mean number of superpixels and edges followed for levels and K; a grid a photo."""
-        photos = read_photos(run)
         rows, columns = photos[0].rows, photos[0].columns
         means: list[list[Value]] = [
             [row, *(mean(p.cuts[row, each].n_superpixels for p in photos) for each in columns)]
@@ -290,15 +434,10 @@ class Figure3(Overlays):
             "with it."
         )
         name = "Mean number of superpixels"
-        return Shown(
-            sentences_on(run),
-            [
-                Table("superpixels", name, ("levels", *columns), means),
-                _edge_table(photos, rows[min(1, len(rows) - 1)], columns),
-            ],
-            grids("figure3", self.title, photos[: self.n_drawn], columns, words),
-            verdicts_on(run, photos, CLAIMS),
-        )
+        table = Table("superpixels", name, ("levels", *columns), means)
+        edges = _edge_table(photos, rows[min(1, len(rows) - 1)], columns)
+        shown = photos[: self.n_drawn]
+        return [table, edges], grids("figure3", self.title, shown, columns, words)
 
 
 def _named(levels: tuple[int, ...]) -> str:

@@ -9,8 +9,9 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import numpy as np
 import torch
@@ -20,22 +21,17 @@ from torch import Tensor
 from torch.nn import functional
 
 from naspix.machine import this_machine
+from naspix.metrics import compare
+from naspix.models import DEFAULT_MODEL
 from naspix.paper.bench import SECTIONS
 from naspix.paper.data import AtHand, Conditions, Source
-from naspix.paper.experiment import (
-    Drawing,
-    Experiment,
-    Progress,
-    Shown,
-    Table,
-    Value,
-)
+from naspix.paper.experiment import Drawing, Experiment, Shown, Work
 from naspix.paper.networks import PAPERS, TITLES, find_networks
 from naspix.paper.peers import felzenszwalb, slic
-from naspix.paper.published import published
-from naspix.paper.run_time_table import CLAIMS, CONTENDERS, column_of, papers_form, row_of
+from naspix.paper.published import Table, Value
 from naspix.paper.segmentations import eight_bit
 from naspix.paper.timing import (
+    Network,
     Photo,
     Plan,
     Timing,
@@ -46,8 +42,9 @@ from naspix.paper.timing import (
     stacked,
     usual_photos,
 )
+from naspix.paper.verdicts import Gains, Told, told
 from naspix.plots import draw_rates
-from naspix.runs import Engine, InProcess, Kind, OpenRun, Part, Run, Span, Worker, carry_out
+from naspix.runs import InProcess, Kind, Part, Run, Span, Worker
 from naspix.segmentation import NAS
 
 # where none were given; scikit-image's photos are few
@@ -55,6 +52,7 @@ _USUAL = Source("crops", "", "crops of scikit-image's photos, since none were gi
 _ROUNDS = 3
 _GPU_BATCH, _GPU_ROUNDS = 64, 5
 _BUSY = 1.25  # load a core
+_SIXTY = 60.0
 
 
 _COLUMNS: Mapping[str, Kind] = {
@@ -64,6 +62,112 @@ _COLUMNS: Mapping[str, Kind] = {
     **dict.fromkeys(("times_ms", "slic_times_ms"), "float64s"),
     "load": "float",  # the machine's, after measuring
 }
+
+
+LEVEL_SETS: tuple[tuple[int, ...], ...] = ((0, 1, 2, 3, 4), (2, 3, 4))
+NUMBERS = (5, 10)
+NETWORKS = ("vgg16", "resnet18", "resnet50")
+_WARD = Network(algorithm="ward")
+CONTENDERS: tuple[Network, ...] = (
+    Network(),  # the first: SLIC and Felzenszwalb are timed beside it
+    *(
+        each
+        for each in (
+            Network(name, levels=levels, n_clusters=n_clusters)
+            for levels, n_clusters, name in product(LEVEL_SETS, NUMBERS, NETWORKS)
+        )
+        if each != Network()
+    ),
+    _WARD,
+    Network(DEFAULT_MODEL, levels=None),
+    Network("vit_b_16"),
+)
+
+
+def row_of(network: Network) -> str:
+    """As the data file names the row of one way of NAS."""
+    levels = "own levels"
+    if network.levels is not None:
+        levels = f"levels {network.levels[0]} to {network.levels[-1]}"
+    by = " by Ward" if network.algorithm == "ward" else ""
+    return f"NAS{by}, {TITLES[network.name]}, {levels}, K = {network.n_clusters}"
+
+
+def column_of(size: int, device: str) -> str:
+    """As the data file names the column of a size and device."""
+    return f"{size} x {size}, {device}"
+
+
+_GRID = tuple(
+    row_of(Network(name, levels=levels, n_clusters=n_clusters))
+    for levels, n_clusters, name in product(LEVEL_SETS, NUMBERS, NETWORKS)
+)
+
+
+# claims: each is asked of the milliseconds of each way on the same pictures, on the CPU
+
+Times = Mapping[str, NDArray[np.float64]]
+
+
+def order_of_magnitude(times: Times) -> Told:
+    """Whether SLIC and Felzenszwalb are ten times as fast as NAS at its defaults."""
+    own = times.get(row_of(Network()))
+    if own is None:
+        return None, "NAS was not timed: 0 pictures."
+    others = {name: own / times[name] for name in ("SLIC", "Felzenszwalb")}
+    ratios = ", ".join(f"{name} {np.median(each):.2g}" for name, each in others.items())
+    words = (
+        f"How many times as long NAS takes (ResNet18, levels 2 to 4, K = 5; medians: {ratios}), as "
+        "a power of ten less 1. The paper's own cell says 5.3 times."
+    )
+    parts = {name: Gains(np.log10(each) - 1) for name, each in others.items()}
+    return told(parts, words, unit="powers of ten", scale=1)
+
+
+def of_one_order(times: Times) -> Told:
+    """Whether the slowest of the twelve cells takes less than ten times as long as the fastest."""
+    cells = _cells(times)
+    parts = {}
+    if len(cells) == len(_GRID):
+        slow = max(cells, key=lambda name: float(cells[name].mean()))
+        fast = min(cells, key=lambda name: float(cells[name].mean()))
+        parts[f"{slow} by {fast}"] = Gains(1 - np.log10(cells[slow] / cells[fast]))
+    words = "1 less the power of ten by which the slowest cell takes longer than the fastest."
+    return told(parts, words, unit="powers of ten", scale=1)
+
+
+def vgg_is_fastest(times: Times) -> Told:
+    """Whether VGG16 with levels 2 to 4 and K = 5 is faster than each other cell."""
+    cells = _cells(times)
+    own = cells.pop(row_of(Network("vgg16")), None)
+    parts = {} if own is None else {name: Gains(each - own) for name, each in cells.items()}
+    words = (
+        "Time of each other cell less that of VGG16, levels 2 to 4, K = 5. It has not the fewest "
+        "parameters, as the paper says, on either reading: those levels have 1,280 channels, 896 "
+        "in ResNet18, and VGG16 is the largest of the three networks."
+    )
+    return told(parts, words, unit="ms", scale=1)
+
+
+def ward_costs_sixty(times: Times) -> Told:
+    """Whether Ward takes about sixty times as long as k-means: from 30 to 120 times."""
+    own, ward = times.get(row_of(Network())), times.get(row_of(_WARD))
+    if own is None or ward is None:
+        return None, "Ward was not timed: 0 pictures."
+    ratios = ward / own
+    parts = {
+        "above 30": Gains(np.log10(ratios / _SIXTY * 2)),
+        "below 120": Gains(np.log10(_SIXTY * 2 / ratios)),
+    }
+    words = (
+        f"How many times as long Ward takes (median {np.median(ratios):.3g}), as a power of ten "
+        "beyond 30 and below 120."
+    )
+    return told(parts, words, unit="powers of ten", scale=1)
+
+
+def _cells(times: Times) -> dict[str, NDArray[np.float64]]:
+    return {name: times[name] for name in _GRID if name in times}
 
 
 @final
@@ -93,28 +197,29 @@ class Table5(Experiment):
         "paper does not say whether it counts it), clustering and superpixels. One image at a time "
         "on the processor, many at once on a CUDA device."
     )
+    claims: ClassVar = {
+        "others_are_faster": order_of_magnitude,
+        "one_order": of_one_order,
+        "vgg_fastest": vgg_is_fastest,
+        "ward_sixty": ward_costs_sixty,
+    }
 
-    def compute(
-        self, opened: OpenRun, conditions: Conditions, *, engine: Engine, progress: Progress
-    ) -> None:
+    def compute(self, work: Work) -> None:
         """Measure what has not been measured; in this process, whoever else could compute."""
-        del engine  # several at once would slow each other
-        at_hand = conditions.at_hand
-        source = _USUAL
-        if at_hand != AtHand():
-            source = at_hand.training() or at_hand.photos(opened.run.folder.parent)
-        source = Source(**opened.find("source", source.to_plain))
-        networks = opened.find("networks", lambda: find_networks(PAPERS, conditions))
+        conditions, at_hand = work.conditions, work.conditions.at_hand
+
+        def look(spare: Path) -> Source:
+            given = at_hand != AtHand()
+            return (at_hand.training() or at_hand.photos(spare)) if given else _USUAL
+
+        source = work.source(look)
+        networks = work.opened.find("networks", lambda: find_networks(PAPERS, conditions))
         quick = conditions.quick
         chosen = replace(self, sizes=self.sizes[:1], threads=1, n_photos=6) if quick else self
-        n_items = len(CONTENDERS) + len(self.sections)
-        carry_out(
-            opened,
+        alone = replace(work, engine=InProcess())  # several at once would slow each other
+        alone.carry_out(
             partial(chosen._make_worker, source, networks, conditions),
-            n_items=n_items,
-            batch_size=1,
-            engine=InProcess(),
-            progress=lambda n_more: progress(n_more, n_items),
+            len(CONTENDERS) + len(self.sections),
         )
 
     def _make_worker(
@@ -182,7 +287,6 @@ class Table5(Experiment):
         """The paper's form, all that was measured, as bars, and `naspix bench`'s sections."""
         records = run.records().to_dict("records")
         rates = [record for record in records if record["section"] is None]
-        paper = published("table5")
         rows: list[list[Value]] = [
             [rate["row"], rate["column"], Path(rate["weights"]).name, float(rate["rate"]),
              rate["median_ms"], rate["lower_ms"], rate["upper_ms"],
@@ -208,7 +312,6 @@ class Table5(Experiment):
             for rate in rates
             if rate["column"] == column_of(self.sizes[0], "CPU")
         }
-        claims = [(each, CLAIMS[each.id]) for each in paper.claims.values()]
         return Shown(
             _sentences(run, rates),
             [
@@ -217,8 +320,56 @@ class Table5(Experiment):
                 _sections_table([r for r in records if r["section"] is not None]),
             ],
             [Drawing("table5", self.title, figure, words)],
-            [claim.verdict(*test(times_of)) for claim, test in claims],
+            self.verdicts(run, times_of),
         )
+
+
+def papers_form(rates: Sequence[Mapping[str, Any]], size: int) -> Table:
+    """The grid of twelve with Ward in brackets, SLIC and Felzenszwalb, a block a device."""
+    cpu = {r["row"]: r for r in rates if r["column"] == column_of(size, "CPU")}
+    gpu = {r["row"]: r for r in rates if r["column"] == column_of(size, "GPU")}
+    several = {name: np.array(rate["times_ms"], float) for name, rate in cpu.items()}
+    fastest: tuple[str, ...] = ()
+    if len(several) > 1:
+        fastest = compare(several, higher_is_better=False).as_good_as_best
+    ours = {name: float(times.mean()) for name, times in several.items() if name in _GRID}
+    first = min(ours, key=lambda name: ours[name], default="")
+    rows: list[list[Value]] = []
+    bold: set[tuple[int, int]] = set()
+    underlined: set[tuple[int, int]] = set()
+    for levels, n_clusters in product(LEVEL_SETS, NUMBERS):
+        cells: list[Value] = []
+        for place, network in enumerate(NETWORKS):
+            name = row_of(Network(network, levels=levels, n_clusters=n_clusters))
+            where = (len(rows), 3 + place)
+            bold |= {where} if name in fastest else set()
+            underlined |= {where} if name == first else set()
+            mean_ms = ours.get(name)
+            text = "" if mean_ms is None else f"{mean_ms:.1f}"
+            ward = several.get(row_of(_WARD))
+            if name == row_of(Network()) and ward is not None:
+                text += f" ({ward.mean():.1f})"
+            cells.append(text)
+        for network in NETWORKS:
+            rate = gpu.get(row_of(Network(network, levels=levels, n_clusters=n_clusters)))
+            cells.append("" if rate is None else f"{rate['median_ms']:.1f}")
+        rows.append(["NAS", f"{levels[0]} to {levels[-1]}", str(n_clusters), *cells, ""])
+    for name in ("SLIC", "Felzenszwalb"):
+        bold |= {(len(rows), 9)} if name in fastest else set()
+        mean_ms = float(several[name].mean())
+        rows.append([name, *[""] * 8, f"{mean_ms:.1f}"])
+    columns = (
+        *("segmenter", "levels", "K"),
+        *(f"{TITLES[network]}, {device}" for device in ("CPU", "CUDA") for network in NETWORKS),
+        "CPU",
+    )
+    words = (
+        f"In ms, mean over {len(next(iter(several.values())))} pictures of {size} x {size}; with "
+        "Ward in brackets. Bold: the fastest, or not told from it (Wilcoxon, Holm, 5 %). "
+        "Underlined: the fastest of NAS on the CPU."
+    )
+    title = "Run times"
+    return Table("run_times", title, columns, rows, words, frozenset(bold), frozenset(underlined))
 
 
 def _pictures(source: Source, n: int) -> list[UInt8[np.ndarray, "H W 3"]]:

@@ -3,34 +3,36 @@
 OUTPUT/NAME/   run.sqlite, runs/              what was computed
                page.html, *.png, *.pdf, *.csv functions of it, drawn again by `render`
 OUTPUT/        paper.html                     of all that is there, by `all`
+
+A page is one HTML file with everything inside, made by the template ``templates/paper.html.j2`` of
+what an experiment shows of its run and of how that run was made. Printed, it has the paper's form.
 """
 
+import base64
 import csv
 import io
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from naspix.errors import DeviceError, InputError, NaspixError, OutputError, UnknownNameError
+from naspix.evaluation.page import settings_of
 from naspix.files import write_whole, written
 from naspix.paper.appendix import Figure7, Figure8, Figure9
 from naspix.paper.data import Conditions
-from naspix.paper.experiment import Experiment, Progress
+from naspix.paper.experiment import Experiment, Progress, Shown, Work, subruns
 from naspix.paper.lerf import Figure6, Table2
 from naspix.paper.localisation import Table3, Table4
 from naspix.paper.maps import Figure5
-from naspix.paper.page import Drawn, page_of, page_of_all
-from naspix.paper.published import paper_title, published
+from naspix.paper.published import Table, Value, paper_title, published
 from naspix.paper.regions import Figure1, Figure2, Figure3
 from naspix.paper.run_times import Table5
 from naspix.paper.semantics import Figure4, Table1
+from naspix.plots.figures import figure_bytes
+from naspix.report import pages
 from naspix.runs import Engine, InProcess, Run, open_run, read_run
 from naspix.runs.file import STORE
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 # in the paper's order; adding one is its class, its line here and its entry in paper.json
 EXPERIMENTS: Mapping[str, type[Experiment]] = {
@@ -52,6 +54,29 @@ EXPERIMENTS: Mapping[str, type[Experiment]] = {
 ALL = "all"
 PAGE, WHOLE = "page.html", "paper.html"
 DOTS = 280  # an inch
+_WORDS = {True: "holds here", False: "does not hold here", None: "cannot be told here"}
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """An experiment as it was drawn.
+
+    Attributes:
+        experiment: The experiment.
+        run: What it left.
+        shown: What is shown of that.
+        pngs: Its drawings as png.
+    """
+
+    experiment: Experiment
+    run: Run
+    shown: Shown
+    pngs: Sequence[bytes]
+
+    @property
+    def below(self) -> dict[str, Run]:
+        """The runs below its own."""
+        return subruns(self.run)
 
 
 def find_experiment(name: str) -> Experiment:
@@ -95,7 +120,7 @@ def reproduce(
     folder = Path(output) / name
     settings = {"made": repr(experiment), **conditions.to_plain()}
     with open_run(folder, kind=name, settings=settings, growing=["limit"]) as opened:
-        experiment.compute(opened, conditions, engine=engine or InProcess(), progress=progress)
+        experiment.compute(Work(opened, conditions, engine or InProcess(), progress))
     return draw(read_run(folder))
 
 
@@ -123,11 +148,13 @@ def draw(run: Run) -> Drawn:
         writer.writerows([table.columns, *table.rows])  # what is not there is empty
         kept[f"{table.name}.csv"] = text.getvalue().encode()
     for drawing in shown.drawings:
-        kept[f"{drawing.name}.png"] = _saved(drawing.figure, "png")
-        kept[f"{drawing.name}.pdf"] = _saved(drawing.figure, "pdf", drawing.title)
+        kept[f"{drawing.name}.png"] = figure_bytes(drawing.figure, "png", dpi=DOTS)
+        kept[f"{drawing.name}.pdf"] = figure_bytes(
+            drawing.figure, "pdf", dpi=DOTS, title=drawing.title
+        )
     pngs = [kept[f"{drawing.name}.png"] for drawing in shown.drawings]
     drawn = Drawn(experiment, run, shown, pngs)
-    kept[PAGE] = page_of(drawn).encode()
+    kept[PAGE] = _page(experiment.title, experiment.words, [drawn]).encode()
     for name, content in kept.items():
         _write(run.folder / name, content)
     for kind in ("png", "pdf", "csv"):  # of an earlier drawing, which are not drawn any more
@@ -192,22 +219,92 @@ def render(folder: str | os.PathLike[str]) -> Path:
 
 
 def _write_whole_paper(
-    output: Path, drawn: Sequence[Drawn], failed: Sequence[tuple[str, str]]
+    output: Path, all_drawn: Sequence[Drawn], failed: Sequence[tuple[str, str]]
 ) -> None:
-    if not drawn:
+    if not all_drawn:
         raise InputError(f"nothing could be computed: {failed[0][1]}")
-    _write(output / WHOLE, page_of_all(paper_title(), drawn, failed).encode())
+    verdicts = [verdict for drawn in all_drawn for verdict in drawn.shown.verdicts]
+    counts = ", ".join(
+        f"{n} {_WORDS[answer].replace('holds', 'hold').replace('does not', 'do not')}"
+        if (n := sum(v.holds is answer for v in verdicts)) != 1
+        else f"1 {_WORDS[answer]}"
+        for answer in (True, False, None)
+    )
+    words = (
+        "Every table and figure that was computed, beside the paper's. Of the paper's claims "
+        f"{counts}."
+    )
+    page = _page(paper_title(), words, all_drawn, failed, is_whole=True)
+    _write(output / WHOLE, page.encode())
 
 
-def _saved(figure: "Figure", kind: str, title: str | None = None) -> bytes:
-    """A figure as png or pdf: the same bytes each time, letters as letters, fonts embedded."""
-    from matplotlib import rc_context
+def _page(
+    title: str,
+    words: str,
+    all_drawn: Sequence[Drawn],
+    failed: Sequence[tuple[str, str]] = (),
+    *,
+    is_whole: bool = False,
+) -> str:
+    """The page of one table or figure, or of the whole paper and what is left out of it."""
+    return pages.render(
+        "paper.html.j2",
+        "naspix.paper",
+        title=f"naspix: {title}",
+        heading=title,
+        words=words,
+        is_whole=is_whole,
+        failed=failed,
+        all_drawn=all_drawn,
+        verdict_words=_WORDS,
+        numeric_columns=_numeric_columns,
+        texts=shown_cells,
+        settings_of=settings_of,
+        webp=_webp,
+        items_of=lambda failures: [(each.item, each.reason) for each in failures],
+    )
+
+
+def _numeric_columns(table: Table) -> list[bool]:
+    return [
+        all(isinstance(row[place], int | float | None) for row in table.rows)
+        for place in range(len(table.columns))
+    ]
+
+
+def shown_cells(table: Table) -> list[list[str]]:
+    """A table's rows in words; the numbers of a column have as many decimals, three figures or so.
+
+    Example:
+        >>> rows = (("a", 0.1234, None), ("b", 9.0, 72.04))
+        >>> shown_cells(Table("t", "T", ("what", "ms", "its ms"), rows))
+        [['a', '0.123', ''], ['b', '9.000', '72.0']]
+    """
+    columns = []
+    for place in range(len(table.columns)):
+        column: list[Value] = [row[place] for row in table.rows]
+        largest = max((abs(value) for value in column if isinstance(value, float)), default=0.0)
+        decimals = 0 if largest >= 1000 else 1 if largest >= 10 else 3
+        columns.append(
+            [
+                ""
+                if value is None
+                else f"{value:.{decimals}f}"
+                if isinstance(value, float)
+                else str(value)
+                for value in column
+            ]
+        )
+    return [list(row) for row in zip(*columns, strict=True)]
+
+
+def _webp(png: bytes) -> str:
+    """The same picture for a page, a tenth of the size."""
+    from PIL import Image
 
     content = io.BytesIO()
-    metadata = {"CreationDate": None, "Title": title} if kind == "pdf" else None
-    with rc_context({"pdf.fonttype": 42, "svg.hashsalt": "naspix"}):
-        figure.savefig(content, format=kind, dpi=DOTS, bbox_inches="tight", metadata=metadata)
-    return content.getvalue()
+    Image.open(io.BytesIO(png)).convert("RGB").save(content, "webp", quality=90, method=4)
+    return f"data:image/webp;base64,{base64.b64encode(content.getvalue()).decode()}"
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Segmentations of photos as records: computed photo by photo, read back, and coloured.
+"""Photos cut in several ways: computed photo by photo, kept as records, read back, and drawn.
 
 What figures 1 to 4 and 7 to 9 share. An experiment says in which ways one photo is cut
 (`Cutter`); here the photos are read, cut and written, and read again for drawing. A record is
@@ -17,11 +17,12 @@ What figures 1 to 4 and 7 to 9 share. An experiment says in which ways one photo
 """
 
 import io
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, final
 
 import numpy as np
 import torch
@@ -33,13 +34,16 @@ from naspix.datasets import Sample
 from naspix.errors import DeviceError, NaspixError, OutputError
 from naspix.images import read_images
 from naspix.machine import this_machine
-from naspix.models import Classifier
+from naspix.models import DEFAULT_MODEL, Classifier
 from naspix.paper.data import Conditions, Source
-from naspix.paper.experiment import Progress, found_data
+from naspix.paper.experiment import Drawing, Experiment, Shown, Work, sentences_on
 from naspix.paper.networks import load_networks
-from naspix.runs import Engine, Failure, Kind, OpenRun, Part, Run, Span, Worker, carry_out
+from naspix.paper.published import Table
+from naspix.runs import Failure, Kind, Part, Run, Span, Worker
 from naspix.segmentation import Consensus, Segmentation
 
+ALL_LEVELS = (0, 1, 2, 3, 4)
+LAST_THREE = (2, 3, 4)
 FRAME = (224, 224)  # all networks see the same middle square
 ZOOM = 2  # finer lines than the photo's pixels
 _FULL = 65535  # of a frequency's PNG, stands for 1
@@ -106,44 +110,33 @@ class Step:
     note: str = ""
 
 
+Panel = tuple[UInt8[np.ndarray, "y x 3"] | None, str]  # a picture and what stands below it
 Image = Float[Tensor, "1 3 H W"]  # in [0, 1]
 Networks = Mapping[str, Classifier]  # those that were found, by name
 Cutter = Callable[[Image, Networks, Conditions], Iterable[Cut | Step]]  # picklable
 
 
 def cut_photos(
-    opened: OpenRun,
-    conditions: Conditions,
+    work: Work,
     cutter: Cutter,
     networks: Sequence[str],
     *,
     look: Callable[[Path], Source],
     n_photos: int,
-    engine: Engine,
-    progress: Progress,
 ) -> None:
     """Cut photos that have not been cut yet, and keep the records.
 
     Args:
-        opened: Where.
-        conditions: What is asked; its limit goes before ``n_photos``.
+        work: Where and on what; its limit goes before ``n_photos``.
         cutter: How one photo is cut.
         networks: The paper's that it wants.
         look: For the photos, a method of `AtHand`.
         n_photos: How many photos.
-        engine: Who computes.
-        progress: Told how many photos are done more, and how many there are.
     """
-    source, found = found_data(opened, conditions, networks, look)
+    conditions, source = work.conditions, work.source(look)
+    found = work.networks(networks, source)
     n_items = min(len(source.open()), conditions.limit or n_photos)
-    carry_out(
-        opened,
-        partial(_make_worker, cutter, source, found, conditions),
-        n_items=n_items,
-        batch_size=1,
-        engine=engine,
-        progress=lambda n_more: progress(n_more, n_items),
-    )
+    work.carry_out(partial(_make_worker, cutter, source, found, conditions), n_items)
 
 
 def _make_worker(
@@ -223,8 +216,8 @@ def _record(cut: Cut | Step) -> dict[str, Any]:
         picture = _encoded(cut.picture)
         return {"row": cut.row, "column": cut.column, "photo": picture, "note": cut.note}
     segmentation = cut.segmentation
-    clusters = segmentation.clusters[0].cpu().numpy()
-    clusters = clusters if cut.is_named else by_area(clusters)
+    partition = segmentation.clusters[0].cpu().numpy()
+    clusters = partition if cut.is_named else by_area(partition)
     superpixels = segmentation.superpixels[0].cpu().numpy()
     record: dict[str, Any] = {
         "row": cut.row,
@@ -240,17 +233,23 @@ def _record(cut: Cut | Step) -> dict[str, Any]:
         record["frequency"] = _encoded(np.rint(frequency * _FULL).astype(np.uint16))
         record["cluster_ari"] = cut.consensus.cluster_ari
         record["superpixel_ari"] = cut.consensus.superpixel_ari
-        record["aris"] = np.array([_agreement(each, segmentation) for each in cut.of])
+        record["aris"] = np.array(
+            [agreement(each.clusters[0].cpu().numpy(), partition) for each in cut.of]
+        )
         record["numbers"] = np.array([float(each.n_superpixels[0]) for each in cut.of])
     return record
 
 
-def _agreement(one: Segmentation, other: Segmentation) -> float:
-    """Adjusted Rand index of the clusters."""
+def agreement(one: Int64[np.ndarray, "*S"], other: Int64[np.ndarray, "*S"]) -> float:
+    """Adjusted Rand index of two partitions: 1 is the same one, 0 agreement by chance.
+
+    Example:
+        >>> agreement(np.array([[0, 0, 1, 1]]), np.array([[1, 1, 0, 0]]))
+        1.0
+    """
     from sklearn.metrics import adjusted_rand_score
 
-    labels = (each.clusters[0].flatten().cpu().numpy() for each in (one, other))
-    return float(adjusted_rand_score(*labels))
+    return float(adjusted_rand_score(one.ravel(), other.ravel()))
 
 
 def _encoded(pixels: np.ndarray) -> bytes:
@@ -405,3 +404,103 @@ def _decoded(content: bytes) -> np.ndarray:
     from PIL import Image
 
     return np.asarray(Image.open(io.BytesIO(content)))
+
+
+@dataclass(frozen=True)
+class Overlays(Experiment):
+    """Photos cut in several ways.
+
+    Attributes:
+        n_photos: How many photos, if no limit is given: as many as claims need.
+        n_drawn: How many of them are drawn; so many are cut, if it has to be quick.
+    """
+
+    n_photos: int = 20
+    n_drawn: int = 4
+
+    items: ClassVar[str] = "photos"
+    networks: ClassVar[tuple[str, ...]] = ("resnet18",)
+
+    @final
+    def compute(self, work: Work) -> None:
+        """Cut the photos."""
+        conditions = work.conditions
+        cut_photos(
+            work,
+            self.cuts,
+            self.networks,
+            look=conditions.at_hand.photos,
+            n_photos=min(self.n_drawn, 2) if conditions.quick else self.n_photos,
+        )
+
+    @abstractmethod
+    def cuts(
+        self, image: Image, networks: Networks, conditions: Conditions
+    ) -> Iterable[Cut | Step]:
+        """Cut one photo in every way.
+
+        Args:
+            image: In [0, 1].
+            networks: Those that were found, by name.
+            conditions: What is asked.
+        """
+
+    def show(self, run: Run) -> Shown:
+        """What is drawn of the photos, and whether the paper's claims hold on all that were cut."""
+        photos = read_photos(run)
+        tables, drawings = self.draw(photos)
+        return Shown(sentences_on(run), tables, drawings, self.verdicts(run, photos))
+
+    @abstractmethod
+    def draw(self, photos: Sequence[KeptPhoto]) -> tuple[list[Table], list[Drawing]]:
+        """Tables on all photos, and figures of some."""
+
+
+def levels_of(name: str, model: Classifier, levels: tuple[int, ...]) -> tuple[int, ...]:
+    """Levels of NAS in one of the paper's networks; the default network has its own."""
+    return model.default_levels if name == DEFAULT_MODEL else levels
+
+
+def mean(values: Iterable[float]) -> float:
+    """The mean of some numbers."""
+    return float(np.mean(list(values)))
+
+
+def grids(
+    name: str,
+    title: str,
+    photos: Sequence[KeptPhoto],
+    columns: Sequence[str],
+    words: str,
+) -> list[Drawing]:
+    """A figure a photo: rows by columns, with colours that go from row to row."""
+    drawings = []
+    for number, photo in enumerate(photos, start=1):
+        panels: list[list[Panel]] = []
+        before: dict[str, np.ndarray] = {}  # clusters as named in the row above
+        for row in photo.rows:
+            panels.append([(None if panels else photo.picture(), "")])
+            for column in columns:
+                cut = photo.cuts[row, column]
+                clusters = cut.clusters
+                if column in before:
+                    clusters = named_as(clusters, before[column])
+                before[column] = clusters
+                panels[-1].append((photo.coloured(cut, clusters), str(cut.n_superpixels)))
+        one, names = f"{title}, {photo.id}", ["photo", *columns]
+        drawings.append(drawing(f"{name}-{number}", one, names, panels, words, photo.rows))
+    return drawings
+
+
+def drawing(
+    name: str,
+    title: str,
+    columns: Sequence[str],
+    panels: Sequence[Sequence[Panel]],
+    words: str,
+    rows: Sequence[str] = (),
+) -> Drawing:
+    """A figure of panels in rows and columns."""
+    pictures = [[picture for picture, _ in row] for row in panels]
+    notes = [[note for _, note in row] for row in panels]
+    return Drawing(name, title, plots.grid_figure(pictures, columns, rows, notes=notes), words)

@@ -1,11 +1,11 @@
 """Table 1 and figure 4: clusters that the pictures of a class share, and the saliency on each."""
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal, final
+from typing import ClassVar, Literal, final
 
 import numpy as np
 import torch
@@ -20,40 +20,72 @@ from naspix.metrics import saliency_by_cluster
 from naspix.paper.class_clusters import Fitted, fit_class, pictures_of
 from naspix.paper.data import Conditions, Source
 from naspix.paper.evaluations import Evaluated, Question, title_of_network
-from naspix.paper.experiment import (
-    Drawing,
-    Experiment,
-    Progress,
-    Shown,
-    Table,
-    Value,
-    sentences_on,
-    subfolder,
-    subruns,
-)
-from naspix.paper.networks import find_networks, load_network
-from naspix.paper.overlays import verdicts_on
-from naspix.paper.published import published
+from naspix.paper.experiment import Drawing, Experiment, Shown, Work, sentences_on, subruns
+from naspix.paper.networks import load_network
+from naspix.paper.published import Table, Value, published
 from naspix.paper.segmentations import (
     ZOOM,
     Cut,
     Image,
     KeptPhoto,
     Networks,
+    agreement,
     cut_photos,
     named_as,
     read_photos,
 )
-from naspix.paper.verdicts import Part, Told, told
+from naspix.paper.verdicts import Gains, Told, Verdict, told
 from naspix.pipeline import RAW
-from naspix.runs import Engine, OpenRun, Run
+from naspix.runs import Run
 from naspix.segmentation import NAS, ClassClusters
 
 _IMAGE, _CLASS = "clusters of the image", "clusters of the class"
 _CHOSEN = "chosen"
 _SPLITS: tuple[Literal["right", "wrong"], ...] = ("right", "wrong")
 _COUNTERPART = 0.5  # IoU with the best cluster of the image, from which there is a counterpart
+_PAPERS_CLUSTER = 8  # that the paper follows
 _AT_ONCE = 32
+
+
+def as_salient_as_in_the_paper(run: Run, cluster: int) -> Told:
+    """Whether the followed cluster is the most salient where the paper's table has it so, only.
+
+    Args:
+        run: Of saliency by meaning.
+        cluster: The followed one, from 0.
+    """
+    printed = published("table1")
+    frame = run.records()
+    right = (frame["predicted"] == frame["label"]).to_numpy()
+    parts = {}
+    for split, chosen in zip(_SPLITS, (right, ~right), strict=True):
+        for (method, _), group in by_setting(frame):
+            salient = printed.value((split, title_of(method)), "most salient cluster")
+            if salient is None:
+                continue
+            of_split = group[chosen[frame["method"] == method]]
+            name = f"{title_of(method)}, {split}"
+            if not len(of_split):
+                parts[name] = Gains(np.array([]))
+                continue
+            measured = measured_in(of_split, method)
+            means = (measured.sums[:, 0] / measured.weights).numpy()
+            others = np.delete(means, cluster, axis=1)
+            known = np.isfinite(others).any(0)
+            rival = np.full(len(others), np.nan)
+            if known.any():
+                totals = np.nanmean(others[:, known], axis=0)
+                rival = others[:, np.flatnonzero(known)[int(totals.argmax())]]
+            apart = means[:, cluster] - rival
+            is_most = salient == _PAPERS_CLUSTER
+            parts[f"{name} ({'most' if is_most else 'not most'})"] = Gains(
+                apart if is_most else -apart
+            )
+    words = (
+        "Saliency of the followed cluster less that of the most salient other one, turned round "
+        "where the paper has another as the most salient."
+    )
+    return told(parts, words, unit="hundredths")
 
 
 @final
@@ -74,25 +106,18 @@ class Table1(Evaluated):
     )
     pictures = "labelled"
     n_quick = 12
+    claims: ClassVar = {"followed": as_salient_as_in_the_paper}
 
-    def settings(
-        self,
-        opened: OpenRun,
-        source: Source,
-        network: str,
-        weights: str,
-        conditions: Conditions,
-        limit: int | None,
+    def prepared(
+        self, asked: EvaluationSettings, work: Work, source: Source, network: str, weights: str
     ) -> EvaluationSettings:
         """The pictures of one class, whose clusters are put where the evaluation looks for them."""
-        output = opened.run.folder.parent
-        fitted = fit_class(output, conditions, source, network, weights)
-        opened.find(f"fitted {network}", fitted.to_plain)
-        folder = subfolder(opened, network) / CLASSES
+        fitted = fit_class(work, source, network, weights)
+        work.opened.find(f"fitted {network}", fitted.to_plain)
+        folder = work.subfolder(network) / CLASSES
         with written(folder):
             folder.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(fitted.file, folder / class_file(fitted.label))
-        asked = super().settings(opened, source, network, weights, conditions, limit)
         return replace(asked, only=fitted.category, skip=fitted.skip)
 
     def show(self, run: Run) -> Shown:
@@ -100,16 +125,14 @@ class Table1(Evaluated):
 
         Figure 4 shows the clusters.
         """
-        paper = published(run.kind)
         tables, sentences = [], self.sentences(run)
-        claims: list[Told] = []
+        verdicts: list[Verdict] = []
         for name, each in subruns(run).items():
             fitted = Fitted(**run.header["found"][f"fitted {name}"])
             sentences += fitted.sentences
             tables.append(_papers_form(name, each, fitted))
-            claims.append(as_salient_as_in_the_paper(each, fitted.cluster))
-        verdict = paper.claims["followed"].verdict(*claims[0])
-        return Shown(sentences, tables, verdicts=[verdict])
+            verdicts = verdicts or self.verdicts(run, each, fitted.cluster)
+        return Shown(sentences, tables, verdicts=verdicts)
 
 
 def _papers_form(network: str, run: Run, fitted: Fitted) -> Table:
@@ -147,48 +170,40 @@ def _known(value: float) -> float | None:
     return None if np.isnan(value) else value
 
 
-def as_salient_as_in_the_paper(run: Run, cluster: int) -> Told:
-    """Whether the followed cluster is the most salient where the paper's table has it so, only.
+def consistent(photos: Sequence[KeptPhoto]) -> Told:
+    """Whether a photo's own clusters agree with the class's more than with another photo's."""
+    gains = []
+    for photo, other in zip(photos, [*photos[1:], photos[0]], strict=True):
+        own = photo.cuts["", _IMAGE].clusters
+        matched, shuffled = (
+            agreement(each.cuts["", _CLASS].clusters, own) for each in (photo, other)
+        )
+        gains.append(matched - shuffled)
+    words = (
+        "Adjusted Rand index of a photo's own clusters with the class's, less that with the "
+        "class's on another photo."
+    )
+    return told({"agreement": Gains(np.array(gains))}, words, unit="hundredths")
+
+
+def has_counterpart(photos: Sequence[KeptPhoto], cluster: int) -> Told:
+    """Whether the cluster that is uncovered has a counterpart among the clusters of the image.
 
     Args:
-        run: Of saliency by meaning.
-        cluster: The followed one, from 0.
+        photos: That were cut both ways.
+        cluster: Of the class, from 0.
     """
-    printed = published("table1")
-    frame = run.records()
-    right = (frame["predicted"] == frame["label"]).to_numpy()
-    parts = {}
-    for split, chosen in zip(_SPLITS, (right, ~right), strict=True):
-        for (method, _), group in by_setting(frame):
-            salient = printed.value((split, title_of(method)), "most salient cluster")
-            if salient is None:
-                continue
-            of_split = group[chosen[frame["method"] == method]]
-            name = f"{title_of(method)}, {split}"
-            if not len(of_split):
-                parts[name] = Part(np.array([]))
-                continue
-            measured = measured_in(of_split, method)
-            means = (measured.sums[:, 0] / measured.weights).numpy()
-            others = np.delete(means, cluster, axis=1)
-            known = np.isfinite(others).any(0)
-            rival = np.full(len(others), np.nan)
-            if known.any():
-                totals = np.nanmean(others[:, known], axis=0)
-                rival = others[:, np.flatnonzero(known)[int(totals.argmax())]]
-            apart = means[:, cluster] - rival
-            is_most = salient == _PAPERS_CLUSTER
-            parts[f"{name} ({'most' if is_most else 'not most'})"] = Part(
-                apart if is_most else -apart
-            )
-    words = (
-        "Saliency of the followed cluster less that of the most salient other one, turned round "
-        "where the paper has another as the most salient."
-    )
-    return told(parts, words, unit="hundredths")
-
-
-_PAPERS_CLUSTER = 8  # that the paper follows
+    gains = []
+    for photo in photos:
+        mask = photo.cuts["", _CLASS].clusters == cluster
+        own = photo.cuts["", _IMAGE].clusters
+        ious = [
+            float((mask & (own == each)).sum() / (mask | (own == each)).sum())
+            for each in range(int(own.max()) + 1)
+        ]
+        gains.append(max(ious) - _COUNTERPART if mask.any() else np.nan)
+    words = "IoU of the cluster with the best of the image's, less 0.5, where a photo has it."
+    return told({f"cluster {cluster + 1}": Gains(np.array(gains))}, words, unit="hundredths")
 
 
 @final
@@ -213,34 +228,26 @@ class Figure4(Experiment):
         "colour means the same in all photos of the class, so that one can be uncovered in all."
     )
     networks = ("resnet18",)
+    claims: ClassVar = {
+        "consistent": lambda photos, cluster: consistent(photos),
+        "counterpart": has_counterpart,
+    }
 
-    def compute(
-        self, opened: OpenRun, conditions: Conditions, *, engine: Engine, progress: Progress
-    ) -> None:
+    def compute(self, work: Work) -> None:
         """Find the clusters of a class, then cut its photos by them and one by one."""
+        conditions = work.conditions
         n_photos = conditions.limit or (self.n_drawn if conditions.quick else self.n_photos)
-        folder = opened.run.folder.absolute()
-        labelled = Source(
-            **opened.find("labelled", lambda: conditions.at_hand.labelled(folder.parent).to_plain())
-        )
-        categories = labelled.open().categories
-        networks = opened.find(
-            "networks", lambda: find_networks(self.networks, conditions, categories)
-        )
-        name, weights = next(iter(networks["weights"].items()))
-        fitted = fit_class(folder.parent, conditions, labelled, name, weights)
-        opened.find("fitted", fitted.to_plain)
+        labelled = work.source(conditions.at_hand.labelled, "labelled")
+        networks = work.networks(self.networks, labelled)
+        network = next(iter(networks["weights"].items()))
+        fitted = fit_class(work, labelled, *network)
+        work.opened.find("fitted", fitted.to_plain)
         cut_photos(
-            opened,
-            conditions,
+            work,
             partial(self.cuts, Path(fitted.file)),
             self.networks,
-            look=lambda _: _of_a_class(
-                labelled, fitted, (name, weights), conditions, folder, n_photos
-            ),
+            look=lambda _: _of_a_class(work, labelled, fitted, network, n_photos),
             n_photos=n_photos,
-            engine=engine,
-            progress=progress,
         )
 
     def cuts(
@@ -295,65 +302,18 @@ class Figure4(Experiment):
             "the colour of the class's cluster that it shares most pixels with."
         )
         drawing = Drawing("figure4", self.title, plots.grid_figure(pictures, names), words)
-        counterpart = partial(has_counterpart, cluster=fitted.cluster)
-        tests: dict[str, Callable[[Sequence[KeptPhoto]], Told]]
-        tests = {"consistent": consistent, "counterpart": counterpart}
         sentences = [*sentences_on(run), *fitted.sentences]
-        return Shown(sentences, [table], [drawing], verdicts_on(run, photos, {run.kind: tests}))
-
-
-def consistent(photos: Sequence[KeptPhoto]) -> Told:
-    """Whether a photo's own clusters agree with the class's more than with another photo's."""
-    from sklearn.metrics import adjusted_rand_score
-
-    gains = []
-    for photo, other in zip(photos, [*photos[1:], photos[0]], strict=True):
-        own = photo.cuts["", _IMAGE].clusters.ravel()
-        matched, shuffled = (
-            float(adjusted_rand_score(each.cuts["", _CLASS].clusters.ravel(), own))
-            for each in (photo, other)
-        )
-        gains.append(matched - shuffled)
-    words = (
-        "Adjusted Rand index of a photo's own clusters with the class's, less that with the "
-        "class's on another photo."
-    )
-    return told({"agreement": Part(np.array(gains))}, words, unit="hundredths")
-
-
-def has_counterpart(photos: Sequence[KeptPhoto], cluster: int) -> Told:
-    """Whether the cluster that is uncovered has a counterpart among the clusters of the image.
-
-    Args:
-        photos: That were cut both ways.
-        cluster: Of the class, from 0.
-    """
-    gains = []
-    for photo in photos:
-        mask = photo.cuts["", _CLASS].clusters == cluster
-        own = photo.cuts["", _IMAGE].clusters
-        ious = [
-            float((mask & (own == each)).sum() / (mask | (own == each)).sum())
-            for each in range(int(own.max()) + 1)
-        ]
-        gains.append(max(ious) - _COUNTERPART if mask.any() else np.nan)
-    words = "IoU of the cluster with the best of the image's, less 0.5, where a photo has it."
-    return told({f"cluster {cluster + 1}": Part(np.array(gains))}, words, unit="hundredths")
+        return Shown(sentences, [table], [drawing], self.verdicts(run, photos, fitted.cluster))
 
 
 def _of_a_class(
-    source: Source,
-    fitted: Fitted,
-    network: tuple[str, str],
-    conditions: Conditions,
-    folder: Path,
-    n_photos: int,
+    work: Work, source: Source, fitted: Fitted, network: tuple[str, str], n_photos: int
 ) -> Source:
     """Photos of the class that its network knows for what they are, written into the folder.
 
     Where there are too few, others follow.
     """
-    model = load_network(*network, conditions.device)
+    model = load_network(*network, work.conditions.device)
     dataset = source.open()
     label = dataset.categories.index(fitted.category)
     places = [place for place, each in enumerate(dataset.labels) if each == label][fitted.skip :]
@@ -367,7 +327,7 @@ def _of_a_class(
             predicted = model(model.load_images(list(photos))).argmax(1).tolist()
         for photo, answer in zip(photos, predicted, strict=True):
             (right if answer == fitted.label else wrong).append(photo)
-    chosen = folder / _CHOSEN
+    chosen = work.opened.run.folder.absolute() / _CHOSEN
     with written(chosen):
         chosen.mkdir(exist_ok=True)
         for place, photo in enumerate([*right, *wrong][:n_photos]):

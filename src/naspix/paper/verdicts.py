@@ -26,8 +26,25 @@ _MOST = 100_000  # pictures that are counted
 Told = tuple[bool | None, str]
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a claim of the paper holds here.
+
+    Attributes:
+        claim: A sentence.
+        holds: None where it cannot be told from what is at hand.
+        why: The test and its numbers, or what is missing.
+        source: Where the claim is from.
+    """
+
+    claim: str
+    holds: bool | None
+    why: str
+    source: str = ""
+
+
 @dataclass(frozen=True, eq=False)
-class Part:
+class Gains:
     """One part of a claim, on all pictures.
 
     Attributes:
@@ -48,7 +65,7 @@ class Interval:
         value: Above zero where it goes as the claim says.
         low: Lower end of its 95 % interval.
         high: Upper end.
-        is_asked: As for `Part`.
+        is_asked: As for `Gains`.
     """
 
     value: float
@@ -58,7 +75,7 @@ class Interval:
 
 
 def told(
-    parts: Mapping[str, Part],
+    parts: Mapping[str, Gains],
     words: str,
     *,
     unit: str = "points",
@@ -117,8 +134,13 @@ def told_by_intervals(parts: Mapping[str, Interval], n: int, words: str) -> Told
     return _verdict(parts, signs, n, words, needed)
 
 
+def too_few(n: int, words: str) -> Told:
+    """That nothing can be told of a handful of pictures, and what was measured on them."""
+    return None, f"{n} pictures are too few to tell ({FEWEST} at least). {words}"
+
+
 def _verdict(
-    parts: Mapping[str, Part] | Mapping[str, Interval],
+    parts: Mapping[str, Gains] | Mapping[str, Interval],
     signs: Mapping[str, int],
     n: int,
     words: str,
@@ -127,7 +149,7 @@ def _verdict(
     against = [name for name, sign in signs.items() if sign < 0]
     undecided = [name for name, sign in signs.items() if sign == 0 and parts[name].is_asked]
     if not parts or n < FEWEST:
-        return None, f"{n} pictures are too few to tell ({FEWEST} at least). {words}"
+        return too_few(n, words)
     if against:
         return False, f"Against it: {_listed(against)}. {words}"
     if not undecided:

@@ -48,19 +48,25 @@ class NotebookFigure(Figure):
         return f'<img alt="figure" style="max-width:100%" src="data:image/png;base64,{data}">'
 
 
-def figure_bytes(figure: Figure, kind: str) -> bytes:
+def figure_bytes(
+    figure: Figure, kind: str, *, dpi: float | None = None, title: str | None = None
+) -> bytes:
     """A figure as a file's content: the same figure, the same bytes; letters stay letters.
 
     Args:
         figure: To be written.
         kind: ``"svg"``, ``"pdf"`` or ``"png"``.
+        dpi: Dots an inch; the figure's own by default.
+        title: That a pdf has.
     """
     from matplotlib import rc_context
 
     content = io.BytesIO()
-    undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
+    metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None, "Title": title}}.get(kind)
     with rc_context({"svg.hashsalt": "naspix", "svg.fonttype": "none", "pdf.fonttype": 42}):
-        figure.savefig(content, format=kind, bbox_inches="tight", metadata=undated)
+        figure.savefig(
+            content, format=kind, dpi=dpi or "figure", bbox_inches="tight", metadata=metadata
+        )
     return content.getvalue()
 
 
