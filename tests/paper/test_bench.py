@@ -11,8 +11,7 @@ import torch
 from naspix.errors import InputError, NaspixError
 from naspix.machine import describe_machine
 from naspix.paper import bench, processes
-from naspix.paper.bench import SECTIONS
-from naspix.paper.peers import dense_kmeans, dense_points, inertia
+from naspix.paper.bench import SECTIONS, dense_kmeans, dense_points, inertia
 from naspix.paper.timing import (
     RESNET18,
     Plan,

@@ -6,29 +6,36 @@ take turns in one run. Nothing is printed here.
 Source: table 5, in milliseconds an image.
 """
 
+import math
 import os
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 
+import numpy as np
 import torch
+from jaxtyping import Float, Integer
+from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from naspix.clustering.features import UpsampledFeatures
 from naspix.clustering.kmeans import kmeans
-from naspix.paper.peers import dense_kmeans, dense_points, felzenszwalb, inertia, opencv_slic, slic
 from naspix.paper.processes import memory, process
 from naspix.paper.timing import (
     DEFAULT,
+    N_SEGMENTS,
     RESNET18,
     Network,
     Photo,
     Plan,
     Record,
-    Timing,
-    interleaved,
+    felzenszwalb,
     limited_threads,
     photos_at,
+    slic,
     stacked,
 )
 from naspix.segmentation import NAS
@@ -38,7 +45,6 @@ PAPER = (
     "96 x 96 on a GPU, SLIC 2.6 and Felzenszwalb 2.3 on a CPU."
 )
 
-_Contenders = Mapping[str, Callable[["_Item"], object]]
 _Goals = Mapping[tuple[str, int], float]  # by name and size
 
 _NAS, _POOLED, _FIXED = "NAS", "NAS with superpixels", "NAS, tol=0"
@@ -71,6 +77,7 @@ _VARIANTS: Mapping[str, tuple[Network, Mapping[int, float]]] = {  # and goals by
 }
 _N_FRAMES = 100  # of a film
 _WHOLE_BATCH = 8
+_OPENCV_ROUNDS = 10  # as many as scikit-image's SLIC runs at most
 _GPU_BATCH, _CPU_BATCH, _GPU_ROUNDS = 256, 32, 5
 
 
@@ -84,10 +91,7 @@ class _Item:
 
 def nas(plan: Plan) -> list[Record]:
     """Time NAS given activations against other superpixels and against Algorithm 1 literally."""
-    records = []
-    for threads in sorted({1, plan.threads}):
-        records += _against_rivals(replace(plan, threads=threads), "nas", RESNET18, _NAS_GOALS)
-    return records
+    return _against_rivals(plan, "nas", RESNET18, _NAS_GOALS)
 
 
 def inertias(plan: Plan) -> list[Record]:
@@ -97,10 +101,9 @@ def inertias(plan: Plan) -> list[Record]:
 
 def trained(plan: Plan) -> list[Record]:
     """Do both on a trained network, the default one or that asked for; with one thread as well."""
-    records, network = [], _trained(plan)
+    network = _trained(plan)
     goals = _DEFAULT_GOALS if network is DEFAULT else {}
-    for threads in sorted({1, plan.threads}):
-        records += _against_rivals(replace(plan, threads=threads), "trained", network, goals)
+    records = _against_rivals(plan, "trained", network, goals)
     return records + _inertias(plan, "trained", network, None)
 
 
@@ -121,7 +124,7 @@ def variants(plan: Plan) -> list[Record]:
             few = replace(plan, sources=plan.sources[: plan.n_slow], rounds=1) if large else plan
             items = _items(segmenter, few, size)
             contenders = {_NAS: _clusters(segmenter, size), _SLIC: lambda item: slic(item.photo)}
-            times = _in_turns(few, contenders, items)
+            times = few.times(contenders, items)
             case = network.case(size, plan.threads, len(items))
             record = Record(section="variants", name=f"NAS, {name}", case=case, goal=goal)
             records.append(record.of(times, _NAS, _SLIC))
@@ -136,8 +139,7 @@ def film(plan: Plan) -> list[Record]:
     segmenter = RESNET18.segmenter()
     activations = segmenter.model.activations(frames, segmenter.levels)
     contenders = {_NAS: lambda _: segmenter.segment(activations, (size, size)).clusters}
-    with limited_threads(plan.threads):
-        times = interleaved(contenders, [0], rounds=plan.rounds, clock=plan.clock)
+    times = plan.times(contenders, [0])
     return [
         Record(
             section="film",
@@ -171,8 +173,7 @@ def whole(plan: Plan) -> list[Record]:
             for start in range(0, len(photos) - n_at_once + 1, n_at_once):
                 images = stacked(photos[start : start + n_at_once])
                 batches.append((images, segmenter.model.standardize(images)))
-            with limited_threads(plan.threads):
-                times = interleaved(contenders, batches, rounds=plan.rounds, clock=plan.clock)
+            times = plan.times(contenders, batches)
             case = network.case(size, plan.threads, n_at_once * len(batches))
             name = f"NAS of images, {n_at_once} at a time"
             record = Record(section="whole", name=name, case=case, goal=1.08)
@@ -196,7 +197,7 @@ def ward(plan: Plan) -> list[Record]:
         return hierarchy.ward(dense_points(item.activations, half).numpy())
 
     contenders = {"ward": _clusters(segmenter, size), "scipy": scipy_tree}
-    times = _in_turns(replace(plan, rounds=1), contenders, items)
+    times = replace(plan, rounds=1).times(contenders, items)
     scale = (size / half) ** 4
     exact = Record(
         section="ward",
@@ -241,17 +242,14 @@ def cuda(plan: Plan) -> list[Record]:
     def synchronized(labels: Tensor) -> None:
         torch.cuda.synchronize()
 
-    with limited_threads(plan.threads):
-        slow = interleaved({_NAS: lambda some: on_cpu(some).clusters}, [few], clock=plan.clock)
-        fast = interleaved(
-            {
-                _NAS: lambda some: synchronized(on_gpu(some).clusters),
-                _POOLED: lambda some: synchronized(on_gpu(some).superpixels),
-            },
-            [images.cuda()],
-            rounds=_GPU_ROUNDS,
-            clock=plan.clock,
-        )
+    slow = replace(plan, rounds=1).times({_NAS: lambda some: on_cpu(some).clusters}, [few])
+    fast = replace(plan, rounds=_GPU_ROUNDS).times(
+        {
+            _NAS: lambda some: synchronized(on_gpu(some).clusters),
+            _POOLED: lambda some: synchronized(on_gpu(some).superpixels),
+        },
+        [images.cuda()],
+    )
     cpu_rate = 1e3 * len(few) / slow[_NAS].median_ms
     rates = {key: 1e3 * len(images) / timing.median_ms for key, timing in fast.items()}
     reported = replace(rate, goal=None, at_least=False)
@@ -284,16 +282,23 @@ SECTIONS: dict[str, Callable[[Plan], list[Record]]] = {
 
 
 def _against_rivals(plan: Plan, section: str, network: Network, goals: _Goals) -> list[Record]:
-    """NAS beside all others, at every size."""
+    """NAS beside all others, with one thread and with all, at every size."""
     segmenter = network.segmenter()
     records = []
-    for size in plan.sizes:
+    for threads, size in product(sorted({1, plan.threads}), plan.sizes):
+        asked = replace(plan, threads=threads)
         items = _items(segmenter, plan, size)
+        case = network.case(size, threads, len(items))
+
+        def superpixels(item: _Item, size: int = size) -> object:
+            return segmenter.segment(item.activations, (size, size)).superpixels
+
+        def literal(item: _Item, size: int = size) -> object:
+            return dense_kmeans(dense_points(item.activations, size), segmenter.n_clusters)
+
         contenders: dict[str, Callable[[_Item], object]] = {
             _NAS: _clusters(segmenter, size),
-            _POOLED: lambda item, size=size: (  # type: ignore[misc]
-                segmenter.segment(item.activations, (size, size)).superpixels
-            ),
+            _POOLED: superpixels,
             _FIXED: _clusters(replace(segmenter, tol=0), size),
             _TORCH: _by_torch(_clusters(segmenter, size)),
             _SLIC: lambda item: slic(item.photo),
@@ -302,16 +307,9 @@ def _against_rivals(plan: Plan, section: str, network: Network, goals: _Goals) -
         opencv = opencv_slic()
         if opencv is not None:
             contenders[_OPENCV] = partial(_of_photo, opencv)
-        times = _in_turns(plan, contenders, items)
-        case = network.case(size, plan.threads, len(items))
-        for name, rival in (
-            (_NAS, _SLIC),
-            (_POOLED, _SLIC),
-            (_FIXED, _SLIC),
-            (_TORCH, _SLIC),
-            (_NAS, _FELZENSZWALB),
-            (_NAS, _OPENCV),
-        ):
+        times = asked.times(contenders, items)
+        pairs = [(name, _SLIC) for name in (_NAS, _POOLED, _FIXED, _TORCH)]
+        for name, rival in (*pairs, (_NAS, _FELZENSZWALB), (_NAS, _OPENCV)):
             goal = goals.get((rival if name == _NAS else name, size))
             record = Record(section=section, name=name, case=case, against=rival, goal=goal)
             if rival in times:
@@ -320,26 +318,18 @@ def _against_rivals(plan: Plan, section: str, network: Network, goals: _Goals) -
                 note = "left out: needs pip install opencv-contrib-python-headless"
                 records.append(replace(record, note=note))
         few = items[: plan.n_slow]
-
-        def literal(item: _Item, size: int = size) -> object:
-            return dense_kmeans(dense_points(item.activations, size), segmenter.n_clusters)
-
-        once = replace(plan, rounds=1)
-        times = _in_turns(once, {_NAS: _clusters(segmenter, size), _LITERAL: literal}, few)
-        records.append(
-            Record(
-                section=section,
-                name=_NAS,
-                case=replace(case, n_photos=len(few)),
-                timing=times[_NAS],
-                against=_LITERAL,
-                against_timing=times[_LITERAL],
-                figure=times[_LITERAL].median_ms / times[_NAS].median_ms,
-                unit="x faster",
-                goal=goals.get((_LITERAL, size)),
-                at_least=True,
-            )
+        once = replace(asked, rounds=1)
+        times = once.times({_NAS: contenders[_NAS], _LITERAL: literal}, few)
+        slower = Record(
+            section=section,
+            name=_NAS,
+            case=replace(case, n_photos=len(few)),
+            figure=times[_LITERAL].median_ms / times[_NAS].median_ms,
+            unit="x faster",
+            goal=goals.get((_LITERAL, size)),
+            at_least=True,
         )
+        records.append(slower.of(times, _NAS, _LITERAL))
     return records
 
 
@@ -380,11 +370,6 @@ def _items(nas: NAS, plan: Plan, size: int) -> list[_Item]:
     return [_Item(photo, nas.model.activations(photo.batch, nas.levels)) for photo in photos]
 
 
-def _in_turns(plan: Plan, contenders: _Contenders, items: list[_Item]) -> dict[str, Timing]:
-    with limited_threads(plan.threads):
-        return interleaved(contenders, items, rounds=plan.rounds, clock=plan.clock)
-
-
 def _of_photo(cut: Callable[[Photo], object], item: _Item) -> object:
     return cut(item.photo)
 
@@ -408,6 +393,69 @@ def _by_torch(call: Callable[[_Item], object]) -> Callable[[_Item], object]:
                 os.environ["NASPIX_KERNEL"] = before
 
     return without
+
+
+def opencv_slic() -> Callable[[Photo], object] | None:
+    """OpenCV's SLIC, or None where OpenCV came without its contrib modules.
+
+    The conversion to CIELAB and the joining of stray pixels are left out, in OpenCV's favour.
+    """
+    import cv2
+
+    ximgproc = getattr(cv2, "ximgproc", None)
+    if ximgproc is None:
+        return None
+
+    def segment(photo: Photo) -> object:
+        lab = photo.lab
+        size = max(1, round(math.sqrt(lab.shape[0] * lab.shape[1] / N_SEGMENTS)))
+        segmenter = ximgproc.createSuperpixelSLIC(lab, algorithm=ximgproc.SLIC, region_size=size)
+        segmenter.iterate(_OPENCV_ROUNDS)
+        return segmenter.getLabels()
+
+    return segment
+
+
+def dense_points(
+    activations: Sequence[Float[Tensor, "1 _ _ _"]], size: int
+) -> Float[Tensor, "n_pixels D"]:
+    """Lines 5 to 12 of Algorithm 1 as they stand: one row a pixel, one column a channel."""
+    parts = []
+    for activation in activations:
+        upsampled = functional.interpolate(
+            activation, size=(size, size), mode="bicubic", align_corners=False
+        )
+        norms = upsampled.norm(dim=1, keepdim=True).clamp_min(1e-12)
+        parts.append(upsampled / norms / (1 + activation.shape[1]))
+    return torch.cat(parts, dim=1)[0].flatten(1).T.contiguous()
+
+
+def dense_kmeans(
+    points: Float[Tensor, "n_pixels D"], n_clusters: int, seed: int = 0
+) -> NDArray[np.int32]:
+    """Line 13 by scikit-learn, from one start."""
+    from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
+
+    fitted = KMeans(n_clusters, n_init=1, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # tiny pictures: fewer distinct points
+        return np.asarray(fitted.fit(points.numpy()).labels_)
+
+
+def inertia(points: Float[Tensor, "n_pixels D"], labels: Integer[Tensor, " n_pixels"]) -> float:
+    """The sum of squared distances of points from the means of their clusters.
+
+    Example:
+        >>> inertia(torch.tensor([[0.0], [2.0], [5.0]]), torch.tensor([0, 0, 1]))
+        2.0
+    """
+    total = 0.0
+    for label in labels.unique():
+        group = points[labels == label]
+        mean = group.mean(0, dtype=torch.float64).to(group.dtype)
+        total += float((group - mean).square().sum(dtype=torch.float64))
+    return total
 
 
 def _agreement(nas: NAS, images: Tensor) -> float:

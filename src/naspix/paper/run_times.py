@@ -27,7 +27,6 @@ from naspix.paper.bench import SECTIONS
 from naspix.paper.data import AtHand, Conditions, Source
 from naspix.paper.experiment import Drawing, Experiment, Shown, Work
 from naspix.paper.networks import PAPERS, TITLES, find_networks
-from naspix.paper.peers import felzenszwalb, slic
 from naspix.paper.published import Table, Value
 from naspix.paper.segmentations import eight_bit
 from naspix.paper.timing import (
@@ -35,9 +34,11 @@ from naspix.paper.timing import (
     Photo,
     Plan,
     Timing,
+    felzenszwalb,
     interleaved,
     limited_threads,
     photos_at,
+    slic,
     spread,
     stacked,
     usual_photos,

@@ -197,6 +197,21 @@ def stacked(photos: Iterable[Photo]) -> Float[Tensor, "B 3 H W"]:
     return torch.cat([photo.batch for photo in photos])
 
 
+def slic(photo: Photo) -> NDArray[np.int64]:
+    """scikit-image's own SLIC, about 20 superpixels, without this library's checks around it."""
+    from skimage.segmentation import slic
+
+    return np.asarray(slic(photo.pixels, n_segments=N_SEGMENTS, start_label=0), dtype=np.int64)
+
+
+def felzenszwalb(photo: Photo) -> NDArray[np.int64]:
+    """scikit-image's own Felzenszwalb at a scale that suits photos."""
+    from skimage.segmentation import felzenszwalb
+
+    labels = felzenszwalb(photo.pixels, scale=100, sigma=0.8, min_size=20)
+    return np.asarray(labels, dtype=np.int64)
+
+
 @dataclass(frozen=True, eq=False)
 class Plan:
     """On what, how often and with how many threads to measure.
@@ -233,6 +248,13 @@ class Plan:
             raise InputError(f"the size {min(self.sizes)} is too small; give at least 32 pixels")
         if self.threads < 1:
             raise InputError(f"threads is {self.threads}; at least one is needed")
+
+    def times(
+        self, contenders: Mapping[str, Callable[[Item], object]], items: Sequence[Item]
+    ) -> dict[str, Timing]:
+        """What contenders take, by turns on the same items, as `interleaved` measures it."""
+        with limited_threads(self.threads):
+            return interleaved(contenders, items, rounds=self.rounds, clock=self.clock)
 
     def quick(self) -> "Plan":
         """The same with so little of everything that figures are only an impression."""
