@@ -15,7 +15,6 @@ from typing import Any, ClassVar, final
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
@@ -68,17 +67,14 @@ _COLUMNS: Mapping[str, Kind] = {
 LEVEL_SETS: tuple[tuple[int, ...], ...] = ((0, 1, 2, 3, 4), (2, 3, 4))
 NUMBERS = (5, 10)
 NETWORKS = ("vgg16", "resnet18", "resnet50")
+_CELLS = tuple(  # of the paper's grid, row by row
+    Network(name, levels=levels, n_clusters=n_clusters)
+    for levels, n_clusters, name in product(LEVEL_SETS, NUMBERS, NETWORKS)
+)
 _WARD = Network(algorithm="ward")
 CONTENDERS: tuple[Network, ...] = (
     Network(),  # the first: SLIC and Felzenszwalb are timed beside it
-    *(
-        each
-        for each in (
-            Network(name, levels=levels, n_clusters=n_clusters)
-            for levels, n_clusters, name in product(LEVEL_SETS, NUMBERS, NETWORKS)
-        )
-        if each != Network()
-    ),
+    *(each for each in _CELLS if each != Network()),
     _WARD,
     Network(DEFAULT_MODEL, levels=None),
     Network("vit_b_16"),
@@ -99,10 +95,7 @@ def column_of(size: int, device: str) -> str:
     return f"{size} x {size}, {device}"
 
 
-_GRID = tuple(
-    row_of(Network(name, levels=levels, n_clusters=n_clusters))
-    for levels, n_clusters, name in product(LEVEL_SETS, NUMBERS, NETWORKS)
-)
+_GRID = tuple(map(row_of, _CELLS))
 
 
 # claims: each is asked of the milliseconds of each way on the same pictures, on the CPU
@@ -227,7 +220,12 @@ class Table5(Experiment):
         self, source: Source, networks: Mapping[str, Any], conditions: Conditions
     ) -> Worker:
         """What measures one row, or one section of the benchmark, a span."""
-        sources = _pictures(source, conditions.limit or self.n_photos)
+        n = conditions.limit or self.n_photos
+        if source == _USUAL:
+            sources = spread(usual_photos(), n)
+        else:
+            dataset = source.open()
+            sources = [eight_bit(dataset[i].image) for i in range(min(n, len(dataset)))]
         weights, rounds = networks["weights"], 1 if conditions.quick else _ROUNDS
         plan = Plan(sources, threads=self.threads, sizes=self.sizes)
         plan = plan.quick() if conditions.quick else plan
@@ -241,8 +239,8 @@ class Table5(Experiment):
                     nas = network.segmenter(conditions.seed)
                     own = {"network": network.name, "weights": network.weights or "random"}
                     for size in self.sizes:
-                        n = None if size == self.sizes[0] else self.n_larger
-                        photos = photos_at(sources[:n], size)
+                        few = None if size == self.sizes[0] else self.n_larger
+                        photos = photos_at(sources[:few], size)
                         found = self._rows(row_of(network), nas, photos, rounds, first=not index)
                         rows += [{**own, **row, "index": index} for row in found]
                 else:
@@ -291,7 +289,8 @@ class Table5(Experiment):
         rows: list[list[Value]] = [
             [rate["row"], rate["column"], Path(rate["weights"]).name, float(rate["rate"]),
              rate["median_ms"], rate["lower_ms"], rate["upper_ms"],
-             None if rate["slic_times_ms"] is None else float(np.median(_times_slics(rate)))]
+             None if rate["slic_times_ms"] is None
+             else float(np.median(rate["times_ms"] / rate["slic_times_ms"]))]
             for rate in rates
         ]  # fmt: skip
         times = Table(
@@ -338,23 +337,23 @@ def papers_form(rates: Sequence[Mapping[str, Any]], size: int) -> Table:
     rows: list[list[Value]] = []
     bold: set[tuple[int, int]] = set()
     underlined: set[tuple[int, int]] = set()
-    for levels, n_clusters in product(LEVEL_SETS, NUMBERS):
+    for start in range(0, len(_CELLS), len(NETWORKS)):
+        networks = _CELLS[start : start + len(NETWORKS)]
         cells: list[Value] = []
-        for place, network in enumerate(NETWORKS):
-            name = row_of(Network(network, levels=levels, n_clusters=n_clusters))
-            where = (len(rows), 3 + place)
+        for place, network in enumerate(networks):
+            name, where = row_of(network), (len(rows), 3 + place)
             bold |= {where} if name in fastest else set()
             underlined |= {where} if name == first else set()
             mean_ms = ours.get(name)
             text = "" if mean_ms is None else f"{mean_ms:.1f}"
-            ward = several.get(row_of(_WARD))
-            if name == row_of(Network()) and ward is not None:
-                text += f" ({ward.mean():.1f})"
+            if network == Network() and row_of(_WARD) in several:
+                text += f" ({several[row_of(_WARD)].mean():.1f})"
             cells.append(text)
-        for network in NETWORKS:
-            rate = gpu.get(row_of(Network(network, levels=levels, n_clusters=n_clusters)))
-            cells.append("" if rate is None else f"{rate['median_ms']:.1f}")
-        rows.append(["NAS", f"{levels[0]} to {levels[-1]}", str(n_clusters), *cells, ""])
+        rates_of = [gpu.get(row_of(network)) for network in networks]
+        cells += ["" if rate is None else f"{rate['median_ms']:.1f}" for rate in rates_of]
+        levels = networks[0].levels or ()
+        number = str(networks[0].n_clusters)
+        rows.append(["NAS", f"{levels[0]} to {levels[-1]}", number, *cells, ""])
     for name in ("SLIC", "Felzenszwalb"):
         bold |= {(len(rows), 9)} if name in fastest else set()
         mean_ms = float(several[name].mean())
@@ -371,14 +370,6 @@ def papers_form(rates: Sequence[Mapping[str, Any]], size: int) -> Table:
     )
     title = "Run times"
     return Table("run_times", title, columns, rows, words, frozenset(bold), frozenset(underlined))
-
-
-def _pictures(source: Source, n: int) -> list[UInt8[np.ndarray, "H W 3"]]:
-    """So many pictures, or as many as there are."""
-    if source == _USUAL:
-        return spread(usual_photos(), n)
-    dataset = source.open()
-    return [eight_bit(dataset[index].image) for index in range(min(n, len(dataset)))]
 
 
 def _section(section: str, plan: Plan) -> list[dict[str, Any]]:
@@ -431,12 +422,6 @@ def _rates(timing: Timing, n_images: int = 1) -> dict[str, float]:
         "lower_ms": lower / n_images,
         "upper_ms": upper / n_images,
     }
-
-
-def _times_slics(rate: Mapping[str, Any]) -> NDArray[np.float64]:
-    """How many times SLIC's time each photo took."""
-    own, slics = (np.array(rate[name], np.float64) for name in ("times_ms", "slic_times_ms"))
-    return own / slics
 
 
 def _sentences(run: Run, rates: Sequence[Mapping[str, Any]]) -> list[str]:

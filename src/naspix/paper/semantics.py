@@ -4,11 +4,14 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import ClassVar, Literal, final
 
 import numpy as np
 import torch
+from jaxtyping import Bool
+from torch import Tensor
 
 from naspix import plots
 from naspix.evaluation.measures import CLASSES, class_file
@@ -17,6 +20,7 @@ from naspix.evaluation.settings import EvaluationSettings
 from naspix.evaluation.tables import title_of
 from naspix.files import write_png, written
 from naspix.metrics import saliency_by_cluster
+from naspix.metrics.per_cluster import ClusterSaliency
 from naspix.paper.class_clusters import Fitted, fit_class, pictures_of
 from naspix.paper.data import Conditions, Source
 from naspix.paper.evaluations import Evaluated, Question, title_of_network
@@ -47,6 +51,13 @@ _PAPERS_CLUSTER = 8  # that the paper follows
 _AT_ONCE = 32
 
 
+def _measured(run: Run) -> Iterator[tuple[str, ClusterSaliency, Bool[Tensor, " B"]]]:
+    """Of each method what was measured of the pictures, and which predictions are right."""
+    for (method, _), group in by_setting(run.records()):
+        right = torch.tensor((group["predicted"] == group["label"]).to_numpy())
+        yield method, measured_in(group, method), right
+
+
 def as_salient_as_in_the_paper(run: Run, cluster: int) -> Told:
     """Whether the followed cluster is the most salient where the paper's table has it so, only.
 
@@ -55,32 +66,27 @@ def as_salient_as_in_the_paper(run: Run, cluster: int) -> Told:
         cluster: The followed one, from 0.
     """
     printed = published("table1")
-    frame = run.records()
-    right = (frame["predicted"] == frame["label"]).to_numpy()
     parts = {}
-    for split, chosen in zip(_SPLITS, (right, ~right), strict=True):
-        for (method, _), group in by_setting(frame):
-            salient = printed.value((split, title_of(method)), "most salient cluster")
-            if salient is None:
-                continue
-            of_split = group[chosen[frame["method"] == method]]
-            name = f"{title_of(method)}, {split}"
-            if not len(of_split):
-                parts[name] = Gains(np.array([]))
-                continue
-            measured = measured_in(of_split, method)
-            means = (measured.sums[:, 0] / measured.weights).numpy()
-            others = np.delete(means, cluster, axis=1)
-            known = np.isfinite(others).any(0)
-            rival = np.full(len(others), np.nan)
-            if known.any():
-                totals = np.nanmean(others[:, known], axis=0)
-                rival = others[:, np.flatnonzero(known)[int(totals.argmax())]]
-            apart = means[:, cluster] - rival
-            is_most = salient == _PAPERS_CLUSTER
-            parts[f"{name} ({'most' if is_most else 'not most'})"] = Gains(
-                apart if is_most else -apart
-            )
+    for split, (method, measured, right) in product(_SPLITS, list(_measured(run))):
+        salient = printed.value((split, title_of(method)), "most salient cluster")
+        if salient is None:
+            continue
+        chosen = right if split == "right" else ~right
+        name = f"{title_of(method)}, {split}"
+        if not chosen.any():
+            parts[name] = Gains(np.array([]))
+            continue
+        means = (measured.sums[:, 0] / measured.weights)[chosen].numpy()
+        others = np.delete(means, cluster, axis=1)
+        known = np.isfinite(others).any(0)
+        rival = np.full(len(others), np.nan)
+        if known.any():
+            totals = np.nanmean(others[:, known], axis=0)
+            rival = others[:, np.flatnonzero(known)[int(totals.argmax())]]
+        apart = means[:, cluster] - rival
+        is_most = salient == _PAPERS_CLUSTER
+        name += f" ({'most' if is_most else 'not most'})"
+        parts[name] = Gains(apart if is_most else -apart)
     words = (
         "Saliency of the followed cluster less that of the most salient other one, turned round "
         "where the paper has another as the most salient."
@@ -130,30 +136,30 @@ class Table1(Evaluated):
         for name, each in subruns(run).items():
             fitted = Fitted(**run.header["found"][f"fitted {name}"])
             sentences += fitted.sentences
-            tables.append(_papers_form(name, each, fitted))
+            tables.append(_papers_form(name, each, fitted.category, fitted.cluster))
             verdicts = verdicts or self.verdicts(run, each, fitted.cluster)
         return Shown(sentences, tables, verdicts=verdicts)
 
 
-def _papers_form(network: str, run: Run, fitted: Fitted) -> Table:
-    frame = run.records()
-    right = (frame["predicted"] == frame["label"]).to_numpy()
+def _papers_form(network: str, run: Run, category: str, cluster: int) -> Table:
+    found = {
+        method: [saliency_by_cluster(measured, right, cluster=each) for each in (None, cluster)]
+        for method, measured, right in _measured(run)
+    }
     rows: list[list[Value]] = []
     marked: set[tuple[int, int]] = set()
-    for split, chosen in zip(_SPLITS, (right, ~right), strict=True):
-        for (method, _), group in by_setting(frame[chosen]):
-            measured = measured_in(group, method)
-            answers = torch.full((len(group),), split == "right")
-            most = saliency_by_cluster(measured, answers).row(method, split)
-            row = saliency_by_cluster(measured, answers, cluster=fitted.cluster).row(method, split)
-            salient = most.cluster + 1 if most.cluster >= 0 else None
-            if salient == fitted.cluster + 1:
-                marked.add((len(rows), 2))
-            rows.append(
-                [split, title_of(method), salient, _known(row.chosen), _known(row.others),
-                 *map(_known, row.chosen_interval), row.n_images]
-            )  # fmt: skip
-    followed = f"cluster {fitted.cluster + 1}"
+    for split, method in product(_SPLITS, found):
+        most, row = (table.row(method, split) for table in found[method])
+        if not row.n_images:
+            continue
+        if most.cluster == cluster:
+            marked.add((len(rows), 2))
+        values = (row.chosen, row.others, *row.chosen_interval)
+        rows.append(
+            [split, title_of(method), most.cluster + 1 if most.cluster >= 0 else None,
+             *(None if np.isnan(value) else value for value in values), row.n_images]
+        )  # fmt: skip
+    followed = f"cluster {cluster + 1}"
     columns = (
         *("predictions", "method", "most salient cluster", followed, "other clusters"),
         *(f"{followed} from", "to", "pictures"),
@@ -162,12 +168,8 @@ def _papers_form(network: str, run: Run, fitted: Fitted) -> Table:
         "Mean saliency, 0 to 1, with its 95 % interval over pictures. Bold: it is the most "
         "salient one."
     )
-    title = f"Saliency by cluster of {fitted.category}, {title_of_network(network)}"
+    title = f"Saliency by cluster of {category}, {title_of_network(network)}"
     return Table(f"meaning_{network}", title, columns, rows, words, frozenset(marked))
-
-
-def _known(value: float) -> float | None:
-    return None if np.isnan(value) else value
 
 
 def consistent(photos: Sequence[KeptPhoto]) -> Told:
