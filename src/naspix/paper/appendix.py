@@ -168,7 +168,8 @@ class Figure7(Overlays):
             "cluster has the colour of the one there that shares most pixels."
         )
         drawings = []
-        for place, network in enumerate(_networks_in(photos)):
+        networks = dict.fromkeys(row.rpartition(", ")[0] for row in photos[0].rows)
+        for place, network in enumerate(networks):
             panels = [self._row(photo, network) for photo in photos[: self.n_drawn]]
             columns = [
                 "photo",
@@ -191,10 +192,6 @@ class Figure7(Overlays):
                     note += f", ARI {_kept([photo], row, column)[0]:.2f}"
                 panels.append((photo.coloured(cut, named_as(cut.clusters, reference)), note))
         return panels
-
-
-def _networks_in(photos: Photos) -> list[str]:
-    return list(dict.fromkeys(row.rpartition(", ")[0] for row in photos[0].rows))
 
 
 def mean_exists(photos: Photos) -> Told:

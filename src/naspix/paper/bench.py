@@ -11,7 +11,6 @@ import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import product
 
 import numpy as np
@@ -301,12 +300,9 @@ def _against_rivals(plan: Plan, section: str, network: Network, goals: _Goals) -
             _POOLED: superpixels,
             _FIXED: _clusters(replace(segmenter, tol=0), size),
             _TORCH: _by_torch(_clusters(segmenter, size)),
-            _SLIC: lambda item: slic(item.photo),
-            _FELZENSZWALB: lambda item: felzenszwalb(item.photo),
         }
-        opencv = opencv_slic()
-        if opencv is not None:
-            contenders[_OPENCV] = partial(_of_photo, opencv)
+        rivals = {_SLIC: slic, _FELZENSZWALB: felzenszwalb, _OPENCV: opencv_slic()}
+        contenders |= {name: _of_photo(cut) for name, cut in rivals.items() if cut is not None}
         times = asked.times(contenders, items)
         pairs = [(name, _SLIC) for name in (_NAS, _POOLED, _FIXED, _TORCH)]
         for name, rival in (*pairs, (_NAS, _FELZENSZWALB), (_NAS, _OPENCV)):
@@ -370,8 +366,8 @@ def _items(nas: NAS, plan: Plan, size: int) -> list[_Item]:
     return [_Item(photo, nas.model.activations(photo.batch, nas.levels)) for photo in photos]
 
 
-def _of_photo(cut: Callable[[Photo], object], item: _Item) -> object:
-    return cut(item.photo)
+def _of_photo(cut: Callable[[Photo], object]) -> Callable[[_Item], object]:
+    return lambda item: cut(item.photo)
 
 
 def _clusters(nas: NAS, size: int) -> Callable[[_Item], object]:

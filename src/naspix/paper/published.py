@@ -17,8 +17,6 @@ from naspix.paper.verdicts import Verdict
 
 Value = str | int | float | None
 
-PAPER = "paper"  # the column of its numbers where ours stand beside them
-
 _MARKS = re.compile(r"^\*\*(.*)\*\*$|^_(.*)_$")
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
 
@@ -150,7 +148,7 @@ class Entry:
             printed = self.value(row, column)
             if printed is not None:
                 rows.append([*row, column, here, printed, here - printed])
-        columns = (*self.columns[: self.n_keys], "figure", "here", PAPER, "difference")
+        columns = (*self.columns[: self.n_keys], "figure", "here", "paper", "difference")
         words = "The same network and data as in the paper."
         return Table("paper", f"Beside the paper's {self.number}", columns, rows, words)
 
@@ -189,8 +187,7 @@ def paper_title() -> str:
 
 def _plain(cell: str) -> str:
     """A cell without marks of bold print and underlining."""
-    found = _MARKS.match(cell)
-    return cell if found is None else found.group(1) or found.group(2)
+    return _MARKS.sub(r"\1\2", cell)
 
 
 @cache

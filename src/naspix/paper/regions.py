@@ -50,11 +50,11 @@ _LEAST_SHARES = (1 / 4, 1 / 16, 1 / 64)
 _CLOSE = 0.15  # of the number wanted
 OTHERS = ("SLIC", "Felzenszwalb")
 _VIT = TITLES["vit_b_16"]
-_EDGES, _NUMBERS = "points of edges followed", "superpixels"
 _REACH = 2  # pixels from an edge that a boundary may lie
 
 Photos = Sequence[KeptPhoto]
-_Measure = Callable[[Photos, str, str], np.ndarray]  # of photos, a row and a column: one a photo
+# of photos, a row and a column: one a photo; the unit in which it is told, and how many make one
+_Measure = tuple[Callable[[Photos, str, str], np.ndarray], str, float]
 
 
 def others_follow_edges(photos: Photos) -> Told:
@@ -77,41 +77,39 @@ def most_outside(photos: Photos) -> Told:
     return told(parts, words, unit="superpixels", scale=1)
 
 
-def vit_is_first(photos: Photos, measure: _Measure, words: str, scale: float) -> Told:
+def vit_is_first(photos: Photos, measure: _Measure) -> Told:
     """Whether ViT16 has more of what is measured than each other network.
 
     Args:
         photos: Cut by networks.
         measure: Of a photo's cut.
-        words: What was measured, and its unit.
-        scale: From what is measured to that unit.
     """
     if _VIT not in photos[0].columns:
         return None, f"{_VIT}'s weights were not at hand: 0 photos."
-    own = measure(photos, "", _VIT)
+    of, unit, scale = measure
+    own = of(photos, "", _VIT)
     parts = {
-        name: Gains(own - measure(photos, "", name))
+        name: Gains(own - of(photos, "", name))
         for name in photos[0].columns
         if name not in (_VIT, *OTHERS)
     }
-    return told(parts, f"By {_VIT} less by the others.", unit=words, scale=scale)
+    return told(parts, f"By {_VIT} less by the others.", unit=unit, scale=scale)
 
 
-def shallow_have_more(photos: Photos, measure: _Measure, words: str, scale: float) -> Told:
+def shallow_have_more(photos: Photos, measure: _Measure) -> Told:
     """Whether of single levels each shallower one has more of what is measured than the next.
 
     Args:
         photos: Cut by single levels.
         measure: Of a photo's cut.
-        words: What was measured, and its unit.
-        scale: From what is measured to that unit.
     """
+    of, unit, scale = measure
     parts = {}
     for shallow, deep in pairwise(_single_levels(photos)):
-        apart = [measure(photos, k, shallow) - measure(photos, k, deep) for k in photos[0].rows]
+        apart = [of(photos, k, shallow) - of(photos, k, deep) for k in photos[0].rows]
         parts[f"{shallow} and {deep}"] = Gains(np.mean(apart, axis=0))
-    said = "The shallower level less the deeper one, mean over K."
-    return told(parts, said, unit=words, scale=scale)
+    words = "The shallower level less the deeper one, mean over K."
+    return told(parts, words, unit=unit, scale=scale)
 
 
 def first_level_sees_colour(photos: Photos) -> Told:
@@ -185,6 +183,10 @@ def boundary_recall(edges: Bool[np.ndarray, "H W"], superpixels: Int64[np.ndarra
     return float((distance_transform_edt(~boundaries)[edges] <= _REACH).mean())
 
 
+_EDGES: _Measure = (edges_followed, "points of edges followed", 100)
+_NUMBERS: _Measure = (_counts, "superpixels", 1)
+
+
 @final
 @dataclass(frozen=True)
 class Figure1(Overlays):
@@ -207,8 +209,8 @@ class Figure1(Overlays):
     claims: ClassVar = {
         "others_follow_edges": others_follow_edges,
         "felzenszwalb_outside": most_outside,
-        "vit_edges": partial(vit_is_first, measure=edges_followed, words=_EDGES, scale=100),
-        "vit_fragments": partial(vit_is_first, measure=_counts, words=_NUMBERS, scale=1),
+        "vit_edges": partial(vit_is_first, measure=_EDGES),
+        "vit_fragments": partial(vit_is_first, measure=_NUMBERS),
     }
 
     def cuts(self, image: Image, networks: Networks, conditions: Conditions) -> Iterator[Cut]:
@@ -403,10 +405,8 @@ class Figure3(Overlays):
         "together they do both. More clusters cut finer."
     )
     claims: ClassVar = {
-        "shallow_edges": partial(
-            shallow_have_more, measure=edges_followed, words=_EDGES, scale=100
-        ),
-        "deep_fewer": partial(shallow_have_more, measure=_counts, words=_NUMBERS, scale=1),
+        "shallow_edges": partial(shallow_have_more, measure=_EDGES),
+        "deep_fewer": partial(shallow_have_more, measure=_NUMBERS),
         "level_0_colour": first_level_sees_colour,
     }
 

@@ -1,19 +1,7 @@
 """Photos cut in several ways: computed photo by photo, kept as records, read back, and drawn.
 
 What figures 1 to 4 and 7 to 9 share. An experiment says in which ways one photo is cut
-(`Cutter`); here the photos are read, cut and written, and read again for drawing. A record is
-
-    index, id       which photo
-    row, column     where it stands in the figure; both empty for the photo itself
-    segmenter       what made it
-    n_clusters, n_superpixels
-    photo           PNG, in the photo's own record; a step's picture in that of a step
-    inside          PNG, in the photo's own record: white within boxes around objects, if it has any
-    note            what stands below a step's picture
-    clusters, superpixels   16-bit PNG; clusters are numbered by their area, the largest 0
-    frequency       16-bit PNG, 65535 is 1: how often a pixel is a boundary, in a consensus's record
-    cluster_ari, superpixel_ari   in a consensus's record
-    aris, numbers   there too: how each segmentation agrees with it, and its number of superpixels
+(`Cutter`); here the photos are read, cut and written, and read again for drawing.
 """
 
 import io
@@ -50,25 +38,21 @@ _FULL = 65535  # of a frequency's PNG, stands for 1
 _BLUR = 2.0  # pixels, of Canny's edges
 _MOST_LINED = 150  # superpixels whose boundaries do not yet cover the picture
 
-
+# of a record: the photo itself, one of its cuts, or the picture of a step
 _COLUMNS: Mapping[str, Kind] = {
-    "index": "int",
+    **dict.fromkeys(("index", "n_clusters", "n_superpixels"), "int"),
     "id": "text",
-    "row": "text",
-    "column": "text",
-    "segmenter": "text",
-    "n_clusters": "int",
-    "n_superpixels": "int",
-    "photo": "bytes",
-    "inside": "bytes",
-    "note": "text",
-    "clusters": "bytes",
-    "superpixels": "bytes",
+    **dict.fromkeys(("row", "column"), "text"),  # in the figure; empty for the photo itself
+    "segmenter": "text",  # what made it
+    "photo": "bytes",  # PNG, of the photo itself or a step
+    "inside": "bytes",  # PNG, of the photo itself: white within boxes around objects, if it has any
+    "note": "text",  # what stands below a step's picture
+    **dict.fromkeys(("clusters", "superpixels"), "bytes"),  # 16-bit PNG
+    # of a consensus: 16-bit PNG, 65535 is 1: how often a pixel is a boundary
     "frequency": "bytes",
-    "cluster_ari": "float",
-    "superpixel_ari": "float",
-    "aris": "float64s",
-    "numbers": "float64s",
+    **dict.fromkeys(("cluster_ari", "superpixel_ari"), "float"),
+    # how each segmentation agrees with it, and its number of superpixels
+    **dict.fromkeys(("aris", "numbers"), "float64s"),
 }
 
 
@@ -351,14 +335,14 @@ def read_photos(run: Run) -> list[KeptPhoto]:
     photos: dict[int, KeptPhoto] = {}
     for record in run.records().to_dict("records"):
         place = record["row"], record["column"]
-        if record["photo"] is not None and record["row"] is not None:
-            step = _decoded(record["photo"]), record["note"]
-            photos[record["index"]].steps[place] = step
-            continue
         if record["photo"] is not None:
-            pixels = (_decoded(record["photo"]) / 255).astype(np.float32)
+            pixels = _decoded(record["photo"])
+            if record["row"] is not None:
+                photos[record["index"]].steps[place] = pixels, record["note"]
+                continue
             inside = None if record["inside"] is None else _decoded(record["inside"]) > 0
-            photos[record["index"]] = KeptPhoto(record["id"], pixels, inside)
+            image = (pixels / 255).astype(np.float32)
+            photos[record["index"]] = KeptPhoto(record["id"], image, inside)
             continue
         frequency = record["frequency"]
         photos[record["index"]].cuts[place] = KeptCut(

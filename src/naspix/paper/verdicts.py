@@ -8,7 +8,7 @@ where one surely goes the other way, and cannot be told otherwise, nor on a hand
 pictures that leaves out zero.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,8 +95,9 @@ def told(
         known[name] = gains[np.isfinite(gains)]
     if not known or not all(map(len, known.values())):
         missing = [name for name, gains in known.items() if not len(gains)]
-        return None, f"{words} There are 0 pictures for {_listed(missing) or 'it'}."
-    p = holm(np.array([_p(gains) for gains in known.values()]))
+        return None, f"{words} There are 0 pictures for {', '.join(missing) or 'it'}."
+    wilcoxon = [compare({"gains": gains, "none": np.zeros_like(gains)}) for gains in known.values()]
+    p = holm(np.array([min(each.p for each in found.contenders) for found in wilcoxon]))
     signs = {
         name: int(np.sign(gains.mean())) if sure < LEVEL else 0
         for (name, gains), sure in zip(known.items(), p, strict=True)
@@ -107,7 +108,10 @@ def told(
     )
     n = min(map(len, known.values()))
     words = f"{words} In {unit}: {means}. {n} pictures, Wilcoxon's test, Holm, 5 %."
-    needed = {name: _needed(gains) for name, gains in known.items()}
+    needed = {}  # pictures of which a test of 5 % finds such differences four times in five
+    for name, gains in known.items():
+        size = abs(float(gains.mean())) / max(float(gains.std()), 1e-12)
+        needed[name] = round((_POWER / max(size, 1e-3)) ** 2)
     return _verdict(parts, signs, n, words, needed)
 
 
@@ -151,25 +155,9 @@ def _verdict(
     if not parts or n < FEWEST:
         return too_few(n, words)
     if against:
-        return False, f"Against it: {_listed(against)}. {words}"
+        return False, f"Against it: {', '.join(against)}. {words}"
     if not undecided:
         return True, words
     most = max(n + 1, *(needed[name] for name in undecided))
     enough = f"about {most}" if most <= _MOST else f"more than {_MOST}"
-    return None, f"Open: {_listed(undecided)}; {enough} pictures would tell. {words}"
-
-
-def _p(gains: np.ndarray) -> float:
-    """Probability, by Wilcoxon's test, of ranks as uneven by chance."""
-    found = compare({"gains": gains, "none": np.zeros_like(gains)})
-    return min(each.p for each in found.contenders)
-
-
-def _needed(gains: np.ndarray) -> int:
-    """So many pictures a test of 5 % needs to find such differences four times in five."""
-    size = abs(float(gains.mean())) / max(float(gains.std()), 1e-12)
-    return round((_POWER / max(size, 1e-3)) ** 2)
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(names)
+    return None, f"Open: {', '.join(undecided)}; {enough} pictures would tell. {words}"
