@@ -37,7 +37,7 @@ from naspix.paper.timing import (
     slic,
     stacked,
 )
-from naspix.segmentation import NAS
+from naspix.segmentation import NAS, Segmentation
 
 PAPER = (
     "The paper's table 5: NAS with ResNet18, levels 2 to 4 and K = 5 takes 13.9 ms an image of "
@@ -87,6 +87,16 @@ class _Item:
     photo: Photo
     activations: list[Tensor]
 
+    @property
+    def size(self) -> int:
+        return self.photo.batch.shape[-1]
+
+    def cut(self, nas: NAS) -> Segmentation:
+        return nas.segment(self.activations, (self.size, self.size))
+
+    def points(self) -> Float[Tensor, "n_pixels D"]:
+        return dense_points(self.activations, self.size)
+
 
 def nas(plan: Plan) -> list[Record]:
     """Time NAS given activations against other superpixels and against Algorithm 1 literally."""
@@ -122,7 +132,7 @@ def variants(plan: Plan) -> list[Record]:
             large = size > 2 * max(plan.sizes)
             few = replace(plan, sources=plan.sources[: plan.n_slow], rounds=1) if large else plan
             items = _items(segmenter, few, size)
-            contenders = {_NAS: _clusters(segmenter, size), _SLIC: lambda item: slic(item.photo)}
+            contenders = {_NAS: _clusters(segmenter), _SLIC: lambda item: slic(item.photo)}
             times = few.times(contenders, items)
             case = network.case(size, plan.threads, len(items))
             record = Record(section="variants", name=f"NAS, {name}", case=case, goal=goal)
@@ -195,7 +205,7 @@ def ward(plan: Plan) -> list[Record]:
     def scipy_tree(item: _Item) -> object:
         return hierarchy.ward(dense_points(item.activations, half).numpy())
 
-    contenders = {"ward": _clusters(segmenter, size), "scipy": scipy_tree}
+    contenders = {"ward": _clusters(segmenter), "scipy": scipy_tree}
     times = replace(plan, rounds=1).times(contenders, items)
     scale = (size / half) ** 4
     exact = Record(
@@ -289,17 +299,11 @@ def _against_rivals(plan: Plan, section: str, network: Network, goals: _Goals) -
         items = _items(segmenter, plan, size)
         case = network.case(size, threads, len(items))
 
-        def superpixels(item: _Item, size: int = size) -> object:
-            return segmenter.segment(item.activations, (size, size)).superpixels
-
-        def literal(item: _Item, size: int = size) -> object:
-            return dense_kmeans(dense_points(item.activations, size), segmenter.n_clusters)
-
         contenders: dict[str, Callable[[_Item], object]] = {
-            _NAS: _clusters(segmenter, size),
-            _POOLED: superpixels,
-            _FIXED: _clusters(replace(segmenter, tol=0), size),
-            _TORCH: _by_torch(_clusters(segmenter, size)),
+            _NAS: _clusters(segmenter),
+            _POOLED: lambda item: item.cut(segmenter).superpixels,
+            _FIXED: _clusters(replace(segmenter, tol=0)),
+            _TORCH: _by_torch(_clusters(segmenter)),
         }
         rivals = {_SLIC: slic, _FELZENSZWALB: felzenszwalb, _OPENCV: opencv_slic()}
         contenders |= {name: _of_photo(cut) for name, cut in rivals.items() if cut is not None}
@@ -315,7 +319,13 @@ def _against_rivals(plan: Plan, section: str, network: Network, goals: _Goals) -
                 records.append(replace(record, note=note))
         few = items[: plan.n_slow]
         once = replace(asked, rounds=1)
-        times = once.times({_NAS: contenders[_NAS], _LITERAL: literal}, few)
+        times = once.times(
+            {
+                _NAS: contenders[_NAS],
+                _LITERAL: lambda item: dense_kmeans(item.points(), network.n_clusters),
+            },
+            few,
+        )
         slower = Record(
             section=section,
             name=_NAS,
@@ -338,10 +348,10 @@ def _inertias(plan: Plan, section: str, network: Network, goal: float | None) ->
         ratios = []
         with limited_threads(plan.threads):
             for item in _items(segmenter, plan, size)[:n_photos]:
-                points = dense_points(item.activations, size)
+                points = item.points()
                 ours, theirs = 0.0, 0.0
                 for seed in range(plan.n_seeds):
-                    found = replace(segmenter, seed=seed).segment(item.activations, (size, size))
+                    found = item.cut(replace(segmenter, seed=seed))
                     ours += inertia(points, found.clusters.flatten())
                     labels = dense_kmeans(points, network.n_clusters, seed)
                     theirs += inertia(points, torch.from_numpy(labels))
@@ -370,8 +380,8 @@ def _of_photo(cut: Callable[[Photo], object]) -> Callable[[_Item], object]:
     return lambda item: cut(item.photo)
 
 
-def _clusters(nas: NAS, size: int) -> Callable[[_Item], object]:
-    return lambda item: nas.segment(item.activations, (size, size)).clusters
+def _clusters(nas: NAS) -> Callable[[_Item], object]:
+    return lambda item: item.cut(nas).clusters
 
 
 def _by_torch(call: Callable[[_Item], object]) -> Callable[[_Item], object]:

@@ -11,7 +11,6 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -62,10 +61,6 @@ class Fitted:
     skip: int
     sentences: Sequence[str]
 
-    def to_plain(self) -> dict[str, Any]:
-        """All of it as JSON knows it; ``Fitted(**plain)`` is the same again."""
-        return asdict(self)
-
 
 def fit_class(work: Work, source: Source, network: str, weights: str) -> Fitted:
     """Find the clusters of a class, or take those that another experiment has found.
@@ -80,7 +75,7 @@ def fit_class(work: Work, source: Source, network: str, weights: str) -> Fitted:
         InputError: The network knows none of the classes, or there is no such cluster.
     """
     conditions = work.conditions
-    asked = json.dumps([conditions.to_plain(), source.to_plain(), network, weights], sort_keys=True)
+    asked = json.dumps([conditions.to_plain(), asdict(source), network, weights], sort_keys=True)
     path = (
         work.output.absolute()
         / _FOLDER
@@ -93,7 +88,7 @@ def fit_class(work: Work, source: Source, network: str, weights: str) -> Fitted:
         path.parent.mkdir(parents=True, exist_ok=True)
     fitted = _fit(path.with_suffix(".npz"), conditions, source, network, weights)
     with written(facts), write_whole(facts) as file:
-        file.write(json.dumps(fitted.to_plain()).encode())
+        file.write(json.dumps(asdict(fitted)).encode())
     return fitted
 
 

@@ -81,10 +81,6 @@ class Source:
         """
         return f"On {n} {'picture' if n == 1 else 'pictures'}: {self.sentence}."
 
-    def to_plain(self) -> dict[str, Any]:
-        """All of it as JSON knows it; ``Source(**plain)`` is the same again."""
-        return asdict(self)
-
 
 @dataclass(frozen=True, kw_only=True)
 class AtHand:
@@ -102,13 +98,6 @@ class AtHand:
     data: Path | None = None
     images: Path | None = None
     boxes: Path | None = None
-
-    def to_plain(self) -> dict[str, str | None]:
-        """All of it as JSON knows it."""
-        return {
-            name: None if folder is None else str(folder.absolute())
-            for name, folder in vars(self).items()
-        }
 
     def photos(self, spare: Path) -> Source:
         """Pictures to look at.
@@ -219,12 +208,9 @@ class Conditions:
 
     def to_plain(self) -> dict[str, Any]:
         """All of it as JSON knows it."""
-        return {
-            **vars(self),
-            "at_hand": self.at_hand.to_plain(),
-            "weights": dict(self.weights),
-            "classes": dict(self.classes),
-        }
+        folders = vars(self.at_hand).items()
+        at_hand = {name: folder and str(folder.absolute()) for name, folder in folders}
+        return {**asdict(self), "at_hand": at_hand}
 
 
 def sample_photos(folder: Path, *, boxed: bool = False) -> Source:

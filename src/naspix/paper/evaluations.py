@@ -101,7 +101,6 @@ class Evaluated(Experiment):
         n_quick: How many pictures, if no limit is given and it has to be quick.
         networks: The paper's.
         papers_data: Name of the paper's data set.
-        absolute: Figures that the paper prints of pooled maps too, others being differences.
     """
 
     n_pictures: int | None = None
@@ -111,7 +110,6 @@ class Evaluated(Experiment):
     n_quick: ClassVar[int] = 4
     networks: ClassVar[tuple[str, ...]] = ("resnet18",)
     papers_data: ClassVar[str] = "stl10"
-    absolute: ClassVar[tuple[str, ...]] = ("auc",)  # figures of pooled maps that are no differences
 
     @final
     def compute(self, work: Work) -> None:
@@ -157,12 +155,12 @@ class Evaluated(Experiment):
         return sentences
 
     @final
-    def beside(self, run: Run, figures: Mapping[str, tuple[str, float]]) -> list[Table]:
+    def beside(self, run: Run, figures: Sequence[str]) -> list[Table]:
         """Our scores beside the paper's, where network and data are the paper's; else nothing.
 
         Args:
             run: What this left.
-            figures: Which figures: their name -> the paper's heading, and a factor.
+            figures: Which figures.
         """
         if run.header["found"]["source"]["dataset"] != self.papers_data:
             return []
@@ -170,14 +168,17 @@ class Evaluated(Experiment):
         ours: dict[tuple[tuple[str, ...], str], float] = {}
         for name, each in subruns(run).items():
             for score in scores_of(each) if name in self.networks else []:
-                if score.figure in figures:
-                    keys = [title_of(score.method), MAPS.get(score.segmenter, score.segmenter)]
-                    if paper.n_keys > len(keys):
-                        keys.insert(0, title_of_network(name))
-                    heading, factor = figures[score.figure]
-                    absolute = score.difference is None or score.figure in self.absolute
-                    value = score.value if absolute else score.difference or 0.0
-                    ours[tuple(keys), heading] = factor * value
+                if score.figure not in figures:
+                    continue
+                keys = [title_of(score.method), MAPS.get(score.segmenter, score.segmenter)]
+                if paper.n_keys > len(keys):
+                    keys.insert(0, title_of_network(name))
+                value = score.difference
+                if (
+                    value is None or score.figure == "auc"
+                ):  # which table 2 prints of pooled maps too
+                    value = score.value
+                ours[tuple(keys), FIGURES[score.figure]] = 100 * value
         table = paper.beside(ours)
         return [table] if table.rows else []
 
@@ -193,14 +194,13 @@ def scores_below(run: Run) -> dict[str, list[Score]]:
 
 
 def interval_table(
-    scores: Mapping[str, Sequence[Score]], figures: Sequence[str], *, factor: float, words: str
+    scores: Mapping[str, Sequence[Score]], figures: Sequence[str], words: str
 ) -> Table:
-    """Every score and difference with its interval.
+    """Every score and difference with its interval, in percent.
 
     Args:
         scores: Network's title -> its scores.
         figures: Which of them.
-        factor: What values are multiplied by: 100 for percent.
         words: What has to be known to read it.
     """
     rows: list[list[Value]] = []
@@ -210,7 +210,7 @@ def interval_table(
                 values = (s.value, s.low, s.high, s.difference, s.difference_low, s.difference_high)
                 rows.append(
                     [network, setting_title(s.method, s.segmenter), FIGURES[s.figure],
-                     *(None if value is None else factor * value for value in values),
+                     *(None if value is None else 100 * value for value in values),
                      s.n_superpixels, s.n_pictures, s.n_left_out]
                 )  # fmt: skip
     columns = (

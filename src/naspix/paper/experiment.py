@@ -22,7 +22,7 @@ What is decided once for the whole run (which networks have weights, what data t
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
@@ -103,7 +103,7 @@ class Work:
             look: A method of `AtHand`; it is given the folder of all experiments.
             name: Under which they are kept.
         """
-        return Source(**self.opened.find(name, lambda: look(self.output).to_plain()))
+        return Source(**self.opened.find(name, lambda: asdict(look(self.output))))
 
     def networks(self, names: Sequence[str], source: Source) -> dict[str, Any]:
         """What `find_networks` found when the run began, looked for where it begins now.

@@ -137,9 +137,9 @@ class Table2(LeRFCurves):
             "score is the same whole and hidden, so that they have no curve."
         )
         tables = [_papers_form(network, each) for network, each in below.items()]
-        tables.append(interval_table(scores, ["auc"], factor=100, words=words))
+        tables.append(interval_table(scores, ["auc"], words))
         tables += [table for network, each in below.items() for table in _tests(network, each)]
-        tables += self.beside(run, {"auc": ("AUC-LeRF", 100.0)})
+        tables += self.beside(run, ["auc"])
         verdicts = self.verdicts(run, next(iter(below.values())))
         return Shown(self.sentences(run), tables, verdicts=verdicts)
 

@@ -148,8 +148,8 @@ class LocalisationTable(Evaluated):
             "In %. 95 % intervals over pictures, paired for differences; each resample its own "
             "threshold."
         )
-        tables = [_papers_form(run), interval_table(scores, _SHOWN, factor=100, words=words)]
-        tables += self.beside(run, {figure: (FIGURES[figure], 100.0) for figure in _SHOWN})
+        tables = [_papers_form(run), interval_table(scores, _SHOWN, words)]
+        tables += self.beside(run, _SHOWN)
         drawings = []
         for name, each in subruns(run).items():
             figure = curves_figure(each)

@@ -98,6 +98,12 @@ def column_of(size: int, device: str) -> str:
 _GRID = tuple(map(row_of, _CELLS))
 
 
+# columns that the records of `naspix bench` fill
+_OF_SECTIONS = (
+    *("section", "row", "network", "size", "n_photos", "median_ms", "against", "against_ms"),
+    "note",
+)
+
 # claims: each is asked of the milliseconds of each way on the same pictures, on the CPU
 
 Times = Mapping[str, NDArray[np.float64]]
@@ -244,8 +250,11 @@ class Table5(Experiment):
                         found = self._rows(row_of(network), nas, photos, rounds, first=not index)
                         rows += [{**own, **row, "index": index} for row in found]
                 else:
-                    section = self.sections[index - len(CONTENDERS)]
-                    rows += [{**row, "index": index} for row in _section(section, plan)]
+                    for record in SECTIONS[self.sections[index - len(CONTENDERS)]](plan):
+                        row = record.to_dict()
+                        row |= {"row": row["name"], "against_ms": row["against_median_ms"]}
+                        row = {name: row[name] for name in _OF_SECTIONS}
+                        rows.append({**row, "index": index})
             load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
             loaded = [{**row, "load": load} for row in rows]
             return Part(span, loaded, _COLUMNS, machine=this_machine(self.threads))
@@ -370,24 +379,6 @@ def papers_form(rates: Sequence[Mapping[str, Any]], size: int) -> Table:
     )
     title = "Run times"
     return Table("run_times", title, columns, rows, words, frozenset(bold), frozenset(underlined))
-
-
-def _section(section: str, plan: Plan) -> list[dict[str, Any]]:
-    """Records of a section of `naspix bench` as rows."""
-    return [
-        {
-            "section": section,
-            "row": record.name,
-            "network": record.case.network,
-            "size": record.case.size,
-            "n_photos": record.case.n_photos,
-            "median_ms": record.timing and record.timing.median_ms,
-            "against": record.against,
-            "against_ms": record.against_timing and record.against_timing.median_ms,
-            "note": record.note,
-        }
-        for record in SECTIONS[section](plan)
-    ]
 
 
 def _superpixels(nas: NAS, images: Tensor) -> Tensor:

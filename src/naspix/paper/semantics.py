@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -119,7 +119,7 @@ class Table1(Evaluated):
     ) -> EvaluationSettings:
         """The pictures of one class, whose clusters are put where the evaluation looks for them."""
         fitted = fit_class(work, source, network, weights)
-        work.opened.find(f"fitted {network}", fitted.to_plain)
+        work.opened.find(f"fitted {network}", lambda: asdict(fitted))
         folder = work.subfolder(network) / CLASSES
         with written(folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -243,7 +243,7 @@ class Figure4(Experiment):
         networks = work.networks(self.networks, labelled)
         network = next(iter(networks["weights"].items()))
         fitted = fit_class(work, labelled, *network)
-        work.opened.find("fitted", fitted.to_plain)
+        work.opened.find("fitted", lambda: asdict(fitted))
         cut_photos(
             work,
             partial(self.cuts, Path(fitted.file)),
