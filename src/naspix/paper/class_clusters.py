@@ -9,7 +9,7 @@ and scored. What was found is kept beside the experiments, so that both use the 
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -127,9 +127,14 @@ def _fit(file: Path, conditions: Conditions, source: Source, network: str, weigh
     photos = pictures_of(dataset, places[: skip or None], _N_QUICK if conditions.quick else None)
     if not photos:
         raise InputError(f"none of the pictures of {dataset.categories[label]} can be read")
+    asked = ClassClustering(
+        model,
+        n_clusters=N_CLUSTERS,
+        n_samples=N_SAMPLES_QUICK if conditions.quick else N_SAMPLES,
+        seed=conditions.seed,
+    )
     clusters, again = (
-        _clustering(model, conditions, seed).fit(_batches(model, photos))
-        for seed in (conditions.seed, conditions.seed + 1)
+        replace(asked, seed=asked.seed + more).fit(_batches(model, photos)) for more in range(2)
     )
     clusters.save(file)
     cluster, chosen_by = _chosen(clusters, model, photos, conditions)
@@ -145,11 +150,6 @@ def _fit(file: Path, conditions: Conditions, source: Source, network: str, weigh
         f"Clusters are counted from 1; cluster {cluster + 1} is followed, {chosen_by}.",
     )
     return Fitted(str(file), dataset.categories[label], label_of[label], cluster, skip, sentences)
-
-
-def _clustering(model: Classifier, conditions: Conditions, seed: int) -> ClassClustering:
-    n_samples = N_SAMPLES_QUICK if conditions.quick else N_SAMPLES
-    return ClassClustering(model, n_clusters=N_CLUSTERS, n_samples=n_samples, seed=seed)
 
 
 def _batches(model: Classifier, photos: Sequence[np.ndarray]) -> Iterator[Float[Tensor, "B C H W"]]:

@@ -281,15 +281,11 @@ def _read(run: Run) -> list[ExplainedPhoto]:
     found = []
     frame = run.records()
     for _, rows in frame.groupby("index", sort=True):
-        arrays = {
-            (row["method"], row["segmenter"]): _decoded(row["array"])
-            for row in rows.to_dict("records")
-        }
-        orders = {
-            row["segmenter"]: _decoded(row["order"]).astype(np.int64)
-            for row in rows.to_dict("records")
-            if row["order"] is not None
-        }
+        arrays, orders = {}, {}
+        for row in rows.to_dict("records"):
+            arrays[row["method"], row["segmenter"]] = np.load(io.BytesIO(row["array"]))
+            if row["order"] is not None:
+                orders[row["segmenter"]] = np.load(io.BytesIO(row["order"])).astype(np.int64)
         found.append(
             ExplainedPhoto(
                 id=str(rows["id"].iloc[0]),
@@ -313,8 +309,3 @@ def _encoded(array: Tensor) -> bytes:
     content = io.BytesIO()
     np.save(content, array.cpu().numpy(), allow_pickle=False)
     return content.getvalue()
-
-
-def _decoded(content: bytes) -> np.ndarray:
-    array: np.ndarray = np.load(io.BytesIO(content), allow_pickle=False)
-    return array

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -79,26 +80,17 @@ def process(plan: Plan) -> list[Record]:
             for name, command in commands.items()
         }
         times = interleaved(contenders, range(plan.n_processes), clock=plan.clock)
-    helped = Record(
-        section="process",
-        name="naspix --help",
-        case=Case(threads=plan.threads),
-        timing=times["naspix --help"],
-        figure=times["naspix --help"].median_ms / 1e3,
-        unit="s",
-        goal=0.5,
-    )
-    beside = (
+    case = Case(threads=plan.threads)
+    helped = Record(section="process", name="naspix --help", case=case, unit="s", goal=0.5)
+    timing = times[helped.name]
+    records = [replace(helped, timing=timing, figure=timing.median_ms / 1e3)]
+    for name, rival, most in (
         ("import naspix", "import torch", 1.2),
         ("naspix explain PHOTO", "import torch, timm", 3.0),
-    )
-    return [
-        helped,
-        *(
-            Record(section="process", name=name, case=helped.case, goal=most).of(times, name, rival)
-            for name, rival, most in beside
-        ),
-    ]
+    ):
+        record = Record(section="process", name=name, case=case, goal=most)
+        records.append(record.of(times, name, rival))
+    return records
 
 
 def output_of(command: Sequence[str], plan: Plan) -> str:
@@ -135,13 +127,13 @@ def _peak_of(call: Callable[[], object]) -> int:
         most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         call()
         return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - most) * unit
+
+    def kilobytes(field: str) -> int:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        (line,) = (line for line in lines if line.startswith(f"{field}:"))
+        return int(line.split()[1])
+
     clear.write_text("5")  # the peak so far is forgotten
-    before = _status("VmRSS")
+    before = kilobytes("VmRSS")
     call()
-    return max(0, _status("VmHWM") - before)
-
-
-def _status(field: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    (line,) = (line for line in lines if line.startswith(f"{field}:"))
-    return int(line.split()[1]) * 1024
+    return max(0, kilobytes("VmHWM") - before) * 1024

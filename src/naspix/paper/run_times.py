@@ -98,12 +98,6 @@ def column_of(size: int, device: str) -> str:
 _GRID = tuple(map(row_of, _CELLS))
 
 
-# columns that the records of `naspix bench` fill
-_OF_SECTIONS = (
-    *("section", "row", "network", "size", "n_photos", "median_ms", "against", "against_ms"),
-    "note",
-)
-
 # claims: each is asked of the milliseconds of each way on the same pictures, on the CPU
 
 Times = Mapping[str, NDArray[np.float64]]
@@ -251,9 +245,8 @@ class Table5(Experiment):
                         rows += [{**own, **row, "index": index} for row in found]
                 else:
                     for record in SECTIONS[self.sections[index - len(CONTENDERS)]](plan):
-                        row = record.to_dict()
+                        row = record.to_dict()  # of which the run keeps its own columns
                         row |= {"row": row["name"], "against_ms": row["against_median_ms"]}
-                        row = {name: row[name] for name in _OF_SECTIONS}
                         rows.append({**row, "index": index})
             load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
             loaded = [{**row, "load": load} for row in rows]

@@ -35,6 +35,7 @@ LAST_THREE = (2, 3, 4)
 FRAME = (224, 224)  # all networks see the same middle square
 ZOOM = 2  # finer lines than the photo's pixels
 _FULL = 65535  # of a frequency's PNG, stands for 1
+_AS_KEPT = ("n_superpixels", "cluster_ari", "superpixel_ari", "aris", "numbers")  # of a cut
 _BLUR = 2.0  # pixels, of Canny's edges
 _MOST_LINED = 150  # superpixels whose boundaries do not yet cover the picture
 
@@ -348,12 +349,8 @@ def read_photos(run: Run) -> list[KeptPhoto]:
         photos[record["index"]].cuts[place] = KeptCut(
             clusters=_decoded(record["clusters"]).astype(np.int64),
             superpixels=_decoded(record["superpixels"]).astype(np.int64),
-            n_superpixels=record["n_superpixels"],
             frequency=None if frequency is None else _decoded(frequency) / _FULL,
-            cluster_ari=record["cluster_ari"],
-            superpixel_ari=record["superpixel_ari"],
-            aris=record["aris"],
-            numbers=record["numbers"],
+            **{name: record[name] for name in _AS_KEPT},
         )
     return list(photos.values())
 
