@@ -15,10 +15,9 @@ from naspix.paper import experiment, run_times, running, segmentations
 from naspix.paper.appendix import Figure9
 from naspix.paper.data import AtHand, Conditions
 from naspix.paper.experiment import Shown
-from naspix.paper.published import Table, published
+from naspix.paper.published import Table, Verdict, published
 from naspix.paper.running import Drawn
 from naspix.paper.segmentations import Cut
-from naspix.paper.verdicts import Verdict
 from naspix.segmentation import Segmentation
 
 GOLDEN = Path(__file__).parent / "golden"

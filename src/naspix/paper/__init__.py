@@ -11,5 +11,5 @@
     run_times      table 5                 images a second (`timing`, `bench`)
 
 `data` and `networks` find what there is to run on, `published` has the paper's numbers and claims,
-`verdicts` tells whether these hold.
+and the rule by which these hold or not.
 """

@@ -12,7 +12,7 @@ from naspix import plots
 from naspix.paper.data import Conditions
 from naspix.paper.experiment import Drawing
 from naspix.paper.networks import PAPERS, TITLES
-from naspix.paper.published import Table, Value
+from naspix.paper.published import FEWEST, Gains, Table, Told, Value, told, too_few
 from naspix.paper.segmentations import (
     ALL_LEVELS,
     LAST_THREE,
@@ -30,7 +30,6 @@ from naspix.paper.segmentations import (
     mean,
     named_as,
 )
-from naspix.paper.verdicts import FEWEST, Gains, Told, told, too_few
 from naspix.segmentation import NAS, consensus
 
 Photos = Sequence[KeptPhoto]

@@ -24,8 +24,7 @@ from naspix.paper.evaluations import (
     title_of_network,
 )
 from naspix.paper.experiment import Drawing, Shown, subruns
-from naspix.paper.published import Table, Value
-from naspix.paper.verdicts import Gains, Told, told
+from naspix.paper.published import Gains, Table, Told, Value, told
 from naspix.pipeline import RAW
 from naspix.runs import Run
 

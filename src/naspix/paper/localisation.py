@@ -18,8 +18,7 @@ from naspix.paper.evaluations import (
     title_of_network,
 )
 from naspix.paper.experiment import Drawing, Shown, subruns
-from naspix.paper.published import Table, Value, published
-from naspix.paper.verdicts import Interval, Told, told_by_intervals
+from naspix.paper.published import Interval, Table, Told, Value, published, told_by_intervals
 from naspix.runs import Run
 
 _MOST_RAISED = "grad_cam_plus_plus"

@@ -25,9 +25,8 @@ from naspix.metrics import greedy_lerf
 from naspix.models import DEFAULT_MODEL, Classifier
 from naspix.paper.evaluations import METHODS, Question
 from naspix.paper.experiment import Drawing, Experiment, Shown, Work, sentences_on
-from naspix.paper.published import Table, Value
+from naspix.paper.published import FEWEST, Gains, Table, Told, Value, told, too_few
 from naspix.paper.segmentations import ALL_LEVELS, by_area, eight_bit, inside_boxes
-from naspix.paper.verdicts import FEWEST, Gains, Told, told, too_few
 from naspix.pipeline import RAW, Answers
 from naspix.plots.colours import unit_scale
 from naspix.runs import Kind, Row, Run

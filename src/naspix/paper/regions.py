@@ -20,7 +20,7 @@ from naspix import plots
 from naspix.paper.data import Conditions
 from naspix.paper.experiment import Drawing
 from naspix.paper.networks import PAPERS, TITLES
-from naspix.paper.published import Table, Value
+from naspix.paper.published import Gains, Table, Told, Value, told
 from naspix.paper.segmentations import (
     ALL_LEVELS,
     LAST_THREE,
@@ -38,7 +38,6 @@ from naspix.paper.segmentations import (
     mean,
     named_as,
 )
-from naspix.paper.verdicts import Gains, Told, told
 from naspix.plots.colours import saliency_scale
 from naspix.saliency import GradCAMPlusPlus
 from naspix.segmentation import NAS, SLIC, Felzenszwalb

@@ -26,7 +26,7 @@ from naspix.paper.bench import SECTIONS
 from naspix.paper.data import AtHand, Conditions, Source
 from naspix.paper.experiment import Drawing, Experiment, Shown, Work
 from naspix.paper.networks import PAPERS, TITLES, find_networks
-from naspix.paper.published import Table, Value
+from naspix.paper.published import Gains, Table, Told, Value, told
 from naspix.paper.segmentations import eight_bit
 from naspix.paper.timing import (
     Network,
@@ -42,7 +42,6 @@ from naspix.paper.timing import (
     stacked,
     usual_photos,
 )
-from naspix.paper.verdicts import Gains, Told, told
 from naspix.plots import draw_rates
 from naspix.runs import InProcess, Kind, Part, Run, Span, Worker
 from naspix.segmentation import NAS

@@ -26,7 +26,7 @@ from naspix.paper.data import Conditions, Source
 from naspix.paper.evaluations import Evaluated, Question, title_of_network
 from naspix.paper.experiment import Drawing, Experiment, Shown, Work, sentences_on, subruns
 from naspix.paper.networks import load_network
-from naspix.paper.published import Table, Value, published
+from naspix.paper.published import Gains, Table, Told, Value, Verdict, published, told
 from naspix.paper.segmentations import (
     ZOOM,
     Cut,
@@ -38,7 +38,6 @@ from naspix.paper.segmentations import (
     named_as,
     read_photos,
 )
-from naspix.paper.verdicts import Gains, Told, Verdict, told
 from naspix.pipeline import RAW
 from naspix.runs import Run
 from naspix.segmentation import NAS, ClassClusters
