@@ -43,6 +43,7 @@ NOT_RUN = {  # how a command begins -> why it is parsed alone
     "naspix evaluate wsol --dataset voc --root kangaroo": "wants photos of its own",
     "naspix explain cat.jpg --method lrp --method rise": "takes minutes",
     "naspix explain cat.jpg --model resnet18": "wants a file of weights",
+    "naspix explain clip.mp4": "wants a film that does not come with naspix",
     "naspix finetune --dataset": "wants a published data set, and takes minutes",
     "naspix reproduce": "takes minutes",
     "naspix serve": "serves until it is stopped",

@@ -94,6 +94,16 @@ def explain(
             show_default=False,
         ),
     ] = False,
+    film: Annotated[
+        bool,
+        Parameter(
+            help="The folder holds the frames of a film, in the order of their names.",
+            negative=(),
+            show_default=False,
+        ),
+    ] = False,
+    every: Annotated[int, Parameter(help="Of a film: only each so manieth frame.")] = 1,
+    most_frames: Annotated[int, Parameter(help="Of a film: no more frames than that.")] = 600,
     kind: Annotated[
         Literal["png", "svg", "pdf"],
         Parameter(
@@ -112,9 +122,11 @@ def explain(
 
     Writes pictures of each photo, report.html, results.json and ranking.csv into the output folder.
     The same command goes on where it was stopped, and the folder takes other methods, segmenters
-    and photos: what is there is used, what lacks is computed.
+    and photos: what is there is used, what lacks is computed. A video or an animated GIF becomes
+    explained.mp4, film.html and frames.csv.
     """
     from naspix import progress, registry
+    from naspix.films import explain_film, is_film
     from naspix.folders import PhotoSettings, explain_photos
 
     settings = PhotoSettings(
@@ -132,6 +144,15 @@ def explain(
         **vars(inputs),
         file_format=kind,
     )
+
+    if paths and len(paths) == 1 and (film or is_film(paths[0])):
+        with progress.progress_of_photos("explaining") as doing:
+            found = explain_film(
+                settings, paths[0], output, every=every, most_frames=most_frames, doing=doing
+            )
+        print(f"{found.n_frames} frames, {found.target}")  # noqa: T201 - a result
+        talk.say(f"see {output / 'film.html'}")
+        return 0
 
     def told(photo: Mapping[str, Any]) -> None:
         if "error" in photo:

@@ -229,6 +229,28 @@ class NAS:
             >>> torch.equal(first.tracks, second.tracks)
             True
         """
+        follow = self.follower()
+
+        def one(frame: Tensor) -> Segmentation:
+            if frame.ndim != 4 or len(frame) != 1:
+                raise InputError(
+                    f"a frame is an image (1, C, H, W), not {tuple(frame.shape)}; give one at a "
+                    "time"
+                )
+            activations = self.model.activations(frame, self.levels)
+            return follow(activations, self.size or (frame.shape[2], frame.shape[3]))
+
+        return map(one, frames)
+
+    def follower(self) -> Callable[[Sequence[Tensor], tuple[int, int]], Segmentation]:
+        """Return what `track` asks frame by frame, for activations that are at hand already.
+
+        It takes the activations ``(1, C, h, w)`` of a frame and its height and width, and is for
+        one film.
+
+        Raises:
+            InputError: The algorithm is Ward's.
+        """
         if self.algorithm != "kmeans":
             raise InputError("frames are tracked by k-means; make NAS with algorithm='kmeans'")
         tracker = Tracker(
@@ -240,24 +262,19 @@ class NAS:
             connectivity=self.connectivity,
             min_size=self.min_size,
         )
-        return (self._next(tracker, frame) for frame in frames)
 
-    def _next(self, tracker: Tracker, frame: Tensor) -> Segmentation:
-        if frame.ndim != 4 or len(frame) != 1:
-            raise InputError(
-                f"a frame is an image (1, C, H, W), not {tuple(frame.shape)}; give one at a time"
+        def follow(activations: Sequence[Tensor], size: tuple[int, int]) -> Segmentation:
+            with torch.autocast(activations[0].device.type, enabled=False), torch.no_grad():
+                clusters, superpixels, tracks = tracker(self._features(activations, size))
+            return Segmentation(
+                clusters,
+                superpixels,
+                source=repr(self),
+                connectivity=self.connectivity,
+                tracks=tracks,
             )
-        activations = self.model.activations(frame, self.levels)
-        size = self.size or (frame.shape[2], frame.shape[3])
-        with torch.autocast(frame.device.type, enabled=False), torch.no_grad():
-            clusters, superpixels, tracks = tracker(self._features(activations, size))
-        return Segmentation(
-            clusters,
-            superpixels,
-            source=repr(self),
-            connectivity=self.connectivity,
-            tracks=tracks,
-        )
+
+        return follow
 
     def as_lime(self, *, input_size: tuple[int, int] | None = None) -> ArraySegmenter:
         """Return this segmenter as the ``segmentation_fn`` of LIME's ``LimeImageExplainer``.
