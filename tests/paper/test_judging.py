@@ -15,7 +15,7 @@ import naspix
 from naspix.errors import InputError
 from naspix.evaluation.scores import Score
 from naspix.evaluation.tables import title_of
-from naspix.paper import maps, networks, running
+from naspix.paper import data, maps, running
 from naspix.paper.data import AtHand, Conditions, views
 from naspix.paper.evaluations import METHODS
 from naspix.paper.experiment import subruns
@@ -64,7 +64,7 @@ def test_each_says_what_it_ran_on_and_is_drawn_again_from_records_alone(
     output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("naspix.models.loading.load_model", refuse)
-    monkeypatch.setattr(networks, "load_model", refuse)
+    monkeypatch.setattr(data, "load_model", refuse)
     for name in JUDGED:
         folder = output / name
         before = {f.name: f.read_bytes() for kind in _DRAWN for f in folder.glob(kind)}

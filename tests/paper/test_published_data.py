@@ -15,7 +15,7 @@ from naspix.datasets import CUB200
 from naspix.errors import NaspixWarning
 from naspix.models.recipes import recipe_of
 from naspix.models.saved import save_model
-from naspix.paper import networks, running, segmentations
+from naspix.paper import data, running, segmentations
 from naspix.paper.data import Conditions
 from naspix.paper.experiment import subruns
 from naspix.paper.localisation import LocalisationTable
@@ -106,8 +106,8 @@ def test_weights_without_names_are_those_of_as_many_classes(root: Path) -> None:
     file = root / BIRDS / "model.safetensors"
     alone = Conditions(weights={"resnet18": (str(root / STL10), str(file))})
     birds = CUB200(root / "data").categories
-    assert networks.find_networks(["resnet18"], alone, birds)["weights"] == {"resnet18": str(file)}
+    assert data.find_networks(["resnet18"], alone, birds)["weights"] == {"resnet18": str(file)}
     with pytest.warns(NaspixWarning, match=r"resnet18=.* none .* \(lynx, wolf, ...\)"):
-        found = networks.find_networks(["resnet18"], alone, ("lynx", "wolf"))
+        found = data.find_networks(["resnet18"], alone, ("lynx", "wolf"))
     assert found["weights"] == {"resnet18": str(root / STL10)}
     assert found["foreign"] == ["resnet18"]

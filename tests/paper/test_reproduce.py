@@ -27,7 +27,7 @@ from naspix.errors import (
 )
 from naspix.models.recipes import recipe_of
 from naspix.models.saved import save_model
-from naspix.paper import networks, run_times, running, segmentations
+from naspix.paper import data, run_times, running, segmentations
 from naspix.paper.appendix import Figure7
 from naspix.paper.data import AtHand, Conditions
 from naspix.paper.published import published
@@ -110,7 +110,7 @@ def test_it_is_drawn_again_from_records_alone(done, monkeypatch):
         raise AssertionError("a network was loaded")
 
     monkeypatch.setattr("naspix.models.loading.load_model", refuse)
-    monkeypatch.setattr(networks, "load_model", refuse)
+    monkeypatch.setattr(data, "load_model", refuse)
     running.render(done)
     assert _drawn(done) == before
 
@@ -154,10 +154,10 @@ def test_clusters_are_numbered_by_area_and_named_by_place():
 
 def test_weights_that_cannot_be_meant_are_refused(tmp_path):
     with pytest.raises(UnknownNameError, match=r"did you mean .*'resnet18'"):
-        networks.find_networks(["resnet18"], Conditions(weights={"resnet": "x"}))
+        data.find_networks(["resnet18"], Conditions(weights={"resnet": "x"}))
     gone = str(tmp_path / "gone.pth")
     with pytest.raises(WeightsError, match="there is no weights file"):
-        networks.find_networks(["resnet18"], Conditions(weights={"resnet18": gone}))
+        data.find_networks(["resnet18"], Conditions(weights={"resnet18": gone}))
 
 
 def test_a_checkpoint_of_another_network_is_refused(tmp_path):
@@ -166,17 +166,17 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path):
     save_model(tmp_path, described, model.network.state_dict())
     given = Conditions(weights={"resnet18": str(tmp_path)})
     with pytest.raises(WeightsError, match=r"resnet18=.* holds a efficientnet_lite0"):
-        networks.find_networks(["resnet18"], given)
+        data.find_networks(["resnet18"], given)
 
 
 def test_weights_that_are_given_are_used_and_named(tmp_path):
     file = tmp_path / "birds.pth"
     torch.save(naspix.load_model("resnet18", weights=None).network.state_dict(), file)
     given = Conditions(weights={"resnet18": str(file), "vgg16": "skip"}, quick=True)
-    found = networks.find_networks(["resnet18"], given)
-    assert list(networks.load_networks(found, "cpu")) == ["resnet18"]
-    assert networks.sentence_on(found) == "ResNet18 with the weights in birds.pth."
-    both = networks.find_networks(["vgg16", "resnet18"], given)
+    found = data.find_networks(["resnet18"], given)
+    assert list(data.load_networks(found, "cpu")) == ["resnet18"]
+    assert data.sentence_on(found) == "ResNet18 with the weights in birds.pth."
+    both = data.find_networks(["vgg16", "resnet18"], given)
     assert both["missing"] == {"vgg16": "left out as asked"}
     assert list(both["weights"]) == ["resnet18", "efficientnet_lite0"]
 

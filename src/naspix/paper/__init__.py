@@ -10,6 +10,6 @@
     localisation   tables 3, 4             boxes around objects (`evaluations`)
     run_times      table 5                 images a second (`timing`, `bench`)
 
-`data` and `networks` find what there is to run on, `published` has the paper's numbers and claims,
-and the rule by which these hold or not.
+`data` finds pictures and networks to run on, `published` has the paper's numbers and claims, and
+the rule by which these hold or not.
 """

@@ -9,9 +9,8 @@ import numpy as np
 from jaxtyping import Int64
 
 from naspix import plots
-from naspix.paper.data import Conditions
+from naspix.paper.data import PAPERS, TITLES, Conditions
 from naspix.paper.experiment import Drawing
-from naspix.paper.networks import PAPERS, TITLES
 from naspix.paper.published import FEWEST, Gains, Table, Told, Value, told, too_few
 from naspix.paper.segmentations import (
     ALL_LEVELS,

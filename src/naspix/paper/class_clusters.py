@@ -24,9 +24,8 @@ from naspix.files import write_whole, written
 from naspix.metrics import clever_hans_audit, cluster_saliency
 from naspix.metrics.per_cluster import ClusterSaliency
 from naspix.models import Classifier
-from naspix.paper.data import Conditions, Source
+from naspix.paper.data import Conditions, Source, load_network
 from naspix.paper.experiment import Work
-from naspix.paper.networks import load_network
 from naspix.paper.segmentations import agreement, eight_bit
 from naspix.saliency import GradCAMPlusPlus
 from naspix.segmentation import ClassClustering, ClassClusters
@@ -158,10 +157,7 @@ def _batches(model: Classifier, photos: Sequence[np.ndarray]) -> Iterator[Float[
 
 
 def _chosen(
-    clusters: ClassClusters,
-    model: Classifier,
-    photos: Sequence[np.ndarray],
-    conditions: Conditions,
+    clusters: ClassClusters, model: Classifier, photos: Sequence[np.ndarray], conditions: Conditions
 ) -> tuple[int, str]:
     """The cluster that is followed, and why that one."""
     if conditions.cluster is not None:

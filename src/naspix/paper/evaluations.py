@@ -19,9 +19,8 @@ from naspix.evaluation.settings import EvaluationSettings, Task, fingerprint
 from naspix.evaluation.tables import FIGURES, asked_instead, setting_title, title_of
 from naspix.files import written
 from naspix.models.saved import is_saved
-from naspix.paper.data import Conditions, Source
+from naspix.paper.data import TITLES, Conditions, Source
 from naspix.paper.experiment import Experiment, Work, sentences_on, subruns
-from naspix.paper.networks import TITLES
 from naspix.paper.published import Table, Value, published
 from naspix.pipeline import RAW
 from naspix.runs import Run, read_run

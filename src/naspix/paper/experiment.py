@@ -26,8 +26,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
-from naspix.paper.data import Conditions, Source
-from naspix.paper.networks import find_networks, sentence_on
+from naspix.paper.data import Conditions, Source, find_networks, sentence_on
 from naspix.paper.published import Table, Told, Verdict, published
 from naspix.runs import Engine, MakeWorker, OpenRun, Run, carry_out, read_run
 from naspix.runs.file import STORE

@@ -187,13 +187,9 @@ def _papers_form(network: str, run: Run) -> Table:
     marked: set[tuple[int, int]] = set()
     for method in dict.fromkeys(name for name, _ in areas):
         several = {s: area.to_numpy(copy=True) for (m, s), area in areas.items() if m == method}
-        best: tuple[str, ...] = ()
-        if (
-            method != GREEDY
-            and len(several) > 1
-            and np.isfinite(list(several.values())).all(0).any()
-        ):
-            best = compare(several).as_good_as_best
+        some_in_all = np.isfinite(list(several.values())).all(0).any()
+        is_compared = some_in_all and method != GREEDY and len(several) > 1
+        best = compare(several).as_good_as_best if is_compared else ()
         for segmenter, area in several.items():
             if segmenter in best:
                 marked.add((len(rows), 2))

@@ -14,14 +14,7 @@ from torch import nn
 
 from naspix.errors import NaspixError
 from naspix.models import wrap_model
-from naspix.paper.timing import (
-    Case,
-    Network,
-    Plan,
-    Record,
-    interleaved,
-    photos_at,
-)
+from naspix.paper.timing import Case, Network, Plan, Record, interleaved, photos_at
 from naspix.segmentation import NAS
 
 _MEGABYTE = 1e6

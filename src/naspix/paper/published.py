@@ -109,7 +109,6 @@ class Entry:
     Attributes:
         name: The experiment's.
         number: Such as "table 5".
-        section: Where the paper speaks of it.
         words: What has to be known to read its numbers: what they are measured on, their unit.
         n_keys: How many columns name a row; the others are numbers.
         columns: Headings; none for a figure.
@@ -119,7 +118,6 @@ class Entry:
 
     name: str
     number: str
-    section: str
     words: str
     n_keys: int
     columns: tuple[str, ...]
@@ -205,7 +203,6 @@ def published(name: str) -> Entry:
     return Entry(
         name=name,
         number=content["number"],
-        section=content["section"],
         words=content["words"],
         n_keys=content.get("keys", 0),
         columns=columns,
@@ -262,11 +259,7 @@ class Interval:
 
 
 def told(
-    parts: Mapping[str, Gains],
-    words: str,
-    *,
-    unit: str = "points",
-    scale: float = 100.0,
+    parts: Mapping[str, Gains], words: str, *, unit: str = "points", scale: float = 100.0
 ) -> Told:
     """The verdict by Wilcoxon's test, with its numbers; where it is open, how many would tell.
 

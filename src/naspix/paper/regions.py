@@ -17,9 +17,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from naspix import plots
-from naspix.paper.data import Conditions
+from naspix.paper.data import PAPERS, TITLES, Conditions
 from naspix.paper.experiment import Drawing
-from naspix.paper.networks import PAPERS, TITLES
 from naspix.paper.published import Gains, Table, Told, Value, told
 from naspix.paper.segmentations import (
     ALL_LEVELS,

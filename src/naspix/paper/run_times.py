@@ -23,9 +23,8 @@ from naspix.machine import this_machine
 from naspix.metrics import compare
 from naspix.models import DEFAULT_MODEL
 from naspix.paper.bench import SECTIONS
-from naspix.paper.data import AtHand, Conditions, Source
+from naspix.paper.data import PAPERS, TITLES, AtHand, Conditions, Source, find_networks
 from naspix.paper.experiment import Drawing, Experiment, Shown, Work
-from naspix.paper.networks import PAPERS, TITLES, find_networks
 from naspix.paper.published import Gains, Table, Told, Value, told
 from naspix.paper.segmentations import eight_bit
 from naspix.paper.timing import (

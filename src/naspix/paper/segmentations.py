@@ -23,9 +23,8 @@ from naspix.errors import DeviceError, NaspixError, OutputError
 from naspix.images import read_images
 from naspix.machine import this_machine
 from naspix.models import DEFAULT_MODEL, Classifier
-from naspix.paper.data import Conditions, Source
+from naspix.paper.data import Conditions, Source, load_networks
 from naspix.paper.experiment import Drawing, Experiment, Shown, Work, sentences_on
-from naspix.paper.networks import load_networks
 from naspix.paper.published import Table
 from naspix.runs import Failure, Kind, Part, Run, Span, Worker
 from naspix.segmentation import Consensus, Segmentation
@@ -312,11 +311,7 @@ class KeptPhoto:
         return plots.photo_picture(self.image, zoom=ZOOM)
 
     def coloured(
-        self,
-        cut: KeptCut,
-        clusters: Int64[np.ndarray, "H W"] | None = None,
-        *,
-        lined: bool = True,
+        self, cut: KeptCut, clusters: Int64[np.ndarray, "H W"] | None = None, *, lined: bool = True
     ) -> UInt8[np.ndarray, "y x 3"]:
         """A cut's clusters in colours, with boundaries unless these would be all that one sees.
 
@@ -448,11 +443,7 @@ def mean(values: Iterable[float]) -> float:
 
 
 def grids(
-    name: str,
-    title: str,
-    photos: Sequence[KeptPhoto],
-    columns: Sequence[str],
-    words: str,
+    name: str, title: str, photos: Sequence[KeptPhoto], columns: Sequence[str], words: str
 ) -> list[Drawing]:
     """A figure a photo: rows by columns, with colours that go from row to row."""
     drawings = []

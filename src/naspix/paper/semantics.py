@@ -22,10 +22,9 @@ from naspix.files import write_png, written
 from naspix.metrics import saliency_by_cluster
 from naspix.metrics.per_cluster import ClusterSaliency
 from naspix.paper.class_clusters import Fitted, fit_class, pictures_of
-from naspix.paper.data import Conditions, Source
+from naspix.paper.data import Conditions, Source, load_network
 from naspix.paper.evaluations import Evaluated, Question, title_of_network
 from naspix.paper.experiment import Drawing, Experiment, Shown, Work, sentences_on, subruns
-from naspix.paper.networks import load_network
 from naspix.paper.published import Gains, Table, Told, Value, Verdict, published, told
 from naspix.paper.segmentations import (
     ZOOM,

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from naspix.errors import InputError
 from naspix.models import DEFAULT_MODEL, Classifier, expand_paths, load_model, read_images
-from naspix.paper.networks import load_network
+from naspix.paper.data import load_network
 from naspix.segmentation import NAS
 
 Item = TypeVar("Item")
