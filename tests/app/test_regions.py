@@ -91,3 +91,12 @@ def test_a_tree_is_built_once_and_its_cuts_nest(model):
         pairs = torch.stack([finer.clusters.flatten(), coarser.clusters.flatten()]).unique(dim=1)
         assert pairs.shape[1] == len(finer.clusters.unique())  # each lies in one of the coarser
         coarser = finer
+
+
+def test_fragments_rank_last_so_that_a_list_without_them_has_no_gaps() -> None:
+    labels = torch.zeros(1, 64, 64, dtype=torch.int64)
+    labels[0, :, 32:] = 1
+    labels[0, 0, 0] = 2  # below 0.1 % of the frame, and the most salient
+    heat = torch.tensor([1.0, 2.0, 9.0])[labels]
+    found = described(Segmentation(labels, labels), heat)
+    assert found["rank"] == [2, 1, 3]

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from naspix.models import Classifier
 from naspix.plots import Scale, cluster_colours, saliency_picture, saliency_scale
+from naspix.report.regions import LEAST_SHARE
 from naspix.segmentation import NAS, Segmentation
 
 Algorithm = Literal["kmeans", "ward"]
@@ -118,6 +119,7 @@ def described(segmentation: Segmentation, saliency: Float[Tensor, "1 H W"]) -> d
     means = mean_saliency(segmentation, saliency)
     scale = pooled_scale(means[labels], signed=bool(saliency.min() < 0))
     heat = saliency_picture(means[None], scale)[0]
+    listed = np.where(areas >= LEAST_SHARE * labels.size, means, -np.inf)  # fragments come last
     return {
         "runs": run_lengths(labels),
         "n": len(areas),
@@ -125,7 +127,7 @@ def described(segmentation: Segmentation, saliency: Float[Tensor, "1 H W"]) -> d
         "area": (areas / labels.size).round(6).tolist(),
         "cluster": clusters.ravel()[first].tolist(),
         "saliency": means.tolist(),
-        "rank": ranks(means).tolist(),
+        "rank": ranks(listed).tolist(),
         "middle": _middles(labels),
         "colours": hex_colours(cluster_colours(int(clusters.max()) + 1)),
         "heat": hex_colours(heat),

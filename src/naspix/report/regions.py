@@ -15,14 +15,14 @@ from naspix.metrics import RegionSet
 from naspix.report.record import PhotoExplanation
 from naspix.superpixelify import RankedSuperpixel
 
-_LEAST_SHARE = 0.001  # of the frame; below it a superpixel is a fragment
+LEAST_SHARE = 0.001  # of the frame; below it a superpixel is a fragment
 _TOLERANCE = 0.75  # pixels by which a drawn outline may be off
 _NAMED = 6  # regions that a sentence lists
 
 
 def without_fragments(ranking: Sequence[RankedSuperpixel], n_pixels: int) -> list[RankedSuperpixel]:
     """The superpixels that are no fragments, in their order."""
-    return [one for one in ranking if one.area >= _LEAST_SHARE * n_pixels]
+    return [one for one in ranking if one.area >= LEAST_SHARE * n_pixels]
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def half_of(regions: Iterable[tuple[int, int, float]], n_pixels: int) -> Half:
     speaking = [
         (label, area, area * mean)
         for label, area, mean in regions
-        if mean > 0 and area >= _LEAST_SHARE * n_pixels
+        if mean > 0 and area >= LEAST_SHARE * n_pixels
     ]
     wanted, held, labels, covered = sum(mass for *_, mass in speaking) / 2, 0.0, [], 0
     for label, area, mass in speaking:
