@@ -52,7 +52,10 @@ class Address:
         host = self.host.strip("[]")
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
-            return socket.create_server((host, self.port), family=family)
+            listening = socket.create_server((host, self.port), family=family)
+            # what is accepted inherits it; else an answer's body waits 40 ms for its head's receipt
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return listening
         except OSError as error:
             raise InputError(
                 f"port {self.port} of {self.host} cannot be used ({error}); choose another "

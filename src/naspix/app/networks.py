@@ -80,9 +80,9 @@ class Networks:
                 self._loaded[name] = model
             return self._loaded[name]
 
-    def loaded(self, name: str) -> Classifier | None:
-        """The network of that name, if it has been loaded."""
-        return self._loaded.get(name)
+    def loaded(self, name: str | None = None) -> Classifier | None:
+        """The network of that name, or the first, if it has been loaded."""
+        return self._loaded.get(self.names[0] if name is None else name)
 
     def line(self, name: str) -> str:
         """The Python line that loads it."""

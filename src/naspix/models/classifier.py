@@ -549,8 +549,10 @@ class Classifier(nn.Module):
         """Name, size, classes and levels, for ``repr``."""
         height, width = self.input_size
         classes = "unknown" if self._n_classes is None else self._n_classes
-        families = list(family_levels(self.network))
-        names = self._levels or (families[0] if _in_one_place(families) else None)
+        names = self._levels
+        if names is None:  # told from names alone where these leave no doubt
+            families = list(family_levels(self.network))
+            names = families[0] if _in_one_place(families) else None
         levels = "found when first needed" if names is None else ", ".join(names)
         return (
             f"{self.name}, {self.in_channels} x {height} x {width}, classes: {classes}, "

@@ -1,5 +1,9 @@
 """Requests that wait pass the network together: one thread computes, a batch at a time.
 
+The network runs in that thread alone, and no other computes with several: OpenMP, by which torch
+computes on a CPU, keeps threads for each thread that asks it, and once these are more than the
+processors it lets them sleep between any two operations, which makes a small network half as fast.
+
 Items of one kind are answered by one call. What nobody waits for any more is dropped before its
 turn, and ends at the network's next forward where a batch has nobody left.
 """
@@ -12,6 +16,8 @@ from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
+
+import torch
 
 from naspix.errors import NaspixError
 from naspix.models import Classifier
@@ -78,6 +84,7 @@ class Batcher:
         self._computing: list[Waiting] = []
         self._seconds_an_item = 0.1
         self._closed = False
+        self._n_threads = torch.get_num_threads()
         self._thread = threading.Thread(target=self._work, name="naspix-batches", daemon=True)
         self._thread.start()
 
@@ -139,6 +146,7 @@ class Batcher:
         self._thread.join(5)
 
     def _work(self) -> None:
+        torch.set_num_threads(self._n_threads)  # of this thread
         while True:
             with self._changed:
                 self._computing = []

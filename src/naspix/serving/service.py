@@ -15,10 +15,13 @@ import binascii
 import json
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from naspix.errors import ImageError, InputError, MissingExtraError, NaspixError
 
@@ -116,11 +119,24 @@ class Service:
         waiting = prometheus_client.Gauge("naspix_waiting", "Requests that wait.", **metric)
         waiting.set_function(lambda: self._batcher.n_waiting)
         networks.watch = self._batcher.watching
+        self._readers = ThreadPoolExecutor(2, "naspix-reader", initializer=_compute_alone)
         self.app = self._application()
+
+    def load(self, name: str | None = None) -> Future[Classifier]:
+        """A network, loaded and asked what its scores mean, by the thread that computes."""
+
+        def load(names: Sequence[str | None]) -> list[Classifier]:
+            models = [self._networks.load(one) for one in names]
+            for model in models:
+                model.scores  # noqa: B018 - found out once
+            return models
+
+        return self._batcher.submit(("load", name), name, load).result
 
     def close(self) -> None:
         """End what is under way, and leave the networks as they came."""
         self._batcher.close()
+        self._readers.shutdown(wait=False, cancel_futures=True)
         self._networks.close()
 
     def _application(self) -> FastAPI:
@@ -221,7 +237,11 @@ class Service:
         try:
             question, content, name = await _read(kind, request)
             question.check()
-            model, picture = await asyncio.to_thread(self._prepare, question, content, name)
+            model = self._networks.loaded(question.model)
+            if model is None:
+                model = await asyncio.wrap_future(self.load(question.model))
+            read = self._readers.submit(self._picture, model, question, content, name)
+            picture = await asyncio.wrap_future(read)
             waiting = self._batcher.submit(
                 (question.model_dump_json(), tuple(picture.image.shape)),
                 picture,
@@ -252,9 +272,8 @@ class Service:
                 kind_of = type(error).__name__
                 return _error(500, f"this should not have happened ({kind_of})")
 
-    def _prepare(self, question: Question, content: bytes, name: str) -> tuple[Classifier, Picture]:
-        """The network, loaded, and the photo as it takes it."""
-        model = self._networks.load(question.model)
+    def _picture(self, model: Classifier, question: Question, content: bytes, name: str) -> Picture:
+        """The photo as the network takes it."""
         limits = self._settings.limits
         with uploaded(content, limits, name) as picture:
             size = picture.height, picture.width
@@ -262,7 +281,12 @@ class Service:
                 size = size[::-1]
             image = model.load_images([picture], question.resize, max_pixels=limits.n_pixels)
         fitted = model.fitting(size, question.resize)
-        return model, Picture(image, "" if fitted is None else fitted.told(size))
+        return Picture(image, "" if fitted is None else fitted.told(size))
+
+
+def _compute_alone() -> None:
+    """Let torch compute in this thread without others; see `batching.py`."""
+    torch.set_num_threads(1)
 
 
 def serve(
@@ -286,7 +310,7 @@ def serve(
     with address.listen() as listening:
         service = Service(networks, settings)
         try:
-            networks.load().scores  # noqa: B018 - what they mean is found out before it is asked
+            service.load().result()
             config = uvicorn.Config(
                 service.app,
                 log_level="warning",
