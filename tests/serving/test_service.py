@@ -7,6 +7,7 @@ import io
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -219,6 +220,20 @@ def test_a_full_queue_and_a_time_limit(model: naspix.Classifier) -> None:
         ends = time.monotonic() + 10  # what was ended gives its place up at its next forward
         while client.form("/v1/segment", png(CAT))[0] != 200:
             assert time.monotonic() < ends
+
+
+def test_who_sends_slowly_is_ended_and_keeps_nobody_out(model: naspix.Classifier) -> None:
+    settings = ServiceSettings(most_waiting=1, most_together=1, seconds=2.0)
+    with started(settings, model) as client:
+        slow = [socket.create_connection(("127.0.0.1", client.port)) for _ in range(5)]
+        head = b"POST /v1/segment HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n"
+        for one in slow:
+            one.sendall(head + b"Content-Type: application/json\r\n\r\n{")
+        answers = sorted(one.recv(12) for one in slow)
+        for one in slow:
+            one.close()
+        assert answers == [b"HTTP/1.1 408"] * 3 + [b"HTTP/1.1 429"] * 2
+        assert client.form("/v1/segment", png(CAT))[0] == 200
 
 
 def test_models_and_openapi(client: Client) -> None:

@@ -110,9 +110,9 @@ def picture_of(
         >>> wide = np.zeros((100, 400, 3), np.uint8)
         >>> picture = picture_of(wide, model, name="wide", code="wide")
         >>> picture.told
-        'the middle 100 x 100 of 400 x 100 pixels, at 224 x 224'
+        'the middle 88 x 88 of 400 x 100 pixels, at 224 x 224'
         >>> picture.frame
-        (0.375, 0.0, 0.25, 1.0)
+        (0.390625, 0.0625, 0.21875, 0.875)
         >>> picture_of(wide, model, name="wide", code="wide", fitting="squash").frame
         (0.0, 0.0, 1.0, 1.0)
     """

@@ -3,7 +3,7 @@
 Arrays in, arrays of eight bits out; `written` makes an H.264 film of them that browsers play.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -26,8 +26,7 @@ class Strip:
     """The classes' probabilities over the film, drawn once, with a line at the frame.
 
     Args:
-        probabilities: ``(frames, classes)``, 0 to 1.
-        names: Of the classes.
+        curves: Class -> its probability in each frame, 0 to 1.
         seconds: Of the frames.
         width: In pixels.
         are_probabilities: Whether they are; else the axis is free.
@@ -35,8 +34,7 @@ class Strip:
 
     def __init__(
         self,
-        probabilities: Float[np.ndarray, "F C"],
-        names: Sequence[str],
+        curves: Mapping[str, Float[np.ndarray, " F"]],
         seconds: Sequence[float],
         width: int,
         *,
@@ -48,7 +46,7 @@ class Strip:
         figure = Figure(figsize=(width / 100, _STRIP / 100), dpi=100, facecolor="white")
         canvas: Any = FigureCanvasAgg(figure)
         axes = figure.add_axes((0.06, 0.18, 0.68, 0.74))
-        for name, values in zip(names, probabilities.T, strict=True):
+        for name, values in curves.items():
             axes.plot(seconds, values, label=name, linewidth=1.6)
         axes.set_xlim(seconds[0], max(seconds[-1], seconds[0] + 1e-3))
         if are_probabilities:

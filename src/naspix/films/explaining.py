@@ -5,6 +5,7 @@ class and the colours' scale; the second explains frame by frame. Memory is that
 """
 
 import csv
+import io
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -30,8 +31,11 @@ from naspix.pipeline import Pipeline
 from naspix.report import RunRecord
 from naspix.report.pages import render
 from naspix.report.record import made_by
+from naspix.segmentation import NAS, Segmentation
 from naspix.superpixelify import superpixelify
 from naspix.targets import as_given
+
+Doing = Callable[[float, int, str], None]
 
 FILM, PAGE, TABLE = "explained.mp4", "film.html", "frames.csv"
 _N_CURVES = 5
@@ -61,7 +65,7 @@ def explain_film(
     *,
     every: int = 1,
     most_frames: int = 600,
-    doing: Callable[[float, int, str], None] = lambda done, total, step: None,
+    doing: Doing = lambda done, total, step: None,
 ) -> ExplainedFilm:
     """Explain a film, by one method over NAS, and write it with a table of its frames and a page.
 
@@ -90,90 +94,56 @@ def explain_film(
     if settings.tiles or settings.contrast or settings.greedy or settings.sets:
         raise InputError("films know no tiles, contrasts, greedy orders or sets; leave them out")
     film = Film(Path(path), every=every, most=most_frames)
-    folder = Path(output)
     model = settings.load()
     (method,) = settings.make_methods(model).values()
     nas = settings.make_segmenters(model)["nas"]
-
-    scores, seen = [], 0
-    for images in _batches(model, film, settings):
-        with torch.no_grad():
-            scores.append(model.scores.probabilities(model(images).cpu().double()))
-        seen += len(images)
-        doing(0, seen, "reading the film")
-    if not scores:
-        raise InputError(f"there is no frame in {os.fspath(film.path)!r}")
-    probabilities = torch.cat(scores).numpy()
-    given = settings.target[0] if isinstance(settings.target, tuple) else settings.target
+    probabilities = _probabilities(model, film, settings, doing)
     means = probabilities.mean(0)
+    given = settings.target[0] if isinstance(settings.target, tuple) else settings.target
     target = int(means.argmax()) if given is None else model.find_class(given)
-    shown = _shown_classes(probabilities, target)
-    names = [model.category(index) for index in shown]
-    rate, n_frames = film.rate, len(probabilities)
-    seconds = [number / rate for number in range(n_frames)]
-
-    levels = model.level_names(nas.levels)
-    ask = Pipeline(model, {"method": method}, levels=levels)
-    scale = _scale(ask, nas, model, film, settings, probabilities[:, target], target)
-    follow = nas.follower()
-    strip: Strip | None = None
-    rows: list[dict[str, Any]] = []
-    with written(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        part = folder / f".{FILM}.part"
+    ask = Pipeline(model, {"method": method}, levels=model.level_names(nas.levels))
+    of_film = _OfFilm(film, settings, model, nas, ask, target)
+    order = means.argsort()[::-1][:_N_CURVES]
+    found = ExplainedFilm(
+        Path(output),
+        len(probabilities),
+        model.category(target),
+        tuple((model.category(int(index)), float(means[index])) for index in order),
+    )
+    scale = of_film.scale(int(probabilities[:, target].argmax()))
+    with written(found.folder):
+        found.folder.mkdir(parents=True, exist_ok=True)
+        part = found.folder / f".{FILM}.part"
         try:
-            with film_written(part, rate) as add:
-                for number, image in enumerate(_frames(model, film, settings)):
-                    regions, pooled = _explained(ask, follow, model, image, target)
-                    labels = regions.superpixels[0].cpu().numpy()
-                    if strip is None:
-                        width = width_of(labels.shape)
-                        strip = Strip(
-                            probabilities[:, shown],
-                            names,
-                            seconds,
-                            width,
-                            are_probabilities=model.scores.are_probabilities,
-                        )
-                    picture = _array(model, image)
-                    add(frame_picture(picture, labels, pooled, scale, strip.at(number)))
-                    values = probabilities[number]
-                    best = int(values.argmax())
-                    means_of = np.bincount(labels.ravel(), pooled.ravel()) / np.bincount(
-                        labels.ravel()
-                    )
-                    tracks = regions.tracks.numpy()
-                    rows.append(
-                        {
-                            "frame": number * every,
-                            "seconds": round(seconds[number], 3),
-                            "predicted": model.category(best),
-                            "probability": float(values[best]),
-                            "target_probability": float(values[target]),
-                            "n_superpixels": len(tracks),
-                            "most_salient": int(tracks[means_of.argmax()]),
-                            **{
-                                f"p_{name}": float(values[index])
-                                for name, index in zip(names, shown, strict=True)
-                            },
-                        }
-                    )
-                    doing(number + 1, n_frames, "explaining")
-            part.replace(folder / FILM)
+            rows = of_film.write(part, probabilities, scale, doing)
+            part.replace(found.folder / FILM)
         finally:
             part.unlink(missing_ok=True)
-        order = means.argsort()[::-1][:_N_CURVES]
-        found = ExplainedFilm(
-            folder,
-            n_frames,
-            model.category(target),
-            tuple((model.category(int(index)), float(means[index])) for index in order),
-        )
-        with write_whole(folder / TABLE) as file:
+        with write_whole(found.folder / TABLE) as file:
             file.write(_csv(rows))
-        with write_whole(folder / PAGE) as file:
-            file.write(_page(found, film, settings, rows, rate, model, scale).encode())
+        with write_whole(found.folder / PAGE) as file:
+            file.write(of_film.page(found, rows, scale).encode())
     return found
+
+
+def _probabilities(
+    model: Classifier, film: Film, settings: PhotoSettings, doing: Doing
+) -> Float[np.ndarray, "F n_classes"]:
+    """What the network sees in each frame.
+
+    Raises:
+        InputError: There is no frame.
+    """
+    found: list[Tensor] = []
+    frames = _frames(model, film, settings)
+    while some := list(islice(frames, batch_size_on(model.device, None))):
+        with torch.no_grad():
+            scores = model(torch.cat(some))
+        found.append(model.scores.probabilities(scores.cpu().double()))
+        doing(0, sum(map(len, found)), "reading the film")
+    if not found:
+        raise InputError(f"there is no frame in {os.fspath(film.path)!r}")
+    return torch.cat(found).numpy()
 
 
 def _frames(
@@ -185,97 +155,123 @@ def _frames(
         yield model.load_images([frame], resize, max_pixels=settings.max_pixels)
 
 
-def _batches(
-    model: Classifier, film: Film, settings: PhotoSettings
-) -> Iterator[Float[Tensor, "B C H W"]]:
-    frames = _frames(model, film, settings)
-    while some := list(islice(frames, batch_size_on(model.device, None))):
-        yield torch.cat(some)
+@dataclass(frozen=True)
+class _OfFilm:
+    """A film, and who is asked about it.
 
+    Attributes:
+        film: The film.
+        settings: What is asked.
+        model: The network.
+        nas: Cuts.
+        ask: Asks the network for a frame's map and activations at once.
+        target: The class that is explained.
+    """
 
-def _explained(
-    ask: Pipeline, follow: Any, model: Classifier, image: Tensor, target: int
-) -> tuple[Any, Float[np.ndarray, "H W"]]:
-    """A frame's regions, under their lasting numbers, and its map pooled over them."""
-    found = ask(image, as_given(torch.tensor([target], device=model.device)))
-    maps = [found.activations[level] for level in ask.levels]
-    regions = follow(maps, (image.shape[2], image.shape[3]))
-    heat = superpixelify(found.raw["method"], regions.superpixels)[0]
-    return regions, heat.cpu().float().numpy()
+    film: Film
+    settings: PhotoSettings
+    model: Classifier
+    nas: NAS
+    ask: Pipeline
+    target: int
 
+    def explained(
+        self, image: Tensor, follow: Callable[..., Segmentation]
+    ) -> tuple[Segmentation, Float[np.ndarray, "H W"]]:
+        """A frame's regions, under their lasting numbers, and its map pooled over them."""
+        target = torch.tensor([self.target], device=self.model.device)
+        found = self.ask(image, as_given(target))
+        maps = [found.activations[level] for level in self.ask.levels]
+        regions = follow(maps, (image.shape[2], image.shape[3]))
+        heat = superpixelify(found.raw["method"], regions.superpixels)[0]
+        return regions, heat.cpu().float().numpy()
 
-def _scale(
-    ask: Pipeline,
-    nas: Any,
-    model: Classifier,
-    film: Film,
-    settings: PhotoSettings,
-    of_target: Float[np.ndarray, " F"],
-    target: int,
-) -> plots.Scale:
-    """The colours of the frame in which the class is likeliest, for all frames."""
-    best = int(of_target.argmax())
-    image = next(islice(_frames(model, film, settings), best, None))
-    _, pooled = _explained(ask, nas.follower(), model, image, target)
-    return plots.saliency_scale(pooled, outliers=0.01)
+    def scale(self, number: int) -> plots.Scale:
+        """The colours of one frame, for all."""
+        image = next(islice(_frames(self.model, self.film, self.settings), number, None))
+        _, pooled = self.explained(image, self.nas.follower())
+        return plots.saliency_scale(pooled, outliers=0.01)
 
+    def write(
+        self,
+        path: Path,
+        probabilities: Float[np.ndarray, "F n_classes"],
+        scale: plots.Scale,
+        doing: Doing,
+    ) -> list[dict[str, Any]]:
+        """Write the explained film, and return a row a frame."""
+        model, n_frames, rate = self.model, len(probabilities), self.film.rate
+        order = probabilities.max(0).argsort()[::-1].tolist()
+        shown = [self.target, *(one for one in order if one != self.target)][:_N_CURVES]
+        curves = {model.category(index): probabilities[:, index] for index in shown}
+        seconds = [number / rate for number in range(n_frames)]
+        follow, rows = self.nas.follower(), []
+        strip: Strip | None = None
+        with film_written(path, rate) as add:
+            for number, image in enumerate(_frames(model, self.film, self.settings)):
+                regions, pooled = self.explained(image, follow)
+                assert regions.tracks is not None
+                labels, tracks = regions.superpixels[0].cpu().numpy(), regions.tracks
+                if strip is None:
+                    strip = Strip(
+                        curves,
+                        seconds,
+                        width_of(labels.shape),
+                        are_probabilities=model.scores.are_probabilities,
+                    )
+                one = image[0] if model.shown is None else image[0, [*model.shown]]
+                pixels = one.permute(1, 2, 0).cpu().numpy()
+                add(frame_picture(pixels, labels, pooled, scale, strip.at(number)))
+                best = int(probabilities[number].argmax())
+                most_salient = labels.ravel()[pooled.argmax()]  # constant on each superpixel
+                rows.append(
+                    {
+                        "frame": number * self.film.every,
+                        "seconds": round(seconds[number], 3),
+                        "predicted": model.category(best),
+                        "probability": float(probabilities[number, best]),
+                        "target_probability": float(probabilities[number, self.target]),
+                        "n_superpixels": len(tracks),
+                        "most_salient": int(tracks[most_salient]),
+                        **{f"p_{name}": float(curve[number]) for name, curve in curves.items()},
+                    }
+                )
+                doing(number + 1, n_frames, "explaining")
+        return rows
 
-def _shown_classes(probabilities: Float[np.ndarray, "F n"], target: int) -> list[int]:
-    """The class that is explained, and those that are likeliest in some frame."""
-    order = probabilities.max(0).argsort()[::-1]
-    others = [int(index) for index in order if int(index) != target]
-    return [target, *others[: _N_CURVES - 1]]
-
-
-def _array(model: Classifier, image: Tensor) -> np.ndarray:
-    one = image[0] if model.shown is None else image[0, [*model.shown]]
-    return one.permute(1, 2, 0).cpu().numpy()
+    def page(self, found: ExplainedFilm, rows: list[dict[str, Any]], scale: plots.Scale) -> str:
+        """The page with the film and a slider."""
+        film, model = self.film, self.model
+        every = "" if film.every == 1 else f", one in {film.every} of the film's"
+        record = RunRecord(
+            {
+                "film": film.path.name,
+                "frames": f"{found.n_frames}{every}, {film.rate:.3g} a second",
+                "model": model.name,
+                "scores": str(model.scores),
+                "method": self.settings.methods[0],
+                "colours": f"from {scale.low:.3g} to {scale.high:.3g}, in the method's own unit",
+                "segmenter": "nas, tracked",
+                "resize": self.settings.resize,
+            }
+        )
+        told = ("frame", "seconds", "predicted", "probability", "target_probability")
+        return render(
+            "film.html.j2",
+            "naspix.films",
+            title=f"naspix: {film.path.name}",
+            found=found,
+            film=FILM,
+            rows=[[row[name] for name in (*told, "n_superpixels")] for row in rows],
+            rate=film.rate,
+            settings=made_by(record),
+            are_probabilities=model.scores.are_probabilities,
+        )
 
 
 def _csv(rows: list[dict[str, Any]]) -> bytes:
-    import io
-
     text = io.StringIO(newline="")
     table = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     table.writeheader()
     table.writerows(rows)
     return text.getvalue().encode()
-
-
-def _page(
-    found: ExplainedFilm,
-    film: Film,
-    settings: PhotoSettings,
-    rows: list[dict[str, Any]],
-    rate: float,
-    model: Classifier,
-    scale: plots.Scale,
-) -> str:
-    record = RunRecord(
-        {
-            "film": film.path.name,
-            "frames": f"{found.n_frames}, each {film.every}. of the film's, {rate:.3g} a second",
-            "model": model.name,
-            "scores": str(model.scores),
-            "method": settings.methods[0],
-            "colours": f"from {scale.low:.3g} to {scale.high:.3g}, in the method's own unit",
-            "segmenter": "nas, tracked",
-            "resize": settings.resize,
-        }
-    )
-    told = [
-        [row["frame"], row["seconds"], row["predicted"], row["probability"],
-         row["target_probability"], row["n_superpixels"]]
-        for row in rows
-    ]  # fmt: skip
-    return render(
-        "film.html.j2",
-        "naspix.films",
-        title=f"naspix: {film.path.name}",
-        found=found,
-        film=FILM,
-        rows=told,
-        rate=rate,
-        settings=made_by(record),
-        are_probabilities=model.scores.are_probabilities,
-    )

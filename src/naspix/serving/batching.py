@@ -98,6 +98,11 @@ class Batcher:
         """Whether batches are answered."""
         return self._thread.is_alive()
 
+    def full(self) -> FullError:
+        """The refusal of one more request, with a guess of when there is room."""
+        n_ahead = len(self._waiting) + len(self._computing)
+        return FullError(len(self._waiting), max(1, round(n_ahead * self._seconds_an_item)))
+
     def submit(
         self, kind: Hashable, item: Any, answers: Callable[[Sequence[Any]], Sequence[Any]]
     ) -> Waiting:

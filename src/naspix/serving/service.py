@@ -119,6 +119,7 @@ class Service:
         waiting = prometheus_client.Gauge("naspix_waiting", "Requests that wait.", **metric)
         waiting.set_function(lambda: self._batcher.n_waiting)
         networks.watch = self._batcher.watching
+        self._n_open = 0  # requests that are read, wait or are answered
         self._readers = ThreadPoolExecutor(2, "naspix-reader", initializer=_compute_alone)
         self.app = self._application()
 
@@ -233,44 +234,61 @@ class Service:
         return {"loaded": True, "input_size": list(model.input_size), "scores": str(model.scores)}
 
     async def _ask(self, kind: type[Question], request: Request) -> Response:
-        """Read the question, line it up, and wait while the client does."""
+        """Answer a question, unless there are too many, whose photos would fill the memory."""
+        if self._n_open >= self._settings.most_waiting + 2 * self._settings.most_together:
+            return _too_many(self._batcher.full())
+        self._n_open += 1
         try:
-            question, content, name = await _read(kind, request)
-            question.check()
-            model = self._networks.loaded(question.model)
-            if model is None:
-                model = await asyncio.wrap_future(self.load(question.model))
-            read = self._readers.submit(self._picture, model, question, content, name)
-            picture = await asyncio.wrap_future(read)
-            waiting = self._batcher.submit(
-                (question.model_dump_json(), tuple(picture.image.shape)),
-                picture,
-                lambda pictures: question.answers(model, pictures),
-            )
+            return await self._answer(kind, request)
         except FullError as error:
-            return _error(429, str(error), {"Retry-After": str(error.seconds)})
+            return _too_many(error)
         except NaspixError as error:
             return _error(422, str(error))
+        except GoneError:
+            return _error(503, "the server is closing")
+        except TimeoutError:
+            return _error(408, "the request took too long to arrive")
+        except Exception as error:
+            return _error(500, f"this should not have happened ({type(error).__name__})")
+        finally:
+            self._n_open -= 1
+
+    async def _answer(self, kind: type[Question], request: Request) -> Response:
+        """Read the question, line it up, and wait while the client does.
+
+        Raises:
+            Exception: Why there is no answer.
+        """
+        sent = asyncio.wait_for(_read(kind, request), self._settings.seconds)
+        question, content, name = await sent
+        question.check()
+        model = self._networks.loaded(question.model)
+        if model is None:
+            model = await asyncio.wrap_future(self.load(question.model))
+        reading = self._readers.submit(self._picture, model, question, content, name)
+        picture = await asyncio.wrap_future(reading)
+        waiting = self._batcher.submit(
+            (question.model_dump_json(), tuple(picture.image.shape)),
+            picture,
+            lambda pictures: question.answers(model, pictures),
+        )
         result = asyncio.wrap_future(waiting.result)
         ends = time.monotonic() + self._settings.seconds
         while True:
+            left = max(0.0, min(_GLANCE, ends - time.monotonic()))
             try:
-                left = max(0.0, min(_GLANCE, ends - time.monotonic()))
                 answer = await asyncio.wait_for(asyncio.shield(result), left)
                 return JSONResponse({"model": model.name, **answer})
             except TimeoutError:
                 is_late = time.monotonic() >= ends
-                if is_late or await request.is_disconnected():
-                    waiting.gone.set()
-                    result.add_done_callback(lambda done: done.cancelled() or done.exception())
+                if not is_late and not await request.is_disconnected():
+                    continue
+                waiting.gone.set()
+                # an error that nobody waits for any more is none
+                result.add_done_callback(lambda done: done.cancelled() or done.exception())
+                if is_late:
                     return _error(504, f"it took longer than {self._settings.seconds:g} s")
-            except NaspixError as error:
-                return _error(422, str(error))
-            except GoneError:
-                return _error(503, "the server is closing")
-            except Exception as error:
-                kind_of = type(error).__name__
-                return _error(500, f"this should not have happened ({kind_of})")
+                return _error(499, "the client has gone")
 
     def _picture(self, model: Classifier, question: Question, content: bytes, name: str) -> Picture:
         """The photo as the network takes it."""
@@ -382,6 +400,10 @@ def _body_of(kind: type[Question]) -> dict[str, Any]:
             "schema": {"type": "object", "required": ["photo"], "properties": properties}
         }
     return {"required": True, "content": content}
+
+
+def _too_many(error: FullError) -> Response:
+    return _error(429, str(error), {"Retry-After": str(error.seconds)})
 
 
 def _error(status: int, sentence: str, headers: dict[str, str] | None = None) -> Response:
