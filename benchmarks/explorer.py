@@ -19,6 +19,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.parse
 import urllib.request
 from pathlib import Path
@@ -52,8 +53,11 @@ class Visitor:
             kind = "application/octet-stream"
         headers = {"X-Naspix-Visitor": self.key, "Content-Type": kind}
         asked = urllib.request.Request(f"{self.address}/api/{action}", body, headers)
-        with urllib.request.urlopen(asked, timeout=120) as answer:
-            return json.load(answer)
+        try:
+            with urllib.request.urlopen(asked, timeout=120) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as error:  # refused in a sentence, too
+            return json.load(error)
 
 
 def photo(seed: int, side: int = 480) -> bytes:

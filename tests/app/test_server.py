@@ -210,6 +210,7 @@ def test_hostile_files_are_answered_and_the_server_lives_on(address):
         answer = visitor.ask("photo", content=content, name=f"<i>{what}</i>")
         assert answer["ok"] or "\n" not in answer["sentence"], what
     assert visitor.ask("sample", name="chelsea")["photo"]["predicted"]["index"] == 282
+    assert visitor.ask("photo", name="a.jpg")["sentence"] == "a.jpg is empty (zero bytes)"
 
 
 def test_visitors_click_at_once_and_each_has_its_own_photo_back(address):
