@@ -43,6 +43,11 @@ class Address:
         own = {*LOOPBACK, self.host, socket.gethostname(), socket.getfqdn()}
         return self.auth is not None or name in {one.lower() for one in own}
 
+    def url(self, listening: socket.socket) -> str:
+        """Where what listens is reached."""
+        host, port = self.host.strip("[]"), listening.getsockname()[1]
+        return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+
     def listen(self) -> socket.socket:
         """Take the port.
 

@@ -71,21 +71,9 @@ class Server:
     """
 
     def __init__(self, backend: Backend, address: Address, listening: socket.socket) -> None:
-        port = listening.getsockname()[1]
-        host = address.host.strip("[]")
-        self.url = f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
-        self._uvicorn = uvicorn.Server(
-            uvicorn.Config(
-                application(backend, address, port),
-                log_level="warning",
-                access_log=False,
-                lifespan="off",
-                ws="none",
-                proxy_headers=False,
-                server_header=False,
-                timeout_graceful_shutdown=1,
-            )
-        )
+        self.url = address.url(listening)
+        app = application(backend, address, listening.getsockname()[1])
+        self._uvicorn = web_server(app, patience=1)
         self._thread = threading.Thread(
             target=self._uvicorn.run, args=[[listening]], name="naspix-server", daemon=True
         )
@@ -95,6 +83,21 @@ class Server:
         """Answer nobody any more."""
         self._uvicorn.should_exit = True
         self._thread.join(5)
+
+
+def web_server(app: FastAPI, *, patience: int) -> uvicorn.Server:
+    """Uvicorn for an application, which at the end waits some seconds for what is under way."""
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        lifespan="off",
+        ws="none",
+        proxy_headers=False,
+        server_header=False,
+        timeout_graceful_shutdown=patience,
+    )
+    return uvicorn.Server(config)
 
 
 def application(backend: Backend, address: Address, port: int) -> FastAPI:

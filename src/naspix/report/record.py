@@ -177,7 +177,7 @@ class PhotoExplanation:
                 {
                     "method": method,
                     "segmenter": segmenter,
-                    "superpixels": _ranking_json(ranking, self.cluster_of(segmenter)),
+                    "superpixels": ranking_to_plain(ranking, self.cluster_of(segmenter)),
                     **(sets.to_plain() if (sets := self.deciding.get((method, segmenter))) else {}),
                 }
                 for (method, segmenter), ranking in self.ranking.items()
@@ -218,9 +218,10 @@ def _rounded(values: np.ndarray) -> object:
     return [None if np.isnan(one) else round(one, 6) for one in values.tolist()]
 
 
-def _ranking_json(
+def ranking_to_plain(
     ranking: list[RankedSuperpixel], cluster_of: Mapping[int, int]
 ) -> list[dict[str, object]]:
+    """Ranked superpixels as ``results.json`` has them."""
     return [
         {
             "rank": one.rank,

@@ -21,6 +21,7 @@ from naspix.explain import explain, likeliest
 from naspix.models import Classifier
 from naspix.pipeline import Pipeline
 from naspix.report import Prediction
+from naspix.report.record import ranking_to_plain
 from naspix.segmentation import NAS, Segmentation
 from naspix.superpixelify import rank_superpixels
 
@@ -128,7 +129,7 @@ class Explain(Question):
             torch.cat([one.image for one in pictures]),
             None if self.target is None else model.find_class(self.target),
             method=self.method,
-            segmenter={self.segmenter: self.make_segmenter(model)}[self.segmenter],
+            segmenter=self.make_segmenter(model),
             sets=self.sets,
             batch_size=len(pictures),
         )
@@ -140,17 +141,10 @@ class Explain(Question):
             answer["target"] = _prediction(explanation.target_predictions[index])
             answer["method"], heat = self.method, explanation.pooled[method, segmenter][index]
             masks, cluster_of = segmentation.to_rle(index), _clusters(segmentation, index)
+            ranking = rank_superpixels(heat, segmentation.superpixels[index])
             answer["superpixels"] = [
-                {
-                    "rank": one.rank,
-                    "label": one.label,
-                    "cluster": cluster_of[one.label],
-                    "area": one.area,
-                    "box": list(one.box),
-                    "saliency": one.saliency,
-                    "rle": masks[one.label],
-                }
-                for one in rank_superpixels(heat, segmentation.superpixels[index])
+                {**plain, "rle": masks[one.label]}
+                for one, plain in zip(ranking, ranking_to_plain(ranking, cluster_of), strict=True)
             ]
             if self.sets:
                 answer |= explanation.deciding[method, segmenter][index].to_plain()

@@ -27,7 +27,6 @@ from naspix.errors import ImageError, InputError, MissingExtraError, NaspixError
 
 try:
     import prometheus_client
-    import uvicorn
     from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response
     from fastapi.responses import FileResponse, JSONResponse
     from fastapi.staticfiles import StaticFiles
@@ -43,6 +42,7 @@ from naspix import app as explorer
 from naspix.app.address import LOOPBACK, Address
 from naspix.app.networks import Networks
 from naspix.app.photos import Limits, uploaded
+from naspix.app.server import web_server
 from naspix.images.decoding import ORIENTATION
 from naspix.models import Classifier
 from naspix.serving.batching import Batcher, FullError, GoneError
@@ -329,19 +329,8 @@ def serve(
         service = Service(networks, settings)
         try:
             service.load().result()
-            config = uvicorn.Config(
-                service.app,
-                log_level="warning",
-                access_log=False,
-                lifespan="off",
-                ws="none",
-                proxy_headers=False,
-                server_header=False,
-                timeout_graceful_shutdown=5,
-            )
-            host, port = address.host, listening.getsockname()[1]
-            ready(f"the server is at http://{host}:{port}/docs (Ctrl-C ends it)")
-            uvicorn.Server(config).run([listening])
+            ready(f"the server is at {address.url(listening)}docs (Ctrl-C ends it)")
+            web_server(service.app, patience=5).run([listening])
         finally:
             service.close()
 
