@@ -5,6 +5,8 @@ the lasting number of each. A frame's centres start the next one's k-means; wher
 says little of a frame, as after a cut, everything begins anew. Memory does not grow with the film.
 """
 
+from typing import Literal
+
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
@@ -39,7 +41,7 @@ class Tracker:
         max_iter: int,
         tol: float | int,
         seed: int,
-        connectivity: int,
+        connectivity: Literal[4, 8],
         min_size: int,
     ) -> None:
         self._n_clusters, self._n_init, self._seed = n_clusters, n_init, seed
@@ -71,7 +73,7 @@ class Tracker:
         clusters = self._follow(features, clusters, before)
         superpixels = superpixels_from_clusters(
             clusters,
-            connectivity=8 if self._connectivity == 8 else 4,
+            connectivity=self._connectivity,
             min_size=self._min_size,
             features=features if self._min_size > 1 else None,
         )
